@@ -1,0 +1,1 @@
+"""Face generators: DCGAN and its conditional variants, the baseline beside the Fader Network."""

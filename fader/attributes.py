@@ -1,0 +1,206 @@
+"""The 40 CelebA attributes, their groups, and the ``Male=0,Smiling=+0.5`` way of asking for them.
+
+Names and order are those of ``list_attr_celeba.txt`` (Liu et al. 2015, arXiv 1411.7766).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fader.errors import FaderError, UnknownAttributeError
+
+ATTRIBUTES: tuple[str, ...] = (
+    "5_o_Clock_Shadow",
+    "Arched_Eyebrows",
+    "Attractive",
+    "Bags_Under_Eyes",
+    "Bald",
+    "Bangs",
+    "Big_Lips",
+    "Big_Nose",
+    "Black_Hair",
+    "Blond_Hair",
+    "Blurry",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Chubby",
+    "Double_Chin",
+    "Eyeglasses",
+    "Goatee",
+    "Gray_Hair",
+    "Heavy_Makeup",
+    "High_Cheekbones",
+    "Male",
+    "Mouth_Slightly_Open",
+    "Mustache",
+    "Narrow_Eyes",
+    "No_Beard",
+    "Oval_Face",
+    "Pale_Skin",
+    "Pointy_Nose",
+    "Receding_Hairline",
+    "Rosy_Cheeks",
+    "Sideburns",
+    "Smiling",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+    "Young",
+)
+
+#: A group is a choice: ``Hair=Blond`` sets ``Blond_Hair`` to 1 and the other members to 0.
+GROUPS: dict[str, dict[str, str]] = {
+    "Hair": {
+        "Black": "Black_Hair",
+        "Blond": "Blond_Hair",
+        "Brown": "Brown_Hair",
+        "Gray": "Gray_Hair",
+        "Bald": "Bald",
+    },
+}
+
+#: Common edits in words, for ``--to``.
+WORDS: dict[str, str] = {
+    "female": "Male=0",
+    "male": "Male=1",
+    "older": "Young=0",
+    "younger": "Young=1",
+    "smiling": "Smiling=1",
+    "serious": "Smiling=0",
+    "glasses": "Eyeglasses=1",
+    "no-glasses": "Eyeglasses=0",
+    "mouth-open": "Mouth_Slightly_Open=1",
+    "mouth-closed": "Mouth_Slightly_Open=0",
+    "blond": "Hair=Blond",
+    "black-haired": "Hair=Black",
+    "brown-haired": "Hair=Brown",
+    "gray-haired": "Hair=Gray",
+    "bald": "Hair=Bald",
+    "bearded": "No_Beard=0",
+    "shaven": "No_Beard=1",
+    "hat": "Wearing_Hat=1",
+    "no-hat": "Wearing_Hat=0",
+}
+
+_BY_FOLDED = {name.casefold(): name for name in ATTRIBUTES}
+_GROUP_BY_FOLDED = {name.casefold(): name for name in GROUPS}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One asked change: set ``attribute`` to ``value``, or move it by ``value`` when relative."""
+
+    attribute: str
+    value: float
+    relative: bool = False
+
+    def apply(self, estimate: float) -> float:
+        """The new value of an attribute whose present value is ``estimate`` (0..1)."""
+        return estimate + self.value if self.relative else self.value
+
+    def __str__(self) -> str:
+        return f"{self.attribute}={self.value:{'+g' if self.relative else 'g'}}"
+
+
+def _suggest(name: str, choices: Iterable[str]) -> str:
+    by_folded = {choice.casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    return f"; did you mean {by_folded[close[0]]}?" if close else ""
+
+
+def attribute_name(name: str, known: Sequence[str] = ATTRIBUTES) -> str:
+    """The exact spelling of an attribute, given in any case (``smiling`` → ``Smiling``).
+
+    ``known`` are the names to choose from: CelebA's forty, or those of one model. Raises
+    :class:`~fader.errors.UnknownAttributeError` with a suggestion for a typo, or with the
+    model's own list for a CelebA attribute that the model lacks.
+    """
+    folded = name.strip().replace("-", "_").replace(" ", "_").casefold()
+    for candidate in known:
+        if candidate.casefold() == folded:
+            return candidate
+    if folded in _BY_FOLDED and known is not ATTRIBUTES:
+        raise UnknownAttributeError(
+            f"this model does not know {_BY_FOLDED[folded]}; it knows {', '.join(known)}"
+        )
+    hint = _suggest(name.strip(), known) or f"; the names are {', '.join(known)}"
+    raise UnknownAttributeError(f"unknown attribute {name.strip()!r}{hint}")
+
+
+def parse_attributes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[str, ...]:
+    """``"Male,young"`` → ``("Male", "Young")``; a group name stands for all its members.
+
+    Order is kept, repeats are dropped. Raises :class:`~fader.errors.UnknownAttributeError`, or
+    :class:`~fader.errors.FaderError` when nothing is named.
+    """
+    names: list[str] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        group = _GROUP_BY_FOLDED.get(part.casefold())
+        names += GROUPS[group].values() if group else [attribute_name(part, known)]
+    if not names:
+        raise FaderError("no attribute named; give at least one, such as Male,Young")
+    return tuple(dict.fromkeys(names))
+
+
+def parse_changes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change, ...]:
+    """``"Male=0,Smiling=+0.5,Hair=Blond"`` → the :class:`Change` values it asks for.
+
+    A plain number is the value to set (0..1 is the trained range, beyond it exaggerates); a
+    number with a sign moves from the face's estimate, so a value below zero is asked for as
+    ``-0.5`` only relative to it. A group takes the name of a member, and sets those of its
+    members that are in ``known``.
+
+    Raises :class:`~fader.errors.FaderError` for a part that is not ``NAME=VALUE`` or names an
+    unknown attribute.
+    """
+    changes: list[Change] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (equals and name and value):
+            raise FaderError(f"{part!r} is not NAME=VALUE, such as Male=0 or Smiling=+0.5")
+        group = _GROUP_BY_FOLDED.get(name.casefold())
+        if group:
+            changes += _group_changes(group, value, known)
+            continue
+        attribute = attribute_name(name, known)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise FaderError(f"{part!r}: the value must be a number, such as {attribute}=0.5")
+        changes.append(Change(attribute, number, relative=value[0] in "+-"))
+    if not changes:
+        raise FaderError("nothing to change; give at least one NAME=VALUE, such as Smiling=1")
+    return tuple(changes)
+
+
+def parse_words(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change, ...]:
+    """``"female,older"`` → the changes these words stand for (see :data:`WORDS`)."""
+    changes: list[Change] = []
+    for word in filter(None, (piece.strip().casefold() for piece in text.split(","))):
+        if word not in WORDS:
+            hint = _suggest(word, WORDS) or f"; the words are {', '.join(WORDS)}"
+            raise FaderError(f"unknown word {word!r} for --to{hint}")
+        changes += parse_changes(WORDS[word], known)
+    return tuple(changes)
+
+
+def _group_changes(group: str, value: str, known: Sequence[str]) -> list[Change]:
+    members = GROUPS[group]
+    choice = next((key for key in members if key.casefold() == value.casefold()), None)
+    if choice is None:
+        raise FaderError(
+            f"{group}={value}: the value is one of {', '.join(members)}{_suggest(value, members)}"
+        )
+    wanted = attribute_name(members[choice], known)
+    return [
+        Change(name, 1.0 if name == wanted else 0.0) for name in members.values() if name in known
+    ]

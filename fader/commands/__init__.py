@@ -1,0 +1,65 @@
+"""The ``fader`` command. One module per subcommand, imported only when that subcommand is named.
+
+Command modules keep heavy imports (torch, cv2) inside their functions, so that ``--help`` and
+``--version`` answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from fader._version import __version__
+from fader.errors import FaderError
+
+#: Subcommand → the one line ``fader --help`` shows; its module is ``fader.commands.<name>``.
+COMMANDS = {
+    "edit": "Edit face attributes in photos.",
+    "strip": "Show one attribute's slider as a picture or GIF.",
+    "describe": "Find the faces in photos and estimate their attributes.",
+    "prepare": "Turn CelebA or a labelled folder into the prepared store.",
+    "train": "Train a Fader Network.",
+    "train-classifier": "Train the attribute classifier.",
+    "synth": "Draw a dataset of faces with known attributes.",
+    "models": "List the models that --model knows by name.",
+}
+
+
+class CommandGroup(click.Group):
+    """A group that imports a subcommand when it is asked for, and turns failures into sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return import_module(f"fader.commands.{name.replace('-', '_')}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except FaderError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: fader edit photo.jpg --set Smiling=0",
+)
+@click.version_option(__version__, "--version", prog_name="fader")
+def main() -> None:
+    """Edit face attributes in your own photos, and train the models that do it."""
+
+
+if sys.platform == "win32":  # pragma: no cover
+    # The Windows console may be in a legacy code page that cannot print every file name.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")

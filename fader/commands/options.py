@@ -1,0 +1,64 @@
+"""Options that several commands share, spelled and explained once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import torch
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes a GPU when there is one.",
+)
+
+model_option = click.option(
+    "--model",
+    default="default",
+    show_default=True,
+    metavar="NAME|FOLDER|HUB_ID",
+    help="The model: 'default' comes with the package, a folder is a run's model/, "
+    "and user/name is looked up on the Hugging Face Hub.",
+)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+)
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace an output that is already there."
+)
+
+
+def user_parameter(parse: Callable[[str], Any]) -> Callable[..., Any]:
+    """A click callback that parses each given text with ``parse``; its failures are bad usage."""
+    from fader.errors import FaderError
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        try:
+            if isinstance(value, tuple):
+                return tuple(parse(text) for text in value)
+            return None if value is None else parse(value)
+        except FaderError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return callback
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto|cpu|cuda|mps`` → a device; asking for one this machine lacks is bad usage."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
+    available["mps"] = torch.backends.mps.is_available()
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available[name]:
+        raise click.UsageError(f"--device {name}: this machine has no {name} device; use auto")
+    return torch.device(name)

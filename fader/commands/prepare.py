@@ -1,0 +1,62 @@
+"""``fader prepare``: CelebA or a labelled folder to the prepared store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    "prepare",
+    epilog="Example: fader prepare data/celeba data/celeba-128 --size 128",
+)
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("dest", type=click.Path(path_type=Path))
+@click.option(
+    "--size",
+    type=click.IntRange(16, 1024),
+    default=128,
+    show_default=True,
+    help="Width and height of the aligned faces, in pixels.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes; default: one per processor.")
+@click.option("--limit", type=click.IntRange(1), help="Take only the first N images.")
+@click.option("--hard", is_flag=True, help="Ignore soft_attributes.csv, keep the -1/1 labels.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="CSV",
+    help="The labels of a folder of photos: file name, then attributes; default: its labels.csv.",
+)
+def command(
+    source: Path,
+    dest: Path,
+    size: int,
+    workers: int | None,
+    limit: int | None,
+    hard: bool,
+    labels: Path | None,
+) -> None:
+    """Align the faces of SOURCE into the store DEST, which training reads.
+
+    SOURCE is a folder with CelebA (img_align_celeba.zip or img_align_celeba/, and
+    list_attr_celeba.txt), or with photos and a labels.csv. Run it again to go on after an
+    interruption.
+    """
+    from fader.data.annotations import SPLIT_NAMES
+    from fader.data.prepared import REJECTED, is_prepared, prepare
+
+    before = is_prepared(dest)
+    store = prepare(
+        source, dest, size=size, workers=workers, limit=limit, soft=not hard, labels=labels
+    )
+    rejected = store.meta["rejected"]
+    click.echo(
+        f"{dest}: {'already done, ' if before else ''}{len(store)} faces of {size}x{size}, "
+        f"{len(store.attribute_names)} attributes ({store.meta['labels']} labels)"
+    )
+    sizes = ", ".join(f"{name} {store.meta['splits'][name]}" for name in SPLIT_NAMES)
+    click.echo(f"split: {sizes} (from {store.meta['split_from']})")
+    if rejected:
+        click.echo(f"rejected: {rejected}, listed in {dest / REJECTED}")

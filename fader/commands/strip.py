@@ -1,0 +1,89 @@
+"""``fader strip``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fader.attributes import parse_attributes
+from fader.commands.options import (
+    device_option,
+    model_option,
+    overwrite_option,
+    resolve_device,
+    user_parameter,
+)
+
+
+@click.command(
+    epilog="Example: fader strip photo.jpg --attr Smiling --attr Male --from -1 --to 2 -o strip.png"
+)
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.option(
+    "--attr",
+    "attributes",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    callback=user_parameter(parse_attributes),
+    help="The attribute to slide; each gives a row. Repeat it, or separate names by commas.",
+)
+@click.option("--from", "start", type=float, default=-1, show_default=True, help="First value.")
+@click.option("--to", "stop", type=float, default=2, show_default=True, help="Last value.")
+@click.option(
+    "--steps",
+    type=click.IntRange(2, 200),
+    default=9,
+    show_default=True,
+    help="How many values; the frames of a GIF go there and back.",
+)
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The picture to write; .gif gives an animation.",
+)
+@click.option(
+    "--face",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Which face, counted from the largest.",
+)
+@overwrite_option
+@model_option
+@device_option
+def command(
+    photo: Path,
+    attributes: tuple[tuple[str, ...], ...],
+    start: float,
+    stop: float,
+    steps: int,
+    out: Path,
+    face: int,
+    overwrite: bool,
+    model: str,
+    device: str,
+) -> None:
+    """Show attributes' sliders on one face, as a picture or GIF.
+
+    0 is without and 1 is with the attribute; values beyond exaggerate. The cell nearest to what
+    the face has is framed. The path written is printed.
+    """
+    from fader.edit.editor import Editor
+    from fader.edit.outputs import refuse_overwriting, write
+    from fader.edit.strip import strip
+    from fader.images import save_image
+
+    refuse_overwriting(out, [photo], overwrite)
+    editor = Editor(model, resolve_device(device))
+    names = [name for group in attributes for name in group]
+    result = strip(editor, photo, names, start, stop, steps, face=face)
+    if out.suffix.lower() == ".gif":
+        first, *rest = result.loop()
+        save_image(first, out, save_all=True, append_images=rest, duration=120, loop=0)
+    else:
+        write(result.grid(), out)
+    click.echo(click.format_filename(out))

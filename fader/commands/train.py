@@ -1,0 +1,158 @@
+"""``fader train``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fader.attributes import parse_attributes
+from fader.commands.options import device_option, resolve_device, user_parameter
+from fader.errors import FaderError
+from fader.files import write_text
+
+if TYPE_CHECKING:
+    from fader.train.config import TrainConfig
+    from fader.train.run import RunFolder
+
+
+@click.command(
+    "train", epilog="Example: fader train --attrs Male,Young --data data/celeba --preset tiny"
+)
+@click.option(
+    "--attrs",
+    callback=user_parameter(parse_attributes),
+    metavar="NAME,…",
+    help="The attributes to learn, such as Male,Young; Hair stands for all hair colours.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="CelebA, or a folder in its layout, or a prepared one.  [default: $FADER_DATA, or "
+    "data/celeba]",
+)
+@click.option("--preset", metavar="NAME", help="default, paper-256 or tiny.  [default: default]")
+@click.option(
+    "-s",
+    "--setting",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one value of the preset, such as lambda_max=0.01 or model.layers=6. Repeatable.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The run's folder.  [default: runs/ATTRS]",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option(
+    "--classifier",
+    metavar="MODEL",
+    help="Guides and scores the training: a model with a classifier, or a run of "
+    "train-classifier.  [default: the packaged one, where the preset uses it]",
+)
+@click.option(
+    "--init", metavar="MODEL", help="Start from this model's weights instead of from chance."
+)
+@click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
+@device_option
+def command(
+    attrs: tuple[str, ...] | None,
+    data: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    classifier: str | None,
+    init: str | None,
+    minutes: float | None,
+    device: str,
+) -> None:
+    """Train a Fader Network to edit the given attributes.
+
+    OUT/model is what `fader edit --model` takes. A run that was stopped or killed goes on exactly
+    where its last checkpoint was with --resume --out OUT, which needs no other option.
+    """
+    if not attrs and not resume:
+        raise click.UsageError("Missing option '--attrs', such as --attrs Male,Young")
+    if resume and out is None and not attrs:
+        raise click.UsageError("--resume needs --out, the folder of the run to go on with")
+    out = out or Path("runs") / "-".join(attrs or ())
+
+    from fader.data.source import open_data
+    from fader.models.io import load_classifier, load_model
+    from fader.train.run import RunFolder
+    from fader.train.trainer import Trainer
+
+    run = RunFolder(out)
+    resume = resume and run.config.exists()  # killed before it began: begin
+    if resume:
+        if preset:
+            raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
+        config, inputs = _resumed(run, attrs, settings)
+    else:
+        if not attrs:
+            raise FaderError(f"{out}: holds no run to resume")
+        config, inputs = _new(attrs, preset or "default", settings), {}
+    data = data or Path(inputs.get("data") or os.environ.get("FADER_DATA") or "data/celeba")
+    classifier = classifier or inputs.get("classifier")
+    if classifier is None and config.classifier_weight:
+        classifier = "default"
+
+    store = open_data(data, config.model.size)
+    trainer = Trainer(
+        config,
+        store,
+        out,
+        device=resolve_device(device),
+        classifier=load_classifier(classifier) if classifier else None,
+        initial=load_model(init) if init and not resume else None,
+        resume=resume,
+    )
+    if trainer.main:
+        write_text(_inputs(run), json.dumps({"data": str(data), "classifier": classifier}) + "\n")
+    try:
+        trainer.train(minutes)
+    except KeyboardInterrupt:
+        click.echo(
+            f"stopped at step {trainer.done}; go on with: fader train --resume --out {out}",
+            err=True,
+        )
+        raise SystemExit(130) from None
+    if trainer.main:
+        click.echo(f"step {trainer.done} of {config.steps}; the model is {out / 'model'}")
+
+
+def _new(attrs: tuple[str, ...], preset: str, settings: tuple[str, ...]) -> TrainConfig:
+    from fader.train.config import TrainConfig, apply_overrides, load_preset
+
+    values = apply_overrides(load_preset(preset), settings)
+    values["model"]["attributes"] = attrs
+    return TrainConfig.from_dict(values)
+
+
+def _resumed(
+    run: RunFolder, attrs: tuple[str, ...] | None, settings: tuple[str, ...]
+) -> tuple[TrainConfig, dict[str, str]]:
+    """The run's own settings (some changed, such as steps), and where its data came from."""
+    from fader.train.config import TrainConfig, apply_overrides
+
+    saved = TrainConfig.from_dict(run.read_config())
+    if attrs and attrs != saved.model.attributes:
+        raise FaderError(
+            f"{run.path}: was started with --attrs {','.join(saved.model.attributes)}; resume it "
+            "with those (or none), or start another run"
+        )
+    config = TrainConfig.from_dict(apply_overrides(saved.to_dict(), settings))
+    if config.model != saved.model:
+        raise FaderError(f"{run.path}: a resumed run cannot change its model; start another run")
+    path = _inputs(run)
+    return config, json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _inputs(run: RunFolder) -> Path:
+    return run.path / "inputs.json"

@@ -1,0 +1,55 @@
+"""``fader train-classifier``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from fader.commands.options import device_option, json_option, resolve_device
+
+
+@click.command(
+    "train-classifier",
+    epilog="Example: fader train-classifier --data data/celeba --out runs/classifier",
+)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Annotated faces.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
+@click.option("--size", default=128, show_default=True, help="Side of the images, pixels.")
+@click.option("--width", default=24, show_default=True, help="Channels of the first layer.")
+@click.option("--steps", default=2500, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(2))
+@click.option("--learning-rate", default=2e-3, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--identities",
+    type=click.Choice(["all", "even", "odd"]),
+    default="all",
+    show_default=True,
+    help="Train on all people, or on the half with even or odd identity numbers.",
+)
+@device_option
+@json_option
+def command(data: Path, out: Path, device: str, as_json: bool, **settings: object) -> None:
+    """Train the classifier that estimates a face's attributes.
+
+    Labels may be hard or soft. Prints, for each attribute, the held-out accuracy beside that of
+    always guessing the more frequent value. OUT/model is what `fader train --classifier` takes.
+    """
+    from fader.data.source import open_data
+    from fader.train.classifier import ClassifierTraining, train_classifier
+
+    training = ClassifierTraining(**settings)
+    store = open_data(data, training.size)
+    scores = train_classifier(store, out, training, device=resolve_device(device))
+    if as_json:
+        click.echo(json.dumps({name: asdict(score) for name, score in scores.items()}, indent=2))
+        return
+    click.echo(f"{'attribute':<22}{'accuracy':>9}{'balanced':>9}{'majority':>9}")
+    for name, score in scores.items():
+        click.echo(
+            f"{name:<22}{score.accuracy:9.3f}{score.balanced_accuracy:9.3f}{score.majority:9.3f}"
+        )
+    click.echo(f"saved {out / 'model'}")

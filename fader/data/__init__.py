@@ -1,0 +1,1 @@
+"""Annotated faces: reading them, preparing them, drawing them."""

@@ -1,0 +1,105 @@
+"""Training batches from a prepared store, each a pure function of (seed, step, rank).
+
+Nothing is remembered between batches, so a resumed run sees exactly what the killed one would
+have seen, and several processes draw different images without talking to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fader.data.prepared import PreparedStore
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 N×H×W×3 → float32 N×3×H×W in [-1, 1], channels_last in memory."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_images(x: Tensor) -> np.ndarray:
+    """float N×3×H×W in [-1, 1] → uint8 N×H×W×3, rounded."""
+    scaled = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes that leave the labels true.
+
+    flip: mirror half of the images. rotation (degrees), zoom (fraction) and shift (fraction of
+    the side) are standard deviations of a small similarity, about what a detector's landmark
+    errors do to the alignment.
+    """
+
+    flip: bool = True
+    rotation: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+
+    def __call__(self, x: Tensor, random: np.random.Generator) -> Tensor:
+        """Images N×3×S×S → the same, changed; the border is replicated."""
+        n = len(x)
+        mirror = np.where(random.random(n) < 0.5, -1.0, 1.0) if self.flip else np.ones(n)
+        angle = np.deg2rad(self.rotation) * random.standard_normal(n)
+        scale = np.exp(self.zoom * random.standard_normal(n))
+        shift = 2 * self.shift * random.standard_normal((2, n))
+        if not (self.rotation or self.zoom or self.shift):
+            flipped = torch.from_numpy(mirror < 0)
+            x[flipped] = x[flipped].flip(3)
+            return x
+        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        matrix = np.stack([cos * mirror, -sin, shift[0], sin * mirror, cos, shift[1]], axis=1)
+        theta = torch.from_numpy(matrix.reshape(n, 2, 3)).float()
+        grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+class Batches:
+    """Endless batches ``(x, y)`` of the chosen rows of a store: images and their labels."""
+
+    def __init__(
+        self,
+        store: PreparedStore,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int = 0,
+        rank: int = 0,
+        balance: float = 0.0,
+    ) -> None:
+        """``labels`` is N×n in 0..1, a row for each of ``rows``.
+
+        ``balance`` draws faces with rare attribute values more often: a face's weight is the
+        mean over attributes of 1 / frequency of its value, to this power; 0 draws all alike.
+        """
+        self.store, self.rows, self.labels = store, rows, labels
+        self.batch_size, self.augmentation = batch_size, augmentation
+        self.seed, self.rank = seed, rank
+        share = labels.mean(axis=0).clip(1e-3, 1 - 1e-3)
+        rarity = (labels / share + (1 - labels) / (1 - share)).mean(axis=1) ** balance
+        self._cumulative = np.cumsum(rarity / rarity.sum())
+        self._cumulative[-1] = 1.0  # whatever the rounding of the sum
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of this step: x N×3×S×S in [-1, 1], y N×n in 0..1."""
+        random = np.random.default_rng([self.seed, step, self.rank])
+        chosen = np.searchsorted(self._cumulative, random.random(self.batch_size))
+        x = to_tensor(self.store.images[self.rows[chosen]])
+        return self.augmentation(x, random), torch.from_numpy(self.labels[chosen])
+
+    def from_step(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches from ``step`` on; the next one is made while the present one is used."""
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as executor:
+            ahead = executor.submit(self.batch, step)
+            while True:
+                ready, step = ahead.result(), step + 1
+                ahead = executor.submit(self.batch, step)
+                yield ready

@@ -1,0 +1,164 @@
+"""CelebA as it is distributed: the image folder or zip and its annotation files.
+
+Liu et al., "Deep Learning Face Attributes in the Wild", 2015 (arXiv 1411.7766). The files are
+found in the folder itself or one level below it, which covers the flat download, Kaggle's copy
+(``.csv`` files, images in ``img_align_celeba/img_align_celeba/``) and the original ``Anno/``,
+``Eval/``, ``Img/`` folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fader.data.annotations import (
+    AnnotatedImages,
+    FolderImages,
+    ZipImages,
+    read_attribute_names,
+    read_labels,
+    read_table,
+    require,
+    split_by_hash,
+)
+from fader.errors import FaderError
+
+IMAGES = "img_align_celeba"
+ATTRIBUTES_FILE = "list_attr_celeba"
+PARTITION_FILE = "list_eval_partition"
+IDENTITY_FILE = "identity_CelebA"
+LANDMARKS_FILE = "list_landmarks_align_celeba"
+SOFT_FILE = "soft_attributes.csv"
+
+
+def is_celeba(root: Path) -> bool:
+    """Whether ``root`` holds CelebA's attribute list or its images."""
+    return _find_table(root, ATTRIBUTES_FILE) is not None or _has_images(root)
+
+
+def find_files(root: Path, soft: bool = True) -> dict[str, Path]:
+    """The annotation files and the image zip that :func:`read_celeba` would read, by kind."""
+    found = {
+        ATTRIBUTES_FILE: _find_table(root, ATTRIBUTES_FILE),
+        SOFT_FILE: _find(root, SOFT_FILE) if soft else None,
+        IDENTITY_FILE: _find_table(root, IDENTITY_FILE),
+        PARTITION_FILE: _find_table(root, PARTITION_FILE),
+        LANDMARKS_FILE: _find_table(root, LANDMARKS_FILE),
+        IMAGES: _find(root, f"{IMAGES}.zip"),
+    }
+    if found[ATTRIBUTES_FILE] is None:
+        raise FaderError(
+            f"{root}: has CelebA's images but not {ATTRIBUTES_FILE}.txt (or .csv); put it there"
+        )
+    return {kind: path for kind, path in found.items() if path is not None}
+
+
+def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
+    """Read a folder in CelebA's layout; no image is opened yet.
+
+    The attribute list and the images must be there; partition, identity and landmarks are used
+    when they are. ``soft_attributes.csv`` (image, then probabilities 0..1 under attribute names)
+    replaces the hard labels of its columns unless ``soft`` is false. Without a partition the
+    split is made by hash (of people, where they are known).
+
+    Raises :class:`FaderError` naming the file, the line and the mend for anything missing,
+    malformed or at odds with the attribute list.
+    """
+    root = Path(root)
+    files = find_files(root, soft)
+    images = _find_images(root)
+    table = read_table(files[ATTRIBUTES_FILE])
+    attributes = read_attribute_names(table.path, table.columns)
+    labels, kind = read_labels(table)
+    names = table.names
+
+    if path := files.get(SOFT_FILE):
+        table = read_table(path)
+        columns = read_attribute_names(path, table.columns)
+        added = tuple(name for name in columns if name not in attributes)
+        if added:
+            raise FaderError(
+                f"{path}: has {added[0]}, which {files[ATTRIBUTES_FILE].name} lacks; remove it"
+            )
+        values, kind = read_labels(table)
+        rows = table.required_rows_of(names)
+        labels[:, [attributes.index(name) for name in columns]] = values[rows]
+
+    identity = np.full(len(names), -1, dtype=np.int64)
+    if path := files.get(IDENTITY_FILE):
+        table = read_table(path, width=1)
+        rows = table.rows_of(names)
+        identity[rows >= 0] = table.values[rows[rows >= 0], 0]
+
+    if path := files.get(PARTITION_FILE):
+        table = read_table(path, width=1)
+        require(table, np.isin(table.values, (0, 1, 2)), "0 (train), 1 (valid) or 2 (test)")
+        split = table.values[table.required_rows_of(names), 0].astype(np.uint8)
+        split_from = path.name
+    else:
+        split = split_by_hash(names, identity)
+        split_from = f"hash of {'identity' if (identity >= 0).any() else 'file name'}, 90/5/5"
+
+    landmarks = np.full((len(names), 5, 2), np.nan, dtype=np.float32)
+    if path := files.get(LANDMARKS_FILE):
+        table = read_table(path, width=10)
+        rows = table.rows_of(names)
+        landmarks[rows >= 0] = table.values[rows[rows >= 0]].reshape(-1, 5, 2)
+
+    return AnnotatedImages(
+        root=root,
+        images=images,
+        names=names,
+        attribute_names=attributes,
+        labels=labels,
+        label_kind=kind,
+        split=split,
+        split_from=split_from,
+        identity=identity,
+        landmarks=landmarks,
+        files=tuple(files.values()),
+    )
+
+
+def _places(root: Path) -> Iterator[Path]:
+    yield root
+    try:
+        # The image folder itself may hold 200,000 files and never an annotation.
+        yield from sorted(
+            place
+            for place in root.iterdir()
+            if place.is_dir() and place.name != IMAGES and not place.name.startswith(".")
+        )
+    except OSError as error:
+        raise FaderError(f"{root}: cannot be read ({error.strerror})") from None
+
+
+def _find(root: Path, name: str) -> Path | None:
+    return next((place / name for place in _places(root) if (place / name).is_file()), None)
+
+
+def _find_table(root: Path, stem: str) -> Path | None:
+    return _find(root, f"{stem}.txt") or _find(root, f"{stem}.csv")
+
+
+def _find_folder(root: Path) -> Path | None:
+    for place in _places(root):
+        if (place / IMAGES).is_dir():
+            nested = place / IMAGES / IMAGES
+            return nested if nested.is_dir() else place / IMAGES
+    return None
+
+
+def _has_images(root: Path) -> bool:
+    return _find(root, f"{IMAGES}.zip") is not None or _find_folder(root) is not None
+
+
+def _find_images(root: Path) -> FolderImages | ZipImages:
+    # The zip first: a folder beside it may be a half-finished unpacking.
+    if path := _find(root, f"{IMAGES}.zip"):
+        return ZipImages(path)
+    if folder := _find_folder(root):
+        return FolderImages(folder)
+    raise FaderError(f"{root}: has no {IMAGES}.zip and no folder {IMAGES}; put one of them there")

@@ -1,0 +1,737 @@
+"""The prepared store: aligned faces in one memory-mapped array, ready to train on.
+
+A store is a folder::
+
+    images.npy      (N, size, size, 3) uint8 RGB, faces aligned to the template
+    labels.npy      (N, n) float32, 0..1
+    split.npy       (N,) uint8, 0 train, 1 valid, 2 test
+    identity.npy    (N,) int64, -1 where unknown
+    names.json      the N source file names
+    meta.json       what it was made from and how; written last, so its absence means "unfinished"
+    rejected.csv    image, reason: the images of the source that are not in the store
+
+While it is being made there is also ``progress.jsonl``: its first line holds the settings, each
+further line a finished block of rows. A kill at any moment loses only the blocks under way.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from fader._version import __version__
+from fader.attributes import attribute_name
+from fader.data.annotations import SPLIT_NAMES, AnnotatedImages, FolderImages, ZipImages
+from fader.data.celeba import find_files, is_celeba, read_celeba
+from fader.data.folder import find_labels, read_folder
+from fader.errors import FaderError, NoFaceError, UnknownAttributeError
+from fader.files import atomic_path, write_text
+
+FORMAT = 1
+#: Images per unit of work: what a kill can lose, for each worker.
+BLOCK = 64
+
+IMAGES, META, PROGRESS, REJECTED = "images.npy", "meta.json", "progress.jsonl", "rejected.csv"
+_LOCK = ".lock"
+
+
+# --- reading a store ------------------------------------------------------------------------
+
+
+class PreparedStore:
+    """A finished store, opened read-only; nothing is loaded until it is indexed.
+
+    ``images`` (N, size, size, 3) uint8 RGB memory map, ``labels`` (N, n) float32 in 0..1 in the
+    order of ``attribute_names``, ``split`` (N,) uint8, ``identity`` (N,) int64, ``names`` the
+    source file names, ``size`` in pixels, ``meta`` the content of ``meta.json``. May be sent to
+    other processes, which then open the same files.
+
+    Raises :class:`FaderError` when ``path`` is not a store, is unfinished, damaged, or of a
+    newer format.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.meta = _read_meta(self.path)
+        self.size = int(self.meta["size"])
+        self.attribute_names: tuple[str, ...] = tuple(self.meta["attributes"])
+        count = int(self.meta["images"])
+        self.images = self._array("images", (count, self.size, self.size, 3), np.uint8, "r")
+        self.labels = self._array("labels", (count, len(self.attribute_names)), np.float32)
+        self.split = self._array("split", (count,), np.uint8)
+        self.identity = self._array("identity", (count,), np.int64)
+        try:
+            self.names: list[str] = json.loads((self.path / "names.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            raise _damaged(self.path / "names.json") from None
+        if len(self.names) != count:
+            raise _damaged(self.path / "names.json")
+
+    def __reduce__(self) -> tuple[type[PreparedStore], tuple[Path]]:
+        # A pickled memory map would carry all its pixels.
+        return PreparedStore, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def _array(
+        self, name: str, shape: tuple[int, ...], dtype: type, mode: str | None = None
+    ) -> np.ndarray:
+        path = self.path / f"{name}.npy"
+        try:
+            values = np.load(path, mmap_mode=mode, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            raise _damaged(path) from None
+        if values.shape != shape or values.dtype != dtype:
+            raise _damaged(path)
+        return values
+
+    def indices(self, split: int) -> np.ndarray:
+        """(M,) int64 rows of one split (0 train, 1 valid, 2 test), ascending."""
+        return np.flatnonzero(self.split == split)
+
+    def select_labels(self, attributes: Sequence[str]) -> np.ndarray:
+        """(N, len(attributes)) float32 labels in 0..1, columns in the asked order.
+
+        Raises :class:`UnknownAttributeError` for an attribute the store has no labels of.
+        """
+        columns = []
+        for name in attributes:
+            exact = attribute_name(name)
+            if exact not in self.attribute_names:
+                raise UnknownAttributeError(
+                    f"{self.path}: has no labels of {exact}; it has "
+                    f"{', '.join(self.attribute_names)}"
+                )
+            columns.append(self.attribute_names.index(exact))
+        return np.ascontiguousarray(self.labels[:, columns])
+
+
+def is_prepared(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` is a finished store (which may still prove damaged when opened)."""
+    return (Path(path) / META).is_file() and (Path(path) / IMAGES).is_file()
+
+
+def is_unfinished(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` is a store whose preparation was interrupted."""
+    return (Path(path) / PROGRESS).is_file() and not (Path(path) / META).is_file()
+
+
+def _damaged(path: Path) -> FaderError:
+    return FaderError(
+        f"{path}: missing, cut short or damaged; delete the folder {path.parent} and run "
+        "fader prepare again"
+    )
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    if is_unfinished(path):
+        raise FaderError(
+            f"{path}: its preparation is unfinished; run the same fader prepare again to finish it"
+        )
+    if not is_prepared(path):
+        raise FaderError(
+            f"{path}: is not a prepared store (no {META} with {IMAGES}); make one with "
+            f"fader prepare SOURCE {path}"
+        )
+    try:
+        meta = json.loads((path / META).read_text("utf-8"))
+        version = int(meta["format"])
+        if version <= FORMAT:
+            meta["size"], meta["images"], meta["attributes"] = (
+                int(meta["size"]),
+                int(meta["images"]),
+                [str(name) for name in meta["attributes"]],
+            )
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _damaged(path / META) from None
+    if version > FORMAT:
+        raise FaderError(
+            f"{path}: was written by a newer Fader (format {version}, this one reads {FORMAT}); "
+            "update with pip install --upgrade fader"
+        )
+    return meta
+
+
+# --- making a store -------------------------------------------------------------------------
+
+
+def read_source(
+    source: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    soft: bool = True,
+) -> AnnotatedImages:
+    """CelebA's layout or a labelled photo folder, told apart by the files in it.
+
+    With ``labels`` given, ``source`` is read as a folder of photos that this CSV describes.
+    Raises :class:`FaderError` when ``source`` is neither.
+    """
+    root = Path(source)
+    if labels is None and root.is_dir() and is_celeba(root):
+        return read_celeba(root, soft=soft)
+    return read_folder(root, _labels_of_folder(root, labels))
+
+
+def source_files(
+    source: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    soft: bool = True,
+) -> list[Path]:
+    """The files :func:`read_source` would read (annotations, image zip), none of them opened."""
+    root = Path(source)
+    if labels is None and root.is_dir() and is_celeba(root):
+        return list(find_files(root, soft).values())
+    return [_labels_of_folder(root, labels)]
+
+
+def _labels_of_folder(root: Path, labels: str | os.PathLike[str] | None) -> Path:
+    if not root.is_dir():
+        if root.exists():
+            raise FaderError(f"{root}: is a file; give the folder that holds it")
+        raise FaderError(f"{root}: there is no such folder")
+    path = find_labels(root) if labels is None else Path(labels)
+    if path is None:
+        raise FaderError(
+            f"{root}: holds neither CelebA (list_attr_celeba.txt with img_align_celeba.zip or "
+            "img_align_celeba/) nor photos with a labels.csv"
+        )
+    return path
+
+
+def prepare(
+    source: str | os.PathLike[str],
+    dest: str | os.PathLike[str],
+    size: int = 128,
+    workers: int | None = None,
+    limit: int | None = None,
+    soft: bool = True,
+    labels: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> PreparedStore:
+    """Align every face of ``source`` into a prepared store at ``dest`` and open it.
+
+    Where the source gives landmarks they are used; where not, the largest face is detected (of
+    several of like size, the one nearest to the image's centre). An image that is missing,
+    broken or faceless becomes a row of ``rejected.csv``. ``limit`` takes the first N images
+    only; ``soft`` and ``labels`` are those of :func:`read_source`; ``workers`` is the number of
+    processes (default: one per processor).
+
+    A preparation that was interrupted is resumed; one that is finished is opened at once.
+
+    Raises :class:`FaderError` when the source cannot be read (see :func:`read_source`), ``dest``
+    holds something else or a store of other settings, the disk is too small, another process is
+    writing ``dest``, or no image at all could be used.
+    """
+    dest = Path(dest)
+    settings = _settings(Path(source), size, limit, labels, soft)
+    _refuse_strangers(dest)
+    with _locked(dest, wait=False):
+        if (old := _settings_of(dest)) and (differences := _differences(old, settings)):
+            raise FaderError(
+                f"{dest}: was prepared otherwise ({', '.join(differences)}); give another folder, "
+                "or delete this one to prepare it anew"
+            )
+        return _prepare(dest, settings, labels, soft, workers, progress)
+
+
+def prepare_cache(
+    source: str | os.PathLike[str],
+    dest: str | os.PathLike[str],
+    size: int,
+    workers: int | None = None,
+    progress: bool = True,
+) -> PreparedStore:
+    """As :func:`prepare`, for a ``dest`` that nobody but Fader writes.
+
+    A store there that no longer fits the source is made anew, and while another process (another
+    rank of the same training, say) is making it, this one waits for the result.
+    """
+    dest = Path(dest)
+    settings = _settings(Path(source), size, None, None, True)
+    with _locked(dest, wait=True):
+        # The place does not matter: a data folder that was moved takes its cache with it.
+        old = _settings_of(dest)
+        if old and _differences({**old, "source": settings["source"]}, settings):
+            for path in dest.iterdir():
+                if path.name != _LOCK:
+                    path.unlink()
+        return _prepare(dest, settings, None, True, workers, progress)
+
+
+def _prepare(
+    dest: Path,
+    settings: dict[str, Any],
+    labels: str | os.PathLike[str] | None,
+    soft: bool,
+    workers: int | None,
+    progress: bool,
+) -> PreparedStore:
+    for path in dest.glob(".tmp-*"):
+        # Left by a kill in the middle of an atomic write.
+        path.unlink()
+    if is_prepared(dest):
+        (dest / PROGRESS).unlink(missing_ok=True)
+        return PreparedStore(dest)
+
+    data = read_source(settings["source"], labels, soft)
+    size = settings["size"]
+    count = min(settings["limit"] or len(data), len(data))
+    log = _Progress(dest / PROGRESS)
+    if not log.settings:
+        _allocate(dest / IMAGES, count, size)
+        stamped = {name: _stamp(Path(path)) for name, path in settings["files"].items()}
+        log.start({**settings, "files": stamped})
+
+    starts = range(0, count, BLOCK)
+    todo = [start for start in starts if start not in log.rejected_by_block]
+    if todo:
+        _align_blocks(data, dest, size, count, todo, log, workers, progress)
+    rejected = {row: reason for block in log.rejected_by_block.values() for row, reason in block}
+
+    _write_rejected(dest / REJECTED, data.names, rejected)
+    if len(rejected) == count:
+        # Forgotten, so that a mended source is tried anew.
+        (dest / PROGRESS).unlink()
+        (dest / IMAGES).unlink()
+        first = min(rejected)
+        raise FaderError(
+            f"{data.root}: none of the {count} images could be used ({data.names[first]}: "
+            f"{rejected[first]}); {dest / REJECTED} lists them"
+        )
+    rows = _fill_holes(dest / IMAGES, count, size, rejected, log)
+    _write_array(dest / "labels.npy", data.labels[rows])
+    _write_array(dest / "split.npy", data.split[rows])
+    _write_array(dest / "identity.npy", data.identity[rows])
+    write_text(dest / "names.json", json.dumps([data.names[row] for row in rows]))
+    _truncate(dest / IMAGES, len(rows), size)
+    meta = _describe(data, rows, rejected, log.settings)
+    write_text(dest / META, json.dumps(meta, indent=1) + "\n")
+    (dest / PROGRESS).unlink()
+    return PreparedStore(dest)
+
+
+def _describe(
+    data: AnnotatedImages,
+    rows: np.ndarray,
+    rejected: dict[int, str],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    from fader.faces.align import template
+
+    given = np.isfinite(data.landmarks[rows]).all(axis=(1, 2))
+    return {
+        **settings,
+        "fader_version": __version__,
+        "images": len(rows),
+        "rejected": len(rejected),
+        "splits": {
+            name: int((data.split[rows] == value).sum()) for value, name in enumerate(SPLIT_NAMES)
+        },
+        "split_from": data.split_from,
+        "attributes": list(data.attribute_names),
+        "labels": data.label_kind,
+        "landmarks": {"given": int(given.sum()), "detected": int((~given).sum())},
+        "template": template(settings["size"]).round(4).tolist(),
+    }
+
+
+def _settings(
+    source: Path, size: int, limit: int | None, labels: str | os.PathLike[str] | None, soft: bool
+) -> dict[str, Any]:
+    """What decides a store's content; ``files`` maps names inside the source to paths."""
+    files = source_files(source, labels, soft)
+    return {
+        "format": FORMAT,
+        "size": size,
+        "limit": limit,
+        "source": str(source.resolve()),
+        "files": {Path(os.path.relpath(path, source)).as_posix(): str(path) for path in files},
+    }
+
+
+def _settings_of(dest: Path) -> dict[str, Any] | None:
+    """The settings a store was made (or begun) with, its files stamped; None when there is none."""
+    if is_prepared(dest):
+        return _read_meta(dest)
+    return _Progress(dest / PROGRESS).settings or None
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    try:
+        found = [
+            f"{key} {old[key] or 'none'} instead of {new[key] or 'none'}"
+            for key in ("format", "size", "limit", "source")
+            if old[key] != new[key]
+        ]
+        for name in sorted({*old["files"], *new["files"]}):
+            if name not in old["files"]:
+                found.append(f"without {name}")
+            elif name not in new["files"]:
+                found.append(f"with {name}")
+            elif _changed(old["files"][name], Path(new["files"][name])):
+                found.append(f"from another {name}")
+    except (KeyError, TypeError, AttributeError):
+        raise FaderError(
+            "the prepared store's settings are damaged; delete its folder and prepare it again"
+        ) from None
+    return found
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return {
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _changed(stamp: dict[str, Any], path: Path) -> bool:
+    status = path.stat()
+    if status.st_size != stamp["bytes"]:
+        return True
+    # A copy has another time and the same content.
+    return status.st_mtime_ns != stamp["mtime_ns"] and _stamp(path)["sha256"] != stamp["sha256"]
+
+
+def _refuse_strangers(dest: Path) -> None:
+    if not dest.is_dir() or is_prepared(dest) or is_unfinished(dest):
+        return
+    for path in dest.iterdir():
+        if path.name not in (_LOCK, IMAGES, REJECTED) and not path.name.startswith(".tmp-"):
+            raise FaderError(
+                f"{dest}: holds other files ({path.name}); give a new or an empty folder"
+            )
+
+
+class _Progress:
+    """The log of finished blocks; a torn last line (a kill while it was written) is ignored."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings: dict[str, Any] = {}
+        self.rejected_by_block: dict[int, list[tuple[int, str]]] = {}
+        self.compacted = False
+        if not path.exists():
+            return
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            # The next entry must not be appended to the torn one.
+            os.truncate(path, len(whole))
+        try:
+            self.settings, *entries = [json.loads(line) for line in whole.splitlines()]
+            for entry in entries:
+                if "block" in entry:
+                    rejected = [(int(row), str(reason)) for row, reason in entry["rejected"]]
+                    self.rejected_by_block[entry["block"]] = rejected
+                else:
+                    self.compacted = True
+        except (ValueError, KeyError, TypeError):
+            raise _damaged(path) from None
+
+    def start(self, settings: dict[str, Any]) -> None:
+        write_text(self.path, json.dumps(settings) + "\n")
+        self.settings = settings
+
+    def finish_block(self, start: int, rejected: list[tuple[int, str]]) -> None:
+        self._append({"block": start, "rejected": rejected})
+        self.rejected_by_block[start] = rejected
+
+    def finish_compaction(self) -> None:
+        self._append({"compacted": True})
+        self.compacted = True
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+# --- the pixels -----------------------------------------------------------------------------
+
+
+def _header(count: int, size: int) -> bytes:
+    """The bytes before the pixels of images.npy; as long for any smaller count."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+    )
+    return file.getvalue()
+
+
+def _allocate(path: Path, count: int, size: int) -> None:
+    total = len(_header(count, size)) + count * size * size * 3
+    free = shutil.disk_usage(path.parent).free
+    if free < total:
+        raise FaderError(
+            f"{path.parent}: {total / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free on this disk; "
+            "give a folder on another one, or a smaller --size or --limit"
+        )
+    with open(path, "wb") as file:
+        file.write(_header(count, size))
+        file.flush()
+        if hasattr(os, "posix_fallocate"):
+            # Writing to a memory map on a disk that has become full would kill the process.
+            try:
+                os.posix_fallocate(file.fileno(), 0, total)
+            except OSError as error:
+                raise FaderError(f"{path}: no room for it ({error.strerror})") from None
+        file.truncate(total)
+
+
+def _map(path: Path, count: int, size: int) -> np.ndarray:
+    """All rows of an unfinished images.npy, whatever count its header gives."""
+    offset = len(_header(count, size))
+    try:
+        return np.memmap(path, np.uint8, "r+", offset=offset, shape=(count, size, size, 3))
+    except (OSError, ValueError):
+        raise _damaged(path) from None
+
+
+def _fill_holes(
+    path: Path, count: int, size: int, rejected: dict[int, str], log: _Progress
+) -> np.ndarray:
+    """Move the last images into the rows of the rejected ones; (kept,) int64 source rows.
+
+    Sources and targets never overlap, so doing it again after a kill gives the same result, and
+    no second copy of the file is needed.
+    """
+    kept = count - len(rejected)
+    rows = np.arange(count)
+    holes = [row for row in sorted(rejected) if row < kept]
+    fillers = [row for row in range(kept, count) if row not in rejected]
+    rows[holes] = fillers
+    if not log.compacted:
+        images = _map(path, count, size)
+        for hole, filler in zip(holes, fillers, strict=True):
+            images[hole] = images[filler]
+        images.flush()
+        log.finish_compaction()
+    return rows[:kept]
+
+
+def _truncate(path: Path, count: int, size: int) -> None:
+    header = _header(count, size)
+    with open(path, "r+b") as file:
+        file.write(header)
+        file.truncate(len(header) + count * size * size * 3)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_array(path: Path, values: np.ndarray) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def _write_rejected(path: Path, names: list[str], rejected: dict[int, str]) -> None:
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "reason"])
+        writer.writerows([names[row], rejected[row]] for row in sorted(rejected))
+
+
+# --- the work -------------------------------------------------------------------------------
+
+
+class _Aligner:
+    """Reads, aligns and stores single images; each worker process has one."""
+
+    def __init__(self, images: FolderImages | ZipImages, path: Path, count: int, size: int) -> None:
+        self._source = images
+        self._size = size
+        self._target = _map(path, count, size)
+        self._detector: Any = None
+
+    def block(self, start: int, names: list[str], landmarks: np.ndarray) -> list[tuple[int, str]]:
+        """Store the images of rows ``start``…; the rejected rows with their reasons."""
+        rejected = []
+        for row, (name, points) in enumerate(zip(names, landmarks, strict=True), start):
+            try:
+                self._target[row] = self._face(self._source.read(name), points)
+            except FaderError as error:
+                rejected.append((row, str(error)))
+        self._target.flush()
+        return rejected
+
+    def _face(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        from fader.faces.align import align
+
+        if not np.isfinite(landmarks).all():
+            landmarks = self._detect(image)
+        return align(image, landmarks, self._size)
+
+    def _detect(self, image: np.ndarray) -> np.ndarray:
+        if self._detector is None:
+            from fader.faces.detect import Detector
+
+            self._detector = Detector()
+        faces = self._detector(image)
+        if not faces:
+            raise NoFaceError("no face found")
+
+        def area(face: Any) -> float:
+            x0, y0, x1, y1 = face.box
+            return float((x1 - x0) * (y1 - y0))
+
+        def distance(face: Any) -> float:
+            x0, y0, x1, y1 = face.box
+            height, width = image.shape[:2]
+            return math.hypot((x0 + x1 - width) / 2, (y0 + y1 - height) / 2)
+
+        largest = max(map(area, faces))
+        return min((face for face in faces if area(face) > 0.7 * largest), key=distance).landmarks
+
+
+_aligner: _Aligner
+
+
+def _start_worker(
+    images: FolderImages | ZipImages, path: Path, count: int, size: int, detect: bool
+) -> None:
+    import cv2
+
+    # One process per processor: threads inside them would only get in each other's way.
+    cv2.setNumThreads(1)
+    if detect:
+        import torch
+
+        torch.set_num_threads(1)
+    # Ctrl-C is the parent's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A killed parent cannot stop its workers, and one that goes on would write into a store that
+    # a resumed run has finished meanwhile.
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    global _aligner
+    _aligner = _Aligner(images, path, count, size)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(start: int, names: list[str], landmarks: np.ndarray) -> list[tuple[int, str]]:
+    return _aligner.block(start, names, landmarks)
+
+
+def _align_blocks(
+    data: AnnotatedImages,
+    dest: Path,
+    size: int,
+    count: int,
+    todo: list[int],
+    log: _Progress,
+    workers: int | None,
+    progress: bool,
+) -> None:
+    from tqdm import tqdm
+
+    arguments = (data.images, dest / IMAGES, count, size)
+    workers = min(workers or _processors(), len(todo))
+    tasks = [
+        (start, data.names[start:stop], data.landmarks[start:stop])
+        for start in todo
+        for stop in [min(start + BLOCK, count)]
+    ]
+    detect = not all(np.isfinite(landmarks).all() for _, _, landmarks in tasks)
+    done = count - sum(len(names) for _, names, _ in tasks)
+    with tqdm(
+        total=count,
+        initial=done,
+        desc="preparing",
+        unit=" images",
+        disable=None if progress else True,
+    ) as bar:
+        if workers == 1:
+            aligner = _Aligner(*arguments)
+            for start, names, landmarks in tasks:
+                log.finish_block(start, aligner.block(start, names, landmarks))
+                bar.update(len(names))
+            return
+        executor = ProcessPoolExecutor(
+            workers,
+            # Forking a process in which torch already runs threads can deadlock.
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(*arguments, detect),
+        )
+        try:
+            futures = {executor.submit(_work, *task): task for task in tasks}
+            for future in as_completed(futures):
+                start, names, _ = futures[future]
+                log.finish_block(start, future.result())
+                bar.update(len(names))
+        except BrokenProcessPool:
+            raise FaderError(
+                f"{dest}: a worker process died (out of memory?); run it again with fewer "
+                "--workers, what is done is kept"
+            ) from None
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _locked(dest: Path, wait: bool) -> Iterator[None]:
+    """Hold ``dest`` (made if absent) for this process alone; the system frees it on any death."""
+    try:
+        dest.mkdir(parents=True, exist_ok=True)
+        file = open(dest / _LOCK, "ab")  # noqa: SIM115
+    except FileExistsError:
+        raise FaderError(f"{dest}: is a file; give a folder for the prepared store") from None
+    except OSError as error:
+        raise FaderError(f"{dest}: cannot be written ({error.strerror})") from None
+    with file:
+        while not _try_lock(file):
+            if not wait:
+                raise FaderError(
+                    f"{dest}: another process is preparing it; wait until that one is done"
+                )
+            time.sleep(0.5)
+        yield
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    try:
+        if os.name == "nt":  # pragma: no cover
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,54 @@
+"""Opening whatever a user calls their data: a prepared store, CelebA, or labelled photos."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from fader.data.prepared import PreparedStore, is_prepared, is_unfinished, prepare_cache
+from fader.errors import FaderError
+
+
+def open_data(
+    path: str | os.PathLike[str],
+    size: int,
+    progress: bool = True,
+    workers: int | None = None,
+) -> PreparedStore:
+    """The data at ``path`` as a store of ``size`` by ``size`` pixels.
+
+    A prepared store is opened. CelebA's layout or a labelled photo folder is prepared once, into
+    ``path/.fader-<size>`` or, where ``path`` is read-only, under ``~/.cache/fader`` (or
+    ``$XDG_CACHE_HOME/fader``), and again when its annotations or its image zip have changed.
+
+    Raises :class:`FaderError` when nothing usable is there, with how to get some, or when the
+    store holds faces of another size.
+    """
+    path = Path(path)
+    if is_prepared(path) or is_unfinished(path):
+        store = PreparedStore(path)
+        if store.size != size:
+            raise FaderError(
+                f"{path}: holds {store.size}-pixel faces, and {size} are asked for; prepare the "
+                f"source again with --size {size}, or ask for size {store.size}"
+            )
+        return store
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        raise FaderError(
+            f"no data at {path}: get CelebA from its site "
+            "(https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html) or from Kaggle and put "
+            "img_align_celeba.zip and list_attr_celeba.txt into ./data/celeba, or set $FADER_DATA "
+            "to the folder they are in; to try without, draw faces with "
+            "'fader synth data/celeba -n 5000'"
+        )
+    return prepare_cache(path, _cache_for(path, size), size, workers, progress)
+
+
+def _cache_for(path: Path, size: int) -> Path:
+    # The mode as well as the access: to root everything is writable, also what was protected.
+    if path.is_dir() and os.access(path, os.W_OK) and path.stat().st_mode & 0o222:
+        return path / f".fader-{size}"
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fader"
+    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return root / f"{key}-{size}"

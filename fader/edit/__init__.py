@@ -1,0 +1,1 @@
+"""Editing photos with a trained model."""

@@ -1,0 +1,162 @@
+"""The slider as a picture: one face at a row of values of an attribute, or in motion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fader.attributes import Change, attribute_name
+from fader.edit.editor import Editor, Which, choose, settle
+from fader.errors import FaderError
+from fader.faces.align import template, warp
+from fader.faces.blend import composite
+from fader.faces.detect import Face
+from fader.images import ImageLike, open_image
+
+_PAPER, _INK, _MARK = (255, 255, 255), (40, 40, 40), (214, 72, 24)
+_GAP = 4
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A face at every one of ``values`` of each of ``attributes``.
+
+    ``cells`` is (attributes, values, side, side, 3) uint8; ``estimates`` has the present value of
+    each attribute, 0..1.
+    """
+
+    attributes: tuple[str, ...]
+    values: tuple[float, ...]
+    estimates: tuple[float, ...]
+    cells: np.ndarray
+
+    def grid(self) -> Image.Image:
+        """All cells with labels: a row per attribute, a column per value.
+
+        The value nearest to a face's estimate is framed, when the estimate is in the range.
+        """
+        side = self.cells.shape[2]
+        font = ImageFont.load_default(size=max(10, side // 12))
+        labels = [
+            f"{name}\nestimate {estimate:.2f}"
+            for name, estimate in zip(self.attributes, self.estimates, strict=True)
+        ]
+        left = 3 * _GAP + max(_text_size(label, font)[0] for label in labels)
+        top = 2 * _GAP + _text_size("0", font)[1] + _GAP
+        pitch = side + _GAP
+        picture = Image.new(
+            "RGB",
+            (left + pitch * len(self.values), top + pitch * len(self.attributes)),
+            _PAPER,
+        )
+        draw = ImageDraw.Draw(picture)
+        for column, value in enumerate(self.values):
+            x = left + column * pitch + side / 2
+            draw.text((x, top / 2), _number(value), _INK, font=font, anchor="mm")
+        for row, label in enumerate(labels):
+            y = top + row * pitch
+            draw.multiline_text((_GAP, y + side / 2), label, _INK, font=font, anchor="lm")
+            for column, cell in enumerate(self.cells[row]):
+                picture.paste(Image.fromarray(cell), (left + column * pitch, y))
+            marked = self._marked(row)
+            if marked is not None:
+                x = left + marked * pitch
+                draw.rectangle(
+                    (x - _GAP + 1, y - _GAP + 1, x + side + _GAP - 2, y + side + _GAP - 2),
+                    outline=_MARK,
+                    width=_GAP - 1,
+                )
+        return picture
+
+    def frames(self) -> list[Image.Image]:
+        """One picture per value, the attributes side by side, from the first value to the last."""
+        side = self.cells.shape[2]
+        font = ImageFont.load_default(size=max(10, side // 12))
+        top = 3 * _GAP + _text_size("0", font)[1]
+        pitch = side + _GAP
+        pictures = []
+        for column, value in enumerate(self.values):
+            size = (pitch * len(self.attributes) - _GAP, top + side)
+            picture = Image.new("RGB", size, _PAPER)
+            draw = ImageDraw.Draw(picture)
+            for row, name in enumerate(self.attributes):
+                x = row * pitch
+                label = f"{name} = {_number(value)}"
+                draw.text((x + side / 2, top / 2), label, _INK, font=font, anchor="mm")
+                picture.paste(Image.fromarray(self.cells[row, column]), (x, top))
+            pictures.append(picture)
+        return pictures
+
+    def loop(self) -> list[Image.Image]:
+        """The frames of an endless animation: there and back again."""
+        frames = self.frames()
+        return frames + frames[-2:0:-1]
+
+    def _marked(self, row: int) -> int | None:
+        """The column nearest to the estimate, if that lies within (half a step of) the values."""
+        distances = np.abs(np.array(self.values) - self.estimates[row])
+        half_step = abs(self.values[1] - self.values[0]) / 2
+        nearest = int(distances.argmin())
+        return nearest if distances[nearest] <= half_step + 1e-9 else None
+
+
+def strip(
+    editor: Editor,
+    image: ImageLike,
+    attributes: Sequence[str],
+    start: float = -1.0,
+    stop: float = 2.0,
+    steps: int = 9,
+    *,
+    face: Which = "largest",
+    side: int = 256,
+) -> Strip:
+    """``attributes``' sliders on one face of a photo: ``steps`` values from ``start`` to ``stop``.
+
+    Each cell is the face as an edit of the photo would leave it, aligned, ``side`` pixels wide.
+    ``face`` is ``"largest"`` or the n-th largest.
+
+    Raises what :meth:`Editor.apply` raises.
+    """
+    if not attributes:
+        raise FaderError("nothing to show; give at least one attribute, such as Smiling")
+    if steps < 2 or start == stop or not (np.isfinite(start) and np.isfinite(stop)):
+        raise FaderError("a strip needs at least two steps between two different values")
+    names = tuple(dict.fromkeys(attribute_name(name, editor.attributes) for name in attributes))
+    # Rounded, so that steps of tenths are not labelled 0.30000000000000004.
+    values = tuple(float(v) for v in np.linspace(start, stop, steps).round(6))
+
+    photo = np.asarray(open_image(image))
+    (chosen,) = choose(editor.detector(photo), face, image)
+    crops = editor.crop(photo, [chosen])
+    everything = editor.estimate(crops)[0]
+    before = {name: everything[name] for name in editor.attributes}
+    codes = [
+        list(settle(before, [Change(name, value)]).values()) for name in names for value in values
+    ]
+    present, *decoded = editor.decode(crops, np.array([[list(before.values()), *codes]]))[0]
+
+    # The aligned face plays the photo: the same blending, at the size it is shown.
+    aligned = warp(photo, chosen.transform(side), side)
+    stage = Face(np.array([0.0, 0.0, side, side]), chosen.score, template(side))
+    unchanged = list(before.values())
+    cells = [
+        aligned if code == unchanged else composite(aligned, stage, present, after)
+        for code, after in zip(codes, decoded, strict=True)
+    ]
+    shape = (len(names), len(values), side, side, 3)
+    return Strip(
+        names, values, tuple(before[name] for name in names), np.stack(cells).reshape(shape)
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _text_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
+    box = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), text, font=font)
+    return int(box[2]), int(box[3])

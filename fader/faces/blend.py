@@ -1,0 +1,121 @@
+"""Putting an edit back: the decoder's change, added to the photo at the photo's own resolution.
+
+A photo is what the decoder makes of it plus a residual: ``photo = D(E(x), y0) + residual``. The
+edited photo keeps the residual (skin, hair strands, background) wherever little changes, and lets
+go of it where much does:
+
+    edited = D(E(x), y1) + (1 − w) · residual
+
+With w = 0 everywhere a removed smile would leave its teeth behind, since their sharp edges are
+residual. w rises smoothly with the size of the change around a pixel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fader.faces.align import invert, transform_points, warp
+from fader.faces.detect import Face
+
+# Changes (of 255) at which the photo's own detail starts to yield, and has yielded.
+_YIELD_FROM, _YIELD_TO = 12.0, 42.0
+
+# The change is judged over a neighbourhood: Gaussian, σ in widths of the crop (2 pixels of 128).
+_NEIGHBOURHOOD = 1 / 64
+
+# The mask, in half-widths of the crop from its centre: whole up to the first, gone at the second.
+_FEATHER_FROM, _FEATHER_TO = 0.72, 0.98
+
+# Rows of the photo composited at a time, so that a face of 10 megapixels needs no gigabyte.
+_BAND = 256
+
+
+def smoothstep(x: np.ndarray, start: float, end: float) -> np.ndarray:
+    """0 up to ``start``, 1 from ``end`` on, and 3t² − 2t³ between."""
+    t = np.clip((x - start) / (end - start), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def mask(face: Face, shape: tuple[int, ...]) -> np.ndarray:
+    """Where and how much an edit of ``face`` may change a photo of ``shape`` (H, W[, C]).
+
+    (H, W) float32 in 0..1: 1 over face and hair, falling softly to 0 within the aligned crop. An
+    edit leaves every pixel where this is 0 as it is, byte for byte.
+    """
+    whole = np.zeros(shape[:2], np.float32)
+    x0, y0, x1, y1 = _region(face, shape)
+    whole[y0:y1, x0:x1] = _mask_in(face, (x0, y0, x1, y1))
+    return whole
+
+
+def yielding(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """How far the photo's own detail yields to the decoder's image: w, (S, S) float32 in 0..1.
+
+    ``before`` and ``after`` are the decodings D(E(x), y0) and D(E(x), y1), (S, S, 3) in 0..255.
+    """
+    import cv2
+
+    change = np.abs(after - before).mean(axis=2)
+    change = cv2.GaussianBlur(change, (0, 0), sigmaX=_NEIGHBOURHOOD * len(change))
+    return smoothstep(change, _YIELD_FROM, _YIELD_TO).astype(np.float32)
+
+
+def composite(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """A copy of ``photo`` in which ``face`` has changed as ``before`` became ``after``.
+
+    ``photo`` is H×W×3 uint8; ``before`` and ``after`` are decodings of the face's aligned crop
+    with the present and with the asked attributes, (S, S, 3) float32 in 0..255. Pixels outside
+    :func:`mask` are the photo's own, and so are all pixels when ``before`` equals ``after``.
+    """
+    edited = photo.copy()
+    to_photo = invert(face.transform(len(before)))
+    w = yielding(before, after)
+    x0, y0, x1, y1 = _region(face, photo.shape)
+    for top in range(y0, y1 if x0 < x1 else y0, _BAND):
+        band = x0, top, x1, min(top + _BAND, y1)
+        here = edited[band[1] : band[3], x0:x1]
+        addition = _addition(here, to_photo - [[0, 0, x0], [0, 0, top]], before, after, w)
+        addition *= _mask_in(face, band)[:, :, None]
+        addition += here
+        here[...] = np.clip(np.rint(addition, out=addition), 0, 255)
+    return edited
+
+
+def _addition(
+    photo: np.ndarray, matrix: np.ndarray, before: np.ndarray, after: np.ndarray, w: np.ndarray
+) -> np.ndarray:
+    """What is to be added to ``photo``: change − w · residual, float32, at its resolution.
+
+    ``matrix`` leads from the decodings to the photo. No change adds exactly nothing.
+    """
+    size = photo.shape[1], photo.shape[0]
+    before, after = warp(before, matrix, size), warp(after, matrix, size)
+    after -= before
+    residual = np.subtract(photo, before, out=before)
+    # The interpolation may overshoot.
+    residual *= warp(w, matrix, size).clip(0, 1)[:, :, None]
+    return np.subtract(after, residual, out=after)
+
+
+def _region(face: Face, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The part of the photo that the aligned crop covers, as x0, y0, x1, y1 (ends exclusive)."""
+    corners = transform_points(
+        invert(face.transform(2)), np.array([[-0.5, -0.5], [1.5, -0.5], [-0.5, 1.5], [1.5, 1.5]])
+    )
+    limit = np.array([shape[1], shape[0]])
+    x0, y0 = np.clip(np.floor(corners.min(axis=0)), 0, limit).astype(int)
+    x1, y1 = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, limit).astype(int)
+    return int(x0), int(y0), int(x1), int(y1)
+
+
+def _mask_in(face: Face, region: tuple[int, int, int, int]) -> np.ndarray:
+    """The mask over one region of the photo, computed at the photo's own pixels."""
+    x0, y0, x1, y1 = region
+    # In a crop of size 2 the distance from the centre, at (0.5, 0.5), is in half-widths.
+    matrix = face.transform(2)
+    x, y = np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32)[:, None]
+    u = matrix[0, 0] * x + matrix[0, 1] * y + (matrix[0, 2] - 0.5)
+    v = matrix[1, 0] * x + matrix[1, 1] * y + (matrix[1, 2] - 0.5)
+    # A superellipse of the fourth order: a square with round corners, since hair reaches there.
+    distance = np.sqrt(np.sqrt((u * u) ** 2 + (v * v) ** 2))
+    return (1 - smoothstep(distance, _FEATHER_FROM, _FEATHER_TO)).astype(np.float32)

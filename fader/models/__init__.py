@@ -1,0 +1,1 @@
+"""The networks, and how a trained model is saved and found again."""

@@ -1,0 +1,65 @@
+"""The latent discriminator of the paper, and the optional patch discriminator."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class LatentDiscriminator(nn.Module):
+    """Guesses the attributes from the latent code (arXiv 1706.00409, §3 and appendix).
+
+    Convolutions down to 1×1, dropout 0.3, two linear layers. Returns logits N×n: for a binary
+    attribute the two-way softmax of the paper is the sigmoid of its logits' difference.
+    """
+
+    def __init__(
+        self, latent_shape: tuple[int, int, int], attributes: int, width: int = 512
+    ) -> None:
+        super().__init__()
+        channels, side, _ = latent_shape
+        layers: list[nn.Module] = []
+        for _ in range(math.ceil(math.log2(side))):
+            layers += [
+                nn.Conv2d(channels, width, 4, stride=2, padding=1),
+                nn.BatchNorm2d(width),
+                nn.LeakyReLU(0.2),
+                nn.Dropout(0.3),
+            ]
+            channels = width
+        self.convolutions = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels, width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, attributes),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.head(self.convolutions(z))
+
+
+class PatchDiscriminator(nn.Module):
+    """Real or decoded, patch by patch (Isola et al. 2017, arXiv 1611.07004).
+
+    Images N×3×S×S in [-1, 1] → logits N×1×S/8×S/8, each of which sees 22×22 pixels: enough for
+    texture and edges, too little for what a face is. Spectral normalisation (Miyato et al. 2018,
+    arXiv 1802.05957) keeps its gradients bounded, since it can always win on a softer decoder.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for i in range(3):
+            layers += [
+                spectral_norm(nn.Conv2d(channels, width * 2**i, 4, stride=2, padding=1)),
+                nn.LeakyReLU(0.2),
+            ]
+            channels = width * 2**i
+        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(channels, 1, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

@@ -1,0 +1,1 @@
+"""Training of Fader Networks and attribute classifiers."""

@@ -1,0 +1,188 @@
+"""Training of the attribute classifier."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from fader.data.batches import Augmentation, Batches, to_tensor
+from fader.data.prepared import PreparedStore
+from fader.errors import FaderError
+from fader.models.classifier import AttributeClassifier, ClassifierConfig
+from fader.models.io import save_classifier
+from fader.train.device import best_precision
+from fader.train.run import RunFolder, check_finite
+from fader.train.trainer import TRAIN, VALID
+
+
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """Settings of a classifier's training: AdamW, one cycle of learning rate, averaged weights.
+
+    identities: ``even`` or ``odd`` trains on half of the people, so that two classifiers can be
+    had that share none.
+    """
+
+    size: int = 128
+    width: int = 24
+    steps: int = 2500
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    seed: int = 0
+    identities: str = "all"
+
+
+@dataclass(frozen=True)
+class AttributeScore:
+    """accuracy and balanced accuracy on held-out faces, beside what always guessing the more
+    frequent value would score (``majority``); all 0..1. ``agreement`` is not human-checked: the
+    labels may themselves be an annotator's guesses."""
+
+    accuracy: float
+    balanced_accuracy: float
+    majority: float
+
+
+def train_classifier(
+    store: PreparedStore,
+    out: str | Path,
+    settings: ClassifierTraining,
+    *,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> dict[str, AttributeScore]:
+    """Train on the store's labels (hard or soft) and save into ``out/model``.
+
+    Returns each attribute's score on the validation split (the training images where there is no
+    such split). Attributes that never vary in the training images are left out.
+    """
+    run = RunFolder(out)
+    run.start(asdict(settings))
+    device = torch.device(device)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=best_precision(device))
+    rows = _half(store, store.indices(TRAIN), settings.identities)
+    if not len(rows):
+        raise FaderError("the data has no training images; its partition names none")
+    varied = _varied(store.labels[rows])
+    attributes = tuple(np.array(store.attribute_names)[varied])
+    if not attributes:
+        raise FaderError("no attribute varies over the training images; nothing can be learned")
+    labels = store.labels[:, varied]
+
+    torch.manual_seed(settings.seed)
+    classifier = AttributeClassifier(ClassifierConfig(attributes, settings.size, settings.width))
+    net = accelerator.prepare(classifier.to(memory_format=torch.channels_last))
+    optimizer = torch.optim.AdamW(
+        net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.steps
+    )
+    optimizer = accelerator.prepare(optimizer)
+    ema = AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    batches = Batches(
+        store,
+        rows,
+        labels[rows],
+        settings.batch_size,
+        Augmentation(flip=True, rotation=3, zoom=0.04, shift=0.02),
+        seed=settings.seed,
+        rank=accelerator.process_index,
+        balance=0.5,
+    )
+    bar = tqdm(
+        batches.from_step(0), total=settings.steps, unit="step", disable=None if progress else True
+    )
+    recent = 0.0
+    for step, (x, y) in enumerate(bar):
+        if step == settings.steps:
+            break
+        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        x = photographic(x, random).to(accelerator.device)
+        loss = F.binary_cross_entropy_with_logits(net(x).float(), y.to(accelerator.device))
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        optimizer.step()
+        schedule.step()
+        ema.update_parameters(classifier)
+        value = float(loss.detach())
+        recent = value if step == 0 else 0.98 * recent + 0.02 * value
+        check_finite({"loss": value}, step + 1, run)
+        if (step + 1) % 50 == 0:
+            run.log(run.metrics, {"step": step + 1, "loss": recent})
+            bar.set_postfix_str(f"loss={recent:.4f}")
+    classifier.load_state_dict(ema.module.state_dict())
+    classifier.eval()
+    held_out = store.indices(VALID)
+    scores = score_classifier(classifier, store, held_out if len(held_out) else rows)
+    if accelerator.is_main_process:
+        save_classifier(
+            classifier,
+            run.model,
+            {**asdict(settings), "scores": {name: asdict(s) for name, s in scores.items()}},
+        )
+    return scores
+
+
+@torch.no_grad()
+def score_classifier(
+    classifier: AttributeClassifier, store: PreparedStore, rows: np.ndarray
+) -> dict[str, AttributeScore]:
+    """How often the classifier is on the label's side of one half, over these rows of the store."""
+    device = next(classifier.parameters()).device
+    guesses = np.concatenate(
+        [
+            (classifier(to_tensor(store.images[chunk]).to(device)) > 0).cpu().numpy()
+            for chunk in np.array_split(rows, max(1, len(rows) // 64))
+        ]
+    )
+    truth = store.select_labels(classifier.config.attributes)[rows] > 0.5
+    scores = {}
+    for name, guess, true in zip(classifier.config.attributes, guesses.T, truth.T, strict=True):
+        per_side = [float((guess == side)[true == side].mean()) for side in (0, 1) if
+                    (true == side).any()]  # fmt: skip
+        share = float(true.mean())
+        scores[name] = AttributeScore(
+            float((guess == true).mean()), float(np.mean(per_side)), max(share, 1 - share)
+        )
+    return scores
+
+
+def photographic(x: Tensor, random: torch.Generator) -> Tensor:
+    """Images N×3×S×S after changes of light, contrast, colour, sharpness and noise, per image."""
+    n = len(x)
+    gain = 1 + 0.2 * torch.randn(n, 1, 1, 1, generator=random)
+    shift = 0.15 * torch.randn(n, 1, 1, 1, generator=random)
+    tint = 0.05 * torch.randn(n, 3, 1, 1, generator=random)
+    x = (x * gain + shift + tint).clamp(-1, 1)
+    if torch.rand((), generator=random) < 0.5:
+        # Small originals are common: shrink and enlarge the batch.
+        side = x.shape[-1]
+        small = int(side * (0.4 + 0.6 * float(torch.rand((), generator=random))))
+        x = F.interpolate(x, size=(small, small), mode="area")
+        x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+    noise = 0.08 * float(torch.rand((), generator=random))
+    return x + noise * torch.randn(x.shape, generator=random)
+
+
+def _half(store: PreparedStore, rows: np.ndarray, identities: str) -> np.ndarray:
+    if identities == "all":
+        return rows
+    people = store.identity[rows]
+    if (people < 0).any():
+        raise FaderError("the data does not say who is who, so it cannot be halved by identity")
+    return rows[people % 2 == (0 if identities == "even" else 1)]
+
+
+def _varied(labels: np.ndarray) -> np.ndarray:
+    positive = labels > 0.5
+    return np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0))

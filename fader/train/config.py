@@ -1,0 +1,144 @@
+"""A run's settings: presets as data, defaults in one place, every value open to override."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from fader.errors import FaderError
+from fader.models.autoencoder import AutoencoderConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run, but for the data.
+
+    model: the network. steps: all optimisation steps; the first ``pretrain_steps`` of them with
+    λ = 0, the next ``ramp_steps`` with λ rising to ``lambda_max``, the last ``decay_steps`` with
+    a falling learning rate. classifier_weight and patch_weight scale the optional terms, which
+    are computed on the decodings of ``changed_fraction`` of each batch with one attribute
+    flipped, and rise together with λ. balance: see :class:`fader.data.batches.Batches`.
+    rotation, zoom, shift: see :class:`fader.data.batches.Augmentation`. mixed_precision: ``auto``
+    is bf16 or fp16 where the device is fast at it.
+    """
+
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    batch_size: int = 32
+    steps: int = 1_000_000
+    pretrain_steps: int = 0
+    ramp_steps: int = 500_000
+    decay_steps: int = 0
+    lambda_max: float = 1e-4
+    classifier_weight: float = 0.0
+    patch_weight: float = 0.0
+    changed_fraction: float = 0.5
+    learning_rate: float = 2e-3
+    adam_beta1: float = 0.5
+    adam_beta2: float = 0.999
+    gradient_clip: float = 0.0
+    ema_decay: float = 0.999
+    balance: float = 0.0
+    flip: bool = True
+    rotation: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+    seed: int = 0
+    mixed_precision: str = "auto"
+    log_every: int = 10
+    sample_every: int = 500
+    validate_every: int = 500
+    validation_images: int = 256
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
+            raise FaderError(
+                f"mixed_precision={self.mixed_precision}: must be auto, no, bf16 or fp16"
+            )
+        for name in ("batch_size", "steps", "log_every", "sample_every", "validate_every",
+                     "validation_images", "keep_checkpoints"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.batch_size < 2:
+            raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
+        if not 0 < self.changed_fraction <= 1:
+            raise FaderError(f"changed_fraction={self.changed_fraction}: must be in (0, 1]")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and for :meth:`from_dict`."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """The inverse of :meth:`to_dict`; missing values take their defaults."""
+        values = dict(values)
+        _check_names(values, cls, "")
+        model = values.pop("model", {})
+        _check_names(model, AutoencoderConfig, "model.")
+        return cls(model=AutoencoderConfig(**model), **values)
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the presets in the package."""
+    folder = resources.files("fader.train") / "presets"
+    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir()))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """A preset's values, as :meth:`TrainConfig.from_dict` takes them."""
+    if name not in presets():
+        raise FaderError(f"no preset named {name!r}; the presets are {', '.join(presets())}")
+    path = resources.files("fader.train") / "presets" / f"{name}.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """``values`` with ``"lambda_max=0.01"`` or ``"model.layers=6"`` put in, types checked.
+
+    Raises :class:`FaderError` for a name that is no setting (with the nearest one) or a value of
+    the wrong kind.
+    """
+    values = {**values, "model": dict(values.get("model", {}))}
+    for override in overrides:
+        name, equals, text = (part.strip() for part in override.partition("="))
+        if not equals:
+            raise FaderError(f"{override!r} is not KEY=VALUE, such as lambda_max=0.01")
+        in_model = name.startswith("model.")
+        owner = AutoencoderConfig if in_model else TrainConfig
+        key = name.removeprefix("model.")
+        _check_names({key: text}, owner, "model." if in_model else "")
+        if key in ("model", "attributes"):
+            raise FaderError(f"{name} cannot be set this way; use --attrs or model.KEY=VALUE")
+        (values["model"] if in_model else values)[key] = _parse(name, text, owner, key)
+    return values
+
+
+def _parse(name: str, text: str, owner: type, key: str) -> Any:
+    default = getattr(owner(), key)
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        return type(default)(text)
+    except (KeyError, ValueError):
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+        raise FaderError(f"{name}={text}: must be {kind}") from None
+
+
+def _check_names(values: dict[str, Any], owner: type, prefix: str) -> None:
+    names = [f.name for f in dataclasses.fields(owner)]
+    for key in values:
+        if key not in names:
+            close = difflib.get_close_matches(key, names, n=1)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+            raise FaderError(f"there is no setting {prefix}{key}{hint}")

@@ -1,0 +1,84 @@
+"""The loss terms, as free functions of networks' outputs (Lample et al. 2017, arXiv 1706.00409).
+
+Attribute values ``y`` are N×n in 0..1 and may be soft: a cross-entropy against a probability.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attribute_nll(logits: Tensor, y: Tensor) -> Tensor:
+    """−log P(y), summed over attributes, averaged over the batch.
+
+    With y this is L_dis of the paper (eq. 1) and with 1 − y the adversarial term of L_ae (eq. 2).
+    """
+    nll = F.binary_cross_entropy_with_logits(logits.float(), y, reduction="none")
+    return nll.sum(dim=1).mean()
+
+
+def accuracy(logits: Tensor, y: Tensor) -> Tensor:
+    """Share of attribute guesses on the right side of one half."""
+    return ((logits > 0) == (y > 0.5)).float().mean()
+
+
+def reconstruction_mse(decoded: Tensor, x: Tensor) -> Tensor:
+    """‖D(E(x), y) − x‖², averaged over images, channels and pixels (range [-1, 1])."""
+    return F.mse_loss(decoded.float(), x)
+
+
+def asked_attributes_loss(logits: Tensor, asked: Tensor, changed: Tensor) -> Tensor:
+    """How far a classifier is from seeing in a decoding what was asked of it.
+
+    ``asked`` are the values given to the decoder and ``changed`` (N×n, bool) marks those that
+    differ from the face's own. The changed ones and the kept ones weigh the same together.
+    """
+    nll = F.binary_cross_entropy_with_logits(logits.float(), asked, reduction="none")
+    of_changed = (nll * changed).sum() / changed.sum().clamp(min=1)
+    of_kept = (nll * ~changed).sum() / (~changed).sum().clamp(min=1)
+    return of_changed + of_kept
+
+
+def patch_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Cross-entropy of the patch discriminator, real labels smoothed to 0.9 (Salimans 2016)."""
+    real, fake = real.float(), fake.float()
+    return 0.5 * (
+        F.binary_cross_entropy_with_logits(real, torch.full_like(real, 0.9))
+        + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+    )
+
+
+def patch_generator_loss(fake: Tensor) -> Tensor:
+    """Non-saturating: the decoder wants its patches taken for real (Goodfellow et al. 2014)."""
+    fake = fake.float()
+    return F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
+
+
+def weathered(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images after a random shift, blur and noise, for a classifier that guides training.
+
+    A pattern that pleases the classifier through one exact alignment of pixels does not survive
+    this; a drawn attribute does. One shift and one blur per batch keep it cheap.
+    """
+    dx, dy = torch.randint(-4, 5, (2,), generator=generator).tolist()
+    x = torch.roll(x, (dy, dx), dims=(2, 3))
+    sigma = 0.3 + 1.2 * torch.rand((), generator=generator)
+    taps = torch.exp(-0.5 * (torch.arange(-3.0, 4.0) / sigma) ** 2)
+    kernel = torch.outer(taps, taps) / taps.sum() ** 2
+    kernel = kernel.to(x).expand(3, 1, 7, 7)
+    x = F.conv2d(x, kernel, padding=3, groups=3)
+    noise = torch.randn(x.shape, generator=generator).to(x)
+    return x + 0.06 * float(torch.rand((), generator=generator)) * noise
+
+
+def flip_one(y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """``y`` with one attribute per row, drawn evenly, set to its other side (hard 0 or 1).
+
+    Returns the new values and which of them changed (N×n, bool).
+    """
+    n, k = y.shape
+    column = torch.randint(k, (n,), generator=generator)
+    changed = F.one_hot(column, k).bool().to(y.device)
+    return torch.where(changed, (y <= 0.5).to(y.dtype), y), changed

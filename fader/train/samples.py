@@ -1,0 +1,43 @@
+"""The sample grid: held-out faces, reconstructed, and with every attribute swapped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from fader.data.batches import to_images
+from fader.images import save_image
+from fader.models.io import FaderModel
+
+
+@torch.no_grad()
+def sample_grid(model: FaderModel, x: Tensor, y: Tensor) -> Image.Image:
+    """Faces N×3×S×S in [-1, 1] with values N×n → a picture: a row per face; columns are the
+    photo, its reconstruction, and the decoding with each attribute at its other side."""
+    features = model.encode(x)
+    columns = [to_images(x), to_images(model.decode(features, y))]
+    for i in range(y.shape[1]):
+        swapped = y.clone()
+        swapped[:, i] = (y[:, i] <= 0.5).to(y.dtype)
+        columns.append(to_images(model.decode(features, swapped)))
+    picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
+    return _with_titles(picture, ["photo", "decoded", *model.attributes], model.size)
+
+
+def save_grid(grid: Image.Image, path: Path) -> None:
+    save_image(grid, path, quality=90)
+
+
+def _with_titles(picture: np.ndarray, titles: list[str], width: int) -> Image.Image:
+    band = 16
+    image = Image.new("RGB", (picture.shape[1], picture.shape[0] + band), "white")
+    image.paste(Image.fromarray(picture), (0, band))
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=11)
+    for i, title in enumerate(titles):
+        draw.text((i * width + 2, 1), title[: max(1, width // 6)], fill="black", font=font)
+    return image

@@ -1,0 +1,470 @@
+"""Staged training of a Fader Network (Lample et al. 2017, arXiv 1706.00409, §3 and §4).
+
+One process, or several under ``accelerate launch``; CPU, CUDA or MPS. A step is
+:meth:`Trainer.step`; everything else is bookkeeping that lets a run be watched, killed and resumed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from fader.data.batches import Augmentation, Batches, to_tensor
+from fader.data.prepared import PreparedStore
+from fader.errors import FaderError
+from fader.models.autoencoder import Autoencoder, copy_weights
+from fader.models.classifier import AttributeClassifier
+from fader.models.discriminators import LatentDiscriminator, PatchDiscriminator
+from fader.models.io import FaderModel
+from fader.train import losses
+from fader.train.config import TrainConfig
+from fader.train.device import best_precision
+from fader.train.run import RunFolder, check_finite
+from fader.train.samples import sample_grid, save_grid
+from fader.train.schedule import lambda_at, learning_rate_at
+
+TRAIN, VALID = 0, 1
+
+
+class Trainer:
+    """Trains a model on a prepared store, into a run folder.
+
+    ``classifier`` is needed when ``config.classifier_weight`` is positive, scores the swaps of
+    the validation, and is saved with the model. ``initial`` is a model to start from: its weights
+    are taken wherever the two have the same layer, attributes by name.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        store: PreparedStore,
+        out: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        classifier: AttributeClassifier | None = None,
+        initial: FaderModel | None = None,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> None:
+        device = torch.device(device)
+        precision = config.mixed_precision
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision=best_precision(device) if precision == "auto" else precision,
+        )
+        self.config, self.store, self.run = config, store, RunFolder(out)
+        self.main = self.accelerator.is_main_process
+        self.progress = progress and self.main
+        attributes = config.model.attributes
+        if not attributes:
+            raise FaderError("no attributes to train; name at least one, such as Male")
+        if store.size != config.model.size:
+            raise FaderError(
+                f"the data is prepared at {store.size} px but the model is of "
+                f"{config.model.size} px; prepare it again with --size {config.model.size}"
+            )
+        if config.classifier_weight and classifier is None:
+            raise FaderError(
+                "classifier_weight is set but there is no classifier; give --classifier, or set "
+                "classifier_weight=0"
+            )
+
+        torch.manual_seed(config.seed)
+        network = Autoencoder(config.model)
+        if initial is not None:
+            copy_weights(initial.autoencoder, network)
+        nets = {
+            "autoencoder": network,
+            "discriminator": LatentDiscriminator(config.model.latent_shape, len(attributes)),
+        }
+        if config.patch_weight:
+            nets["patch"] = PatchDiscriminator()
+        prepared = self.accelerator.prepare(
+            *(net.to(memory_format=torch.channels_last) for net in nets.values())
+        )
+        self.nets: dict[str, nn.Module] = dict(zip(nets, prepared, strict=True))
+        self.optimizers = {
+            name: self.accelerator.prepare(
+                torch.optim.Adam(
+                    net.parameters(),
+                    config.learning_rate,
+                    betas=(config.adam_beta1, config.adam_beta2),
+                    fused=self.accelerator.device.type in ("cpu", "cuda"),
+                )
+            )
+            for name, net in self.nets.items()
+        }
+        self.ema = AveragedModel(
+            self.bare("autoencoder"),
+            multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),
+            use_buffers=True,
+        )
+        self.classifier = classifier
+        if classifier is not None:
+            classifier.eval().requires_grad_(False)
+            classifier.to(self.accelerator.device, memory_format=torch.channels_last)
+            self.seen_columns = [classifier.config.attributes.index(a) for a in attributes]
+
+        rows = store.indices(TRAIN)
+        labels = store.select_labels(attributes)
+        if not len(rows):
+            raise FaderError("the data has no training images; its partition names none")
+        for name, column in zip(attributes, labels[rows].T, strict=True):
+            if (column > 0.5).all() or (column <= 0.5).all():
+                raise FaderError(f"{name}: every training image has the same value; leave it out")
+        self.batches = Batches(
+            store,
+            rows,
+            labels[rows],
+            config.batch_size,
+            Augmentation(config.flip, config.rotation, config.zoom, config.shift),
+            seed=config.seed,
+            rank=self.accelerator.process_index,
+            balance=config.balance,
+        )
+        held_out = store.indices(VALID)
+        held_out = held_out if len(held_out) else rows
+        self.held_out = held_out[
+            np.linspace(0, len(held_out) - 1, min(config.validation_images, len(held_out)))
+            .round()
+            .astype(int)
+        ]
+        self.held_out_labels = torch.from_numpy(labels[self.held_out])
+
+        self.done = 0  # steps finished
+        self.best = float("inf")
+        if resume:
+            self._resume()
+        elif self.main:
+            self.run.start(config.to_dict())
+
+    def bare(self, name: str) -> Any:
+        """A network without the wrapper that several processes need."""
+        return self.accelerator.unwrap_model(self.nets[name])
+
+    # One step
+
+    def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """One optimisation step of every network on images N×3×S×S and values N×n.
+
+        L_dis = −log P_dis(y | E(x))                                          (eq. 1)
+        L_ae = ‖D(E(x), y) − x‖² − λ_E log P_dis(1 − y | E(x))                (eq. 2)
+
+        Both use the same encoding. While λ_E > 0, the optional terms look at decodings with one
+        attribute flipped: the patch discriminator's and the classifier's opinion of them.
+        """
+        c = self.config
+        lambda_e = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, c.lambda_max)
+        ramp = lambda_e / c.lambda_max if c.lambda_max else 1.0
+        random = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([c.seed, self.done, self._rank]).generate_state(1)[0])
+        )
+        torch.manual_seed(random.initial_seed())  # dropout; a resumed step draws the same
+
+        n = len(x)
+        changed_images = max(1, round(c.changed_fraction * n))
+        use_changed = ramp > 0 and (c.classifier_weight > 0 or c.patch_weight > 0)
+        asked, flipped = losses.flip_one(y[:changed_images], random)
+        z, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
+        decoded, changed = decoded[:n], decoded[n:]
+
+        guesses = self.nets["discriminator"](z.detach())
+        loss_dis = losses.attribute_nll(guesses, y)
+        self._update("discriminator", loss_dis)
+
+        loss_patch = None
+        if use_changed and c.patch_weight:
+            verdicts = self.nets["patch"](torch.cat([x[:changed_images], changed.detach()]))
+            loss_patch = losses.patch_discriminator_loss(*verdicts.chunk(2))
+            self._update("patch", loss_patch)
+
+        reconstruction = losses.reconstruction_mse(decoded, x)
+        loss_ae = reconstruction
+        parts: dict[str, Tensor] = {}
+        if lambda_e:
+            with self._judging("discriminator") as discriminator:
+                parts["adversarial_loss"] = losses.attribute_nll(discriminator(z), 1 - y)
+            loss_ae = loss_ae + lambda_e * parts["adversarial_loss"]
+        if use_changed and c.patch_weight:
+            with self._judging("patch") as patch:
+                parts["patch_loss"] = losses.patch_generator_loss(patch(changed))
+            loss_ae = loss_ae + ramp * c.patch_weight * parts["patch_loss"]
+        if use_changed and c.classifier_weight:
+            with self.accelerator.autocast():
+                seen = self.classifier(losses.weathered(changed, random))[:, self.seen_columns]
+            parts["classifier_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
+            loss_ae = loss_ae + ramp * c.classifier_weight * parts["classifier_loss"]
+        self._update("autoencoder", loss_ae)
+        self.ema.update_parameters(self.bare("autoencoder"))
+
+        parts |= {"patch_discriminator_loss": loss_patch} if loss_patch is not None else {}
+        return {
+            "reconstruction_loss": reconstruction.detach(),
+            # Per attribute, so that ln 2 = 0.693 always means "knows nothing".
+            "discriminator_loss": loss_dis.detach() / y.shape[1],
+            "discriminator_accuracy": losses.accuracy(guesses, y),
+            **{name: value.detach() for name, value in parts.items()},
+        }
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        if self.config.gradient_clip:
+            self.accelerator.clip_grad_norm_(
+                self.nets[name].parameters(), self.config.gradient_clip
+            )
+        optimizer.step()
+
+    @contextmanager
+    def _judging(self, name: str) -> Iterator[nn.Module]:
+        """A discriminator as a fixed judge: no dropout, no gradients of its own weights."""
+        net = self.bare(name).eval().requires_grad_(False)
+        try:
+            yield net
+        finally:
+            net.train().requires_grad_(True)
+
+    @property
+    def _rank(self) -> int:
+        return self.accelerator.process_index
+
+    # The loop
+
+    def train(self, minutes: float | None = None) -> FaderModel:
+        """Train to ``config.steps``, or for about ``minutes``; returns the averaged model.
+
+        A stop of any kind leaves the last checkpoint; a stop by ``minutes`` or Ctrl-C also writes
+        one at that step.
+        """
+        c = self.config
+        started = saved = time.monotonic()
+        writer = SummaryWriter(self.run.tensorboard, purge_step=self.done) if self.main else None
+        bar = tqdm(
+            total=c.steps,
+            initial=self.done,
+            unit="step",
+            disable=None if self.progress else True,
+            dynamic_ncols=True,
+        )
+        totals: dict[str, list[float]] = {}
+        window_start, window_images = time.monotonic(), 0
+        for net in self.nets.values():
+            net.train()
+        try:
+            for x, y in self.batches.from_step(self.done):
+                if self.done >= c.steps:
+                    break
+                self._set_learning_rate()
+                device = self.accelerator.device
+                values = self.step(x.to(device, non_blocking=True), y.to(device, non_blocking=True))
+                self.done += 1
+                window_images += len(x) * self.accelerator.num_processes
+                numbers = {name: float(value) for name, value in values.items()}
+                check_finite(numbers, self.done, self.run)
+                for name, value in numbers.items():
+                    totals.setdefault(name, []).append(value)
+                bar.update()
+
+                if self.done % c.log_every == 0 or self.done == c.steps:
+                    seconds = time.monotonic() - window_start
+                    self._log(totals, window_images / seconds, writer, bar)
+                    totals, window_images = {}, 0
+                    window_start = time.monotonic()
+                paused = time.monotonic()
+                if self.done % c.sample_every == 0 or self.done == c.steps:
+                    self._sample()
+                if self.done % c.validate_every == 0 or self.done == c.steps:
+                    self._validate(writer)
+                out_of_time = self._any(minutes is not None and paused - started > minutes * 60)
+                due = self._any(paused - saved > c.checkpoint_minutes * 60)
+                if out_of_time or due or self.done == c.steps:
+                    self._checkpoint()
+                    saved = time.monotonic()
+                # Rates are of training, without samples and checkpoints.
+                window_start += time.monotonic() - paused
+                if out_of_time:
+                    break
+        except KeyboardInterrupt:
+            self._checkpoint()
+            raise
+        finally:
+            bar.close()
+            if writer:
+                writer.close()
+        return self.averaged_model()
+
+    def _any(self, flag: bool) -> bool:
+        """Whether any process says so; their clocks differ, but they must act together."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        if flag:
+            self.accelerator.set_trigger()
+        return self.accelerator.check_trigger()
+
+    def _set_learning_rate(self) -> None:
+        c = self.config
+        rate = learning_rate_at(self.done, c.steps, c.decay_steps, c.learning_rate)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def _log(
+        self,
+        totals: dict[str, list[float]],
+        images_per_second: float,
+        writer: SummaryWriter | None,
+        bar: tqdm,
+    ) -> None:
+        if not self.main:
+            return
+        c = self.config
+        lambda_e = lambda_at(self.done - 1, c.pretrain_steps, c.ramp_steps, c.lambda_max)
+        row = {
+            "step": self.done,
+            "stage": 1 if lambda_e == 0 else 2,
+            "lambda": lambda_e,
+            **{name: float(np.mean(values)) for name, values in totals.items()},
+            "images_per_second": round(images_per_second, 2),
+        }
+        self.run.log(self.run.metrics, row)
+        if writer:
+            for name, value in row.items():
+                if name != "step":
+                    writer.add_scalar(f"train/{name}", value, self.done)
+        bar.set_postfix_str(
+            f"λ={lambda_e:.1e} rec={row['reconstruction_loss']:.4f} "
+            f"dis={row['discriminator_loss']:.3f} acc={row['discriminator_accuracy']:.2f} "
+            f"{images_per_second:.0f} img/s"
+        )
+
+    # Looking at it
+
+    def averaged_model(self) -> FaderModel:
+        """The model with averaged weights, and the classifier if there is one."""
+        model = FaderModel(self.config.model)
+        model.autoencoder.load_state_dict(self.ema.module.state_dict())
+        model.classifier = self.classifier
+        model.training_notes = {
+            "steps": self.done,
+            "images": self.done * self.config.batch_size * self.accelerator.num_processes,
+            **{k: v for k, v in self.config.to_dict().items() if k != "model"},
+        }
+        return model.to(self.accelerator.device, memory_format=torch.channels_last).eval()
+
+    def _sample(self) -> None:
+        if self.main:
+            rows = self.held_out[:: max(1, len(self.held_out) // 8)][:8]
+            x = to_tensor(self.store.images[rows]).to(self.accelerator.device)
+            y = torch.from_numpy(self.store.select_labels(self.config.model.attributes)[rows])
+            grid = sample_grid(self.averaged_model(), x, y.to(self.accelerator.device))
+            save_grid(grid, self.run.samples / f"step-{self.done:08d}.jpg")
+
+    @torch.no_grad()
+    def _validate(self, writer: SummaryWriter | None) -> None:
+        """Held-out reconstruction, leak and swaps of the averaged model; saves it when best.
+
+        Best is the lowest held-out L_ae with its terms at full weight, once λ has reached its
+        maximum (before that the two are not comparable).
+        """
+        if not self.main:
+            return
+        c, device = self.config, self.accelerator.device
+        model = self.averaged_model()
+        discriminator = self.bare("discriminator").eval()
+        sums: dict[str, float] = {}
+        for start in range(0, len(self.held_out), c.batch_size):
+            rows = self.held_out[start : start + c.batch_size]
+            x = to_tensor(self.store.images[rows]).to(device)
+            y = self.held_out_labels[start : start + c.batch_size].to(device)
+            random = torch.Generator().manual_seed(start)
+            asked, flipped = losses.flip_one(y, random)
+            with self.accelerator.autocast():
+                z, decoded = model.autoencoder(x, torch.cat([y, asked]))
+                guesses = discriminator(z)
+            decoded, changed = decoded[: len(x)].float(), decoded[len(x) :].float()
+            values = {
+                "reconstruction_loss": losses.reconstruction_mse(decoded, x),
+                "adversarial_loss": losses.attribute_nll(guesses, 1 - y),
+                "discriminator_accuracy": losses.accuracy(guesses, y),
+            }
+            if self.classifier is not None:
+                seen = self.classifier(changed)[:, self.seen_columns]
+                values["classifier_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
+                hits = (seen > 0) == (asked > 0.5)
+                values["swap_accuracy"] = hits[flipped].float().mean()
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(x) / len(self.held_out)
+        discriminator.train()
+        if writer:
+            for name, value in sums.items():
+                writer.add_scalar(f"valid/{name}", value, self.done)
+        self.run.log(self.run.validation, {"step": self.done, **sums})
+        objective = (
+            sums["reconstruction_loss"]
+            + c.lambda_max * sums["adversarial_loss"]
+            + c.classifier_weight * sums.get("classifier_loss", 0.0)
+        )
+        if self.done >= c.pretrain_steps + c.ramp_steps and objective < self.best:
+            self.best = objective
+            model.save(self.run.path / "best")
+
+    # Stopping and going on
+
+    def _checkpoint(self) -> None:
+        """Everything the next step depends on, in one file; and the model so far."""
+        self.accelerator.wait_for_everyone()
+        if not self.main:
+            return
+        state = {
+            "step": self.done,
+            "best": self.best,
+            "attributes": list(self.config.model.attributes),
+            "ema": self.ema.state_dict(),
+            "nets": {name: self.bare(name).state_dict() for name in self.nets},
+            "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
+        }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        self.run.save_checkpoint(self.done, state, self.config.keep_checkpoints)
+        self.averaged_model().save(self.run.model)
+
+    def _resume(self) -> None:
+        """Take up the newest checkpoint, or the beginning when the run died before its first."""
+        state = self.run.load_checkpoint(self.accelerator.device)
+        if state is not None:
+            try:
+                for name in self.nets:
+                    self.bare(name).load_state_dict(state["nets"][name])
+                    self.optimizers[name].load_state_dict(state["optimizers"][name])
+                self.ema.load_state_dict(state["ema"])
+            except (KeyError, RuntimeError, ValueError) as error:
+                first = str(error).splitlines()[-1].strip()
+                raise FaderError(
+                    f"{self.run.path}: its checkpoint does not fit these settings ({first})"
+                ) from None
+            if self.accelerator.scaler is not None and "scaler" in state:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            self.done, self.best = state["step"], state["best"]
+        if self.main:
+            self.run.forget_after(self.done)
+            self.run.write_config(self.config.to_dict())
+
+
+def with_attributes(config: TrainConfig, attributes: tuple[str, ...]) -> TrainConfig:
+    """``config`` for these attributes."""
+    return dataclasses.replace(
+        config, model=dataclasses.replace(config.model, attributes=attributes)
+    )

@@ -1,0 +1,116 @@
+import cv2
+import numpy as np
+import pytest
+from fakes import crop_corners, made_face
+
+from fader.faces.blend import composite, mask, smoothstep, yielding
+
+FACES = {
+    "upright": made_face(),
+    "turned": made_face(angle=0.5, scale=1.2),
+    "small": made_face(scale=0.3),
+    "large": made_face(scale=3.0),
+    "cut by the border": made_face(center=(5.0, 230.0)),
+}
+
+
+@pytest.fixture
+def photo():
+    """Noise of all values: the hardest picture to leave alone by accident."""
+    return np.random.default_rng(1).integers(0, 256, (240, 300, 3), dtype=np.uint8)
+
+
+def decodings(size=64, change=80.0):
+    """A flat face, and the same with a bright disc in the middle."""
+    before = np.full((size, size, 3), 110, np.float32)
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    after = before + change * np.exp(-(rows**2 + columns**2) / (size / 8) ** 2)[:, :, None]
+    return before, after.astype(np.float32)
+
+
+@pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+def test_no_change_changes_no_pixel(photo, face):
+    decoded = np.random.default_rng(2).uniform(0, 255, (64, 64, 3)).astype(np.float32)
+    assert np.array_equal(composite(photo, face, decoded, decoded.copy()), photo)
+
+
+@pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+def test_pixels_outside_the_mask_are_untouched(photo, face):
+    before, after = decodings()
+    after += 60  # a change everywhere, also at the crop's border
+    edited = composite(photo, face, before, after)
+    outside = mask(face, photo.shape) == 0
+    assert np.array_equal(edited[outside], photo[outside])
+    assert not np.array_equal(edited, photo)
+
+
+@pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+def test_the_mask_lies_within_the_aligned_crop(photo, face):
+    crop = np.zeros(photo.shape[:2], np.uint8)
+    cv2.fillConvexPoly(crop, crop_corners(face).round().astype(np.int32), 1)
+    covered = mask(face, photo.shape)
+    assert covered.max() <= 1 and covered.min() == 0
+    assert not (covered[crop == 0] > 0).any()
+
+
+def test_the_mask_is_whole_over_the_face_and_its_edge_is_soft():
+    face = made_face(scale=2.0, center=(150.0, 150.0))
+    covered = mask(face, (300, 300))
+    for x, y in face.landmarks.round().astype(int):
+        assert covered[y, x] == 1
+    steps = np.abs(np.diff(covered, axis=0)), np.abs(np.diff(covered, axis=1))
+    assert max(step.max() for step in steps) < 0.1
+
+
+def test_a_change_leaves_no_seam():
+    """A change of the whole crop fades in: no step between neighbours larger than the ramp's."""
+    photo = np.full((240, 300, 3), 100, np.uint8)
+    before = np.full((64, 64, 3), 100, np.float32)
+    edited = composite(photo, made_face(angle=0.3), before, before + 60).astype(int)
+    assert edited.max() == 160
+    assert np.abs(np.diff(edited, axis=0)).max() <= 8
+    assert np.abs(np.diff(edited, axis=1)).max() <= 8
+
+
+def test_small_changes_keep_the_photos_detail_and_large_ones_replace_it():
+    rng = np.random.default_rng(3)
+    photo = np.clip(rng.normal(110, 20, (400, 400, 3)), 0, 255).astype(np.uint8)
+    face = made_face(center=(200.0, 200.0), scale=3.0)
+    middle = slice(196, 205)
+
+    slight = composite(photo, face, *decodings(change=8.0)).astype(float) - photo
+    assert slight[middle, middle].mean() == pytest.approx(8, abs=1)
+    assert slight[middle, middle].std() < 1  # the grain is still the photo's
+
+    strong = composite(photo, face, *decodings(change=80.0)).astype(float)
+    assert strong[middle, middle].mean() == pytest.approx(190, abs=3)
+    assert strong[middle, middle].std() < 1  # the grain is gone
+
+
+def test_detail_yields_between_the_two_thresholds():
+    flat = np.zeros((32, 32, 3), np.float32)
+    levels = [float(yielding(flat, flat + change)[16, 16]) for change in (0, 12, 27, 42, 200)]
+    assert levels == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-3)
+
+
+def test_an_enlarged_change_is_smooth():
+    photo = np.full((700, 700, 3), 100, np.uint8)
+    face = made_face(center=(350.0, 350.0), scale=6.0)
+    edited = composite(photo, face, *decodings(size=32)).astype(int)
+    assert np.abs(np.diff(edited, axis=1)).max() <= 3
+
+
+def test_a_face_outside_the_photo_changes_nothing(photo):
+    face = made_face(center=(-500.0, 100.0))
+    assert np.array_equal(composite(photo, face, *decodings()), photo)
+    assert not mask(face, photo.shape).any()
+
+
+def test_the_photo_given_is_not_written_to(photo):
+    kept = photo.copy()
+    composite(photo, made_face(), *decodings())
+    assert np.array_equal(photo, kept)
+
+
+def test_smoothstep():
+    assert smoothstep(np.array([-1.0, 0.0, 0.5, 1.0, 9.0]), 0, 1).tolist() == [0, 0, 0.5, 1, 1]

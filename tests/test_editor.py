@@ -1,0 +1,253 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeModel
+from PIL import Image, ImageCms
+
+from fader import Editor
+from fader.attributes import ATTRIBUTES, Change
+from fader.edit.editor import settle
+from fader.edit.strip import strip
+from fader.errors import FaderError, NoFaceError, UnknownAttributeError, UnreadableImageError
+from fader.faces.blend import mask
+
+ASTRONAUT = Path(__file__).parent.parent / "examples" / "astronaut.jpg"
+
+
+@pytest.fixture(scope="module")
+def editor():
+    return Editor(FakeModel(), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return np.asarray(Image.open(ASTRONAUT).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def couple(photo):
+    """The same face twice: the first is the larger."""
+    head = Image.fromarray(photo[20:240, 120:340])
+    both = Image.new("RGB", (640, 330))
+    both.paste(head.resize((330, 330), Image.Resampling.BICUBIC), (0, 0))
+    both.paste(head, (400, 50))
+    return np.asarray(both)
+
+
+def test_an_edit_changes_the_face_and_nothing_outside_its_mask(editor, photo):
+    result = editor.apply(photo, Smiling=0)
+    edited = np.asarray(result.image)
+    (edit,) = result.faces
+    outside = mask(edit.face, photo.shape) == 0
+    assert np.array_equal(edited[outside], photo[outside])
+    # Smiling is the brightness at the mouth in this model.
+    x, y = edit.face.landmarks[3:].mean(axis=0).round().astype(int)
+    mouth = (slice(y - 5, y + 6), slice(x - 5, x + 6))
+    assert edited[mouth].mean() < photo[mouth].mean() - 20
+
+
+def test_the_account_of_an_edit(editor, photo):
+    result = editor.apply(photo, "Smiling=0,male=+0.5")
+    (edit,) = result.faces
+    assert result.found == 1
+    assert edit.before["Smiling"] == pytest.approx(0.97)
+    assert edit.after["Smiling"] == 0
+    assert edit.after["Male"] == pytest.approx(0.8)
+    assert edit.after["Blond_Hair"] == edit.before["Blond_Hair"]
+    assert set(edit.changed) == {"Smiling", "Male"}
+
+
+def test_asking_for_what_is_there_changes_no_pixel(editor, photo):
+    for asked in ({"Smiling": 1}, {"Smiling": 0.97}, {"Smiling": "+0"}):
+        result = editor.apply(photo, **asked)
+        assert not result.faces[0].changed
+        assert np.array_equal(np.asarray(result.image), photo)
+
+
+def test_what_counts_as_there_already():
+    before = {"Smiling": 0.97}
+    assert settle(before, [Change("Smiling", 1)]) == before
+    assert settle(before, [Change("Smiling", 0.9)]) == {"Smiling": 0.9}
+    assert settle({"Smiling": 0.99}, [Change("Smiling", 1.02)]) == {"Smiling": 1.02}
+    assert settle(before, [Change("Smiling", 0.01, relative=True)])["Smiling"] > 0.97
+    assert settle({"Smiling": 0.03}, [Change("Smiling", 0)]) == {"Smiling": 0.03}
+    # Later changes win; relative ones go on from there.
+    assert settle(before, [Change("Smiling", 0), Change("Smiling", 0.5, relative=True)]) == {
+        "Smiling": 0.5
+    }
+
+
+def test_ways_to_ask_for_the_same(editor, photo):
+    expected = editor.edit(photo, Smiling=0)
+    for image in (
+        editor.edit(photo, "Smiling=0"),
+        editor.edit(photo, "smiling = 0"),
+        editor.edit(photo, [Change("smiling", 0)]),
+        editor.edit(photo, SMILING=0.0),
+        editor.edit(photo, smiling="0"),
+        editor.edit(Image.fromarray(photo), Smiling=0),
+        editor.edit(str(ASTRONAUT), Smiling=0),
+        editor.edit(ASTRONAUT, Smiling=0),
+    ):
+        assert np.array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_a_group_sets_the_members_the_model_has(editor, photo):
+    (edit,) = editor.apply(photo, Hair="Blond").faces
+    assert edit.after["Blond_Hair"] == 1 and edit.after["Black_Hair"] == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({"Smilling": 0}, UnknownAttributeError, "did you mean Smiling"),
+        ({"Bald": 1}, UnknownAttributeError, "does not know Bald; it knows Male, Smiling"),
+        ({"changes": "Bald=1"}, UnknownAttributeError, "does not know Bald"),
+        ({"changes": [Change("Bald", 1)]}, UnknownAttributeError, "does not know Bald"),
+        ({"changes": "Smiling"}, FaderError, "NAME=VALUE"),
+        ({"Smiling": float("nan")}, FaderError, "Smiling=nan: .* finite"),
+        ({"Smiling": "much"}, FaderError, "must be a number"),
+        ({}, FaderError, "nothing to change"),
+        ({"changes": []}, FaderError, "nothing to change"),
+        ({"Smiling": 0, "output": "foto"}, FaderError, "'photo', 'crop' or 'pair'"),
+    ],
+)
+def test_what_cannot_be_asked_for(editor, photo, asked, error, message):
+    with pytest.raises(error, match=message):
+        editor.edit(photo, **asked)
+
+
+def test_no_face_names_the_photo(editor, tmp_path):
+    path = tmp_path / "wall.png"
+    Image.new("RGB", (200, 150), (180, 170, 160)).save(path)
+    with pytest.raises(NoFaceError, match=r"wall\.png: no face found"):
+        editor.edit(path, Smiling=0)
+    with pytest.raises(NoFaceError, match="the image: no face found"):
+        editor.edit(Image.open(path), Smiling=0)
+    assert editor.describe(path) == [] == editor.faces(path)
+
+
+def test_what_is_no_photo(editor, tmp_path):
+    with pytest.raises(UnreadableImageError, match=r"none\.png"):
+        editor.edit(tmp_path / "none.png", Smiling=0)
+    with pytest.raises(UnreadableImageError, match="uint8"):
+        editor.edit(np.zeros((50, 50, 3)), Smiling=0)
+
+
+def test_which_face(editor, couple):
+    def changed_halves(face):
+        edited = np.asarray(editor.edit(couple, face=face, Smiling=0))
+        difference = (edited != couple).any(axis=2)
+        return bool(difference[:, :360].any()), bool(difference[:, 360:].any())
+
+    assert changed_halves("largest") == (True, False)
+    assert changed_halves(1) == (True, False)
+    assert changed_halves(2) == (False, True)
+    assert changed_halves("all") == (True, True)
+    with pytest.raises(NoFaceError, match="no face 3"):
+        editor.edit(couple, face=3, Smiling=0)
+    assert editor.apply(couple, face=2, Smiling=0).found == 2
+
+
+def test_all_faces_are_edited_as_each_alone_would_be(editor, couple):
+    first = editor.edit(couple, face=1, Smiling=0)
+    assert np.array_equal(
+        np.asarray(editor.edit(couple, face="all", Smiling=0)),
+        np.asarray(editor.edit(first, face=2, Smiling=0)),
+    )
+
+
+def test_outputs(editor, photo, couple):
+    assert editor.edit(photo, output="crop", Smiling=0).size == (64, 64)
+    assert editor.edit(couple, output="crop", face="all", Smiling=0).size == (128, 64)
+    pair = np.asarray(editor.edit(photo, output="pair", Smiling=0))
+    assert np.array_equal(pair[:, :512], photo)
+    assert np.array_equal(pair[:, 512:], np.asarray(editor.edit(photo, Smiling=0)))
+
+
+def test_a_photo_on_its_side_comes_out_upright(editor, photo, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the viewer turns it by 90 degrees clockwise
+    path = tmp_path / "side.png"
+    Image.fromarray(np.rot90(photo)).save(path, exif=exif)
+    edited = editor.edit(path, Smiling=0)
+    assert np.array_equal(np.asarray(edited), np.asarray(editor.edit(photo, Smiling=0)))
+    assert edited.getexif().get(0x0112, 1) == 1
+
+
+def test_the_colour_profile_is_kept_where_it_applies(editor, photo, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.fromarray(photo)
+    image.info["icc_profile"] = profile
+    assert editor.edit(image, Smiling=0).info["icc_profile"] == profile
+    image.info["icc_profile"] = profile[:16] + b"CMYK" + profile[20:]
+    assert "icc_profile" not in editor.edit(image, Smiling=0).info
+
+
+def test_small_and_grey_photos(editor, photo):
+    small = Image.fromarray(photo).resize((170, 170), Image.Resampling.LANCZOS)
+    edited = np.asarray(editor.edit(small, Smiling=0))
+    assert (edited != np.asarray(small)).any()
+    assert editor.edit(Image.fromarray(photo).convert("L"), Smiling=0).mode == "RGB"
+
+
+def test_description(editor, couple):
+    first, second = editor.describe(couple)
+    assert first.face.area > second.face.area
+    assert tuple(first.attributes) == ATTRIBUTES
+    document = first.to_dict()
+    assert document["attributes"]["Smiling"] == 0.97
+    assert np.shape(document["landmarks"]) == (5, 2) and len(document["box"]) == 4
+    assert document["score"] > 0.9
+
+
+def test_a_model_without_classifier_is_told_of(photo):
+    from fader.models.autoencoder import AutoencoderConfig
+    from fader.models.io import FaderModel
+
+    model = FaderModel(AutoencoderConfig(size=32, layers=2, attributes=("Male",), width=4))
+    with pytest.raises(FaderError, match="no classifier"):
+        Editor(model, device="cpu").edit(photo, Male=0)
+
+
+def test_strip_has_a_row_per_attribute_and_a_column_per_value(editor, photo):
+    result = strip(editor, photo, ["smiling", "Male"], start=0, stop=1, steps=5, side=96)
+    assert result.attributes == ("Smiling", "Male")
+    assert result.values == (0, 0.25, 0.5, 0.75, 1)
+    assert result.estimates == pytest.approx((0.97, 0.3))
+    assert result.cells.shape == (2, 5, 96, 96, 3)
+    mouths = result.cells[0, :, 70:76, 45:51].mean(axis=(1, 2, 3))
+    assert (np.diff(mouths) > 0).all()
+    width, height = result.grid().size
+    assert width > 5 * 96 and height > 2 * 96
+
+
+def test_strip_cells_are_what_an_edit_gives(editor, photo):
+    from fader.faces.align import warp
+
+    result = strip(editor, photo, ["Smiling"], start=0, stop=1, steps=2, side=128)
+    edited = np.asarray(editor.edit(photo, Smiling=0))
+    (face,) = editor.faces(photo)
+    expected = warp(edited, face.transform(128), 128)
+    assert np.abs(result.cells[0, 0].astype(int) - expected).mean() < 1
+    # Smiling=1 is there already.
+    assert np.array_equal(result.cells[0, 1], warp(photo, face.transform(128), 128))
+
+
+def test_strip_in_motion_goes_there_and_back(editor, photo):
+    result = strip(editor, photo, ["Smiling", "Male"], steps=4, side=64)
+    loop = [np.asarray(frame) for frame in result.loop()]
+    assert len(loop) == 6
+    assert np.array_equal(loop[1], loop[5]) and np.array_equal(loop[2], loop[4])
+    assert len({frame.shape for frame in loop}) == 1
+
+
+def test_strips_that_make_no_sense(editor, photo):
+    for options in ({"steps": 1}, {"start": 1, "stop": 1}, {"stop": float("inf")}):
+        with pytest.raises(FaderError, match="two steps"):
+            strip(editor, photo, ["Smiling"], **options)
+    with pytest.raises(FaderError, match="at least one attribute"):
+        strip(editor, photo, [])
+    with pytest.raises(UnknownAttributeError, match="did you mean Smiling"):
+        strip(editor, photo, ["Smilling"])

@@ -1,0 +1,133 @@
+"""Images per second of one training step: ours against the literal algorithm, in one run.
+
+    python tools/bench_train.py                       # 128 px, 5 layers, 4 attributes, batch 32
+    python tools/bench_train.py --size 256 --layers 6
+
+*Ours* is :meth:`fader.train.trainer.Trainer.step` as ``fader train`` runs it on this device. The
+*literal* step is the paper's two updates written down plainly: float32, NCHW, the batch encoded
+once for the discriminator's update and again for the autoencoder's. Both train the same networks
+(paper's decoder, attribute planes) with λ > 0 and no optional term. Blocks of steps alternate, so
+that whatever else the machine does falls on both; medians are reported, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from fader.commands.options import device_option, resolve_device
+from fader.models.autoencoder import Autoencoder, AutoencoderConfig
+from fader.models.discriminators import LatentDiscriminator
+from fader.train import losses
+from fader.train.config import TrainConfig
+from fader.train.trainer import Trainer
+
+LAMBDA = 1e-4
+
+
+class Literal:
+    """Lample et al. 2017, §3: update the discriminator on E(x), then the autoencoder."""
+
+    def __init__(self, config: AutoencoderConfig, device: torch.device) -> None:
+        self.autoencoder = Autoencoder(config).to(device)
+        self.discriminator = LatentDiscriminator(
+            config.latent_shape, len(config.attributes)
+        ).to(device)
+        self.of_autoencoder = torch.optim.Adam(self.autoencoder.parameters(), 2e-3, (0.5, 0.999))
+        self.of_discriminator = torch.optim.Adam(
+            self.discriminator.parameters(), 2e-3, (0.5, 0.999)
+        )
+
+    def step(self, x: Tensor, y: Tensor) -> None:
+        self.discriminator.train()
+        with torch.no_grad():
+            z = self.autoencoder.encode(x)[-1]
+        loss = losses.attribute_nll(self.discriminator(z), y)
+        self.of_discriminator.zero_grad()
+        loss.backward()
+        self.of_discriminator.step()
+
+        self.discriminator.eval()
+        z, decoded = self.autoencoder(x, y)
+        loss = losses.reconstruction_mse(decoded, x)
+        loss = loss + LAMBDA * losses.attribute_nll(self.discriminator(z), 1 - y)
+        self.of_autoencoder.zero_grad()
+        loss.backward()
+        self.of_autoencoder.step()
+
+
+def noise_store(size: int, attributes: tuple[str, ...], n: int) -> SimpleNamespace:
+    """As much of a prepared store as a trainer needs to be built, holding noise."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, (n, len(attributes))).astype(np.float32)
+    labels[:2] = [[0.0], [1.0]]
+    return SimpleNamespace(
+        size=size,
+        images=random.integers(0, 256, (n, size, size, 3), dtype=np.uint8),
+        indices=lambda split: np.arange(n),
+        select_labels=lambda names: labels,
+    )
+
+
+@click.command()
+@click.option("--size", default=128, show_default=True)
+@click.option("--layers", default=5, show_default=True)
+@click.option("--attributes", default=4, show_default=True)
+@click.option("--batch-size", default=32, show_default=True)
+@click.option("--blocks", default=5, show_default=True, help="Blocks of each, alternating.")
+@click.option("--steps", default=4, show_default=True, help="Steps in a block.")
+@device_option
+def main(
+    size: int, layers: int, attributes: int, batch_size: int, blocks: int, steps: int, device: str
+) -> None:
+    """Print both rates and their ratio as JSON."""
+    where = resolve_device(device)
+    network = AutoencoderConfig(
+        size=size, layers=layers, attributes=tuple(f"attribute {i}" for i in range(attributes))
+    )
+    config = TrainConfig(model=network, batch_size=batch_size, ramp_steps=0, lambda_max=LAMBDA)
+    store = noise_store(size, network.attributes, batch_size)
+    with tempfile.TemporaryDirectory() as out:
+        trainer = Trainer(config, store, out, device=where, progress=False)
+    literal = Literal(network, where)
+    x, y = (t.to(where) for t in trainer.batches.batch(0))
+    contenders: dict[str, tuple[Callable[[Tensor, Tensor], object], Tensor]] = {
+        "ours": (trainer.step, x),
+        "literal": (literal.step, x.contiguous()),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for block in range(blocks + 1):
+        for name, (step, images) in contenders.items():
+            start = time.perf_counter()
+            for _ in range(steps):
+                step(images, y)
+            if where.type == "cuda":
+                torch.cuda.synchronize()
+            if block:  # the first one warms up
+                rates[name].append(steps * batch_size / (time.perf_counter() - start))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    result = {
+        "size": size,
+        "layers": layers,
+        "attributes": attributes,
+        "batch_size": batch_size,
+        "device": str(where),
+        "precision": trainer.accelerator.mixed_precision,
+        "ours_images_per_second": round(medians["ours"], 1),
+        "literal_images_per_second": round(medians["literal"], 1),
+        "ratio": round(medians["ours"] / medians["literal"], 2),
+    }
+    click.echo(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
