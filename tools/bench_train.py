@@ -4,9 +4,10 @@
     python tools/bench_train.py --size 256 --layers 6
 
 *Ours* is :meth:`fader.train.trainer.Trainer.step` as ``fader train`` runs it on this device. The
-*literal* step is the paper's two updates written down plainly: float32, NCHW, the batch encoded
-once for the discriminator's update and again for the autoencoder's. Both train the same networks
-(paper's decoder, attribute planes) with λ > 0 and no optional term. Blocks of steps alternate, so
+*literal* step is the paper's two updates written down plainly: float32, NCHW, torch's own
+convolutions throughout, the batch encoded once for the discriminator's update and again for the
+autoencoder's. Both train the same networks (paper's decoder, attribute planes) with λ > 0 and no
+optional term. Blocks of steps alternate, so
 that whatever else the machine does falls on both; medians are reported, as JSON.
 """
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from fader.commands.options import device_option, resolve_device
 from fader.models.autoencoder import Autoencoder, AutoencoderConfig
-from fader.models.discriminators import LatentDiscriminator
+from fader.models.discriminators import LatentDiscriminator, UnfoldedConv2d
 from fader.train import losses
 from fader.train.config import TrainConfig
 from fader.train.trainer import Trainer
@@ -39,9 +40,12 @@ class Literal:
 
     def __init__(self, config: AutoencoderConfig, device: torch.device) -> None:
         self.autoencoder = Autoencoder(config).to(device)
-        self.discriminator = LatentDiscriminator(
-            config.latent_shape, len(config.attributes)
-        ).to(device)
+        self.discriminator = LatentDiscriminator(config.latent_shape, len(config.attributes)).to(
+            device
+        )
+        for name, module in self.discriminator.convolutions.named_children():
+            if isinstance(module, UnfoldedConv2d):
+                setattr(self.discriminator.convolutions, name, module.as_convolution().to(device))
         self.of_autoencoder = torch.optim.Adam(self.autoencoder.parameters(), 2e-3, (0.5, 0.999))
         self.of_discriminator = torch.optim.Adam(
             self.discriminator.parameters(), 2e-3, (0.5, 0.999)

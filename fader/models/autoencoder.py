@@ -176,7 +176,9 @@ class DecoderLayer(nn.Module):
     def forward(self, h: Tensor, code: Tensor) -> Tensor:
         if self.planes:
             constant = code.to(h.dtype)[:, :, None, None].expand(-1, -1, *h.shape[2:])
-            h = torch.cat([h, constant], dim=1)
+            # An expanded tensor has no memory format; cat would choose NCHW, and the convolution
+            # would have to convert all of it.
+            h = torch.cat([h, constant.contiguous(memory_format=_memory_format(h))], dim=1)
         h = self.blur(self.up(h))
         for block in self.residual:
             h = block(h)
@@ -187,6 +189,11 @@ class DecoderLayer(nn.Module):
             scale, shift = self.modulation(code).to(h.dtype)[:, :, None, None].chunk(2, dim=1)
             h = torch.addcmul(shift, h, 1 + scale)
         return F.relu(h)
+
+
+def _memory_format(h: Tensor) -> torch.memory_format:
+    channels_last = h.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 class Blur(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -23,7 +24,7 @@ class LatentDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for _ in range(math.ceil(math.log2(side))):
             layers += [
-                nn.Conv2d(channels, width, 4, stride=2, padding=1),
+                UnfoldedConv2d(channels, width),
                 nn.BatchNorm2d(width),
                 nn.LeakyReLU(0.2),
                 nn.Dropout(0.3),
@@ -39,6 +40,30 @@ class LatentDiscriminator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.head(self.convolutions(z))
+
+
+class UnfoldedConv2d(nn.Linear):
+    """4×4 convolution, stride 2, padding 1, as one matrix product: for small maps of many channels.
+
+    There the weights are all the work; oneDNN's convolution reorders them at every call, which
+    makes it half as fast on a CPU as the product itself.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs * 16, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, height, width = x.shape
+        columns = F.unfold(x, 4, padding=1, stride=2).transpose(1, 2)
+        h = super().forward(columns.reshape(-1, self.in_features))
+        return h.view(n, height // 2, width // 2, self.out_features).permute(0, 3, 1, 2)
+
+    def as_convolution(self) -> nn.Conv2d:
+        """The same map as torch's own convolution."""
+        conv = nn.Conv2d(self.in_features // 16, self.out_features, 4, stride=2, padding=1)
+        conv.weight.data.copy_(self.weight.view_as(conv.weight))
+        conv.bias.data.copy_(self.bias)
+        return conv
 
 
 class PatchDiscriminator(nn.Module):

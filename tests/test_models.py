@@ -1,0 +1,147 @@
+"""The networks and their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fader.errors import FaderError
+from fader.models.autoencoder import Autoencoder, AutoencoderConfig
+from fader.models.classifier import ClassifierConfig
+from fader.models.discriminators import LatentDiscriminator, PatchDiscriminator, UnfoldedConv2d
+from fader.models.io import FaderModel, load_model
+
+TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
+VARIANTS = [
+    {},
+    {"conditioning": "modulation"},
+    {"conditioning": "modulation", "blur_upsampling": True, "residual_blocks": 1},
+    {"skip": 1},
+    {"skip": 2, "conditioning": "modulation"},
+    {"instance_norm": True},
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_every_variant_decodes_several_ways_and_heeds_the_attributes(options: dict) -> None:
+    network = Autoencoder(AutoencoderConfig(**TINY, **options)).eval()
+    x = torch.rand(3, 3, 32, 32) * 2 - 1
+    y = torch.tensor([[0.0, 0.0]] * 3 + [[1.0, 0.0]] * 3)
+    z, decoded = network(x, y)
+    assert z.shape == (3, *network.config.latent_shape)
+    assert decoded.shape == (6, 3, 32, 32)
+    assert decoded.abs().max() <= 1
+    assert not torch.allclose(decoded[:3], decoded[3:])
+    # Row m decodes image m mod N.
+    alone = network.decode(network.encode(x[1:2]), y[4:5])
+    assert torch.allclose(alone, decoded[4:5], atol=1e-5)
+
+
+def test_planes_are_the_paper_s_layers() -> None:
+    config = AutoencoderConfig(size=256, layers=7, attributes=("Male",), conditioning="planes")
+    network = Autoencoder(config)
+    assert config.channels == (32, 64, 128, 256, 512, 512, 512)
+    assert config.latent_shape == (512, 2, 2)
+    inputs = [layer.up.in_channels for layer in network.decoder]
+    assert inputs == [c + 2 for c in (512, 512, 512, 256, 128, 64, 32)]
+    assert isinstance(network.encoder[0][1], torch.nn.Identity)  # no norm on the first layer
+
+
+def test_blurred_upsampling_cannot_make_a_checkerboard() -> None:
+    network = Autoencoder(AutoencoderConfig(**TINY, blur_upsampling=True)).eval()
+    images = network.decode(network.encode(torch.rand(2, 3, 32, 32)), torch.rand(2, 2))
+    inner = torch.atanh(images.clamp(-0.999, 0.999))[..., 4:-4, 4:-4]
+    sign = (-1.0) ** torch.arange(inner.shape[-1])
+    # Whatever the weights, there is next to nothing at the frequency of alternate pixels.
+    alternating = (inner * sign).mean(dim=-1).abs().max()
+    assert alternating < 0.02 * inner.std()
+
+
+def test_sizes_that_do_not_halve_are_refused() -> None:
+    with pytest.raises(FaderError, match="multiple"):
+        AutoencoderConfig(size=100, layers=5)
+    with pytest.raises(FaderError, match="skip"):
+        AutoencoderConfig(size=64, layers=4, skip=4)
+
+
+def test_discriminators_give_one_logit_per_attribute_and_per_patch() -> None:
+    z = torch.rand(2, 64, 4, 4)
+    assert LatentDiscriminator((64, 4, 4), 5, width=32)(z).shape == (2, 5)
+    assert PatchDiscriminator(8)(torch.rand(2, 3, 64, 64)).shape == (2, 1, 8, 8)
+
+
+@pytest.fixture
+def model() -> FaderModel:
+    return FaderModel(AutoencoderConfig(**TINY), ClassifierConfig(size=32, width=4)).eval()
+
+
+def test_a_saved_model_is_the_same_model(model: FaderModel, tmp_path: Path) -> None:
+    model.training_notes = {"steps": 7}
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 2)
+    assert again.attributes == model.attributes and again.training_notes == {"steps": 7}
+    assert torch.allclose(
+        model.decode(model.encode(x), y), again.decode(again.encode(x), y), atol=1e-5
+    )
+    assert torch.allclose(model.estimate(x), again.estimate(x), atol=1e-5)
+    assert FaderModel.from_pretrained(str(tmp_path / "m")).attributes == model.attributes
+
+
+def test_float16_weights_halve_the_files(model: FaderModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "32")
+    model.save(tmp_path / "16", torch.float16)
+    size = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("32", "16")]
+    assert size[1] < 0.7 * size[0]
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.allclose(load_model(tmp_path / "16").estimate(x), model.estimate(x), atol=1e-2)
+
+
+def test_files_that_are_not_ours_get_one_sentence(model: FaderModel, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    model.save(folder)
+
+    def message() -> str:
+        with pytest.raises(FaderError) as caught:
+            load_model(folder)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    config = folder / "config.json"
+    good = config.read_text()
+    other = json.loads(good)
+    other["autoencoder"]["width"] = 16
+    config.write_text(json.dumps(other))
+    assert "does not fit" in message()
+    other = json.loads(good)
+    other["format"] = 99
+    config.write_text(json.dumps(other))
+    assert "newer" in message()
+    config.write_text('{"architectures": ["BertModel"]}')
+    assert "not the configuration of a Fader model" in message()
+    config.write_text("{")
+    assert "JSON" in message()
+    config.write_text(good)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "cut short" in message()
+    weights.unlink()
+    assert "missing" in message()
+    config.unlink()
+    assert "config.json" in message()
+
+
+def test_an_unknown_model_name_lists_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(FaderError, match="no such model"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(FaderError, match="no such model"):
+        load_model("defualt")
+
+
+def test_an_unfolded_convolution_is_the_convolution() -> None:
+    unfolded = UnfoldedConv2d(6, 5)
+    x = torch.rand(3, 6, 4, 4)
+    assert torch.allclose(unfolded(x), unfolded.as_convolution()(x), atol=1e-5)

@@ -1,0 +1,279 @@
+"""Training as a user meets it: stages, the run folder, stopping and going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from fader.commands import main
+from fader.data.prepared import PreparedStore, prepare
+from fader.data.synthetic import write_dataset
+from fader.errors import FaderError
+from fader.models.io import FaderModel
+from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
+from fader.train.run import read_rows
+from fader.train.schedule import lambda_at, learning_rate_at
+from fader.train.trainer import Trainer
+
+ATTRIBUTES = ("Male", "Eyeglasses")
+SMALL = [
+    "steps=12",
+    "pretrain_steps=4",
+    "ramp_steps=4",
+    "decay_steps=0",
+    "batch_size=8",
+    "log_every=1",
+    "sample_every=6",
+    "validate_every=6",
+    "validation_images=8",
+    "mixed_precision=no",
+    "model.size=32",
+    "model.layers=3",
+    "model.width=8",
+    "model.max_width=16",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    write_dataset(folder / "celeba", 80, seed=1, counterfactuals=False, progress=False)
+    prepare(folder / "celeba", folder / "store", size=32, workers=1, progress=False)
+    return folder / "store"
+
+
+def small_config(*overrides: str) -> TrainConfig:
+    values = apply_overrides(load_preset("tiny"), [*SMALL, *overrides])
+    values["model"]["attributes"] = ATTRIBUTES
+    return TrainConfig.from_dict(values)
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in trainer.averaged_model().autoencoder.state_dict().items()}
+
+
+def test_lambda_is_zero_then_rises_linearly_then_stays() -> None:
+    values = [lambda_at(step, 3, 4, 0.8) for step in range(10)]
+    assert values[:3] == [0, 0, 0]
+    assert values[3:7] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert values[7:] == pytest.approx([0.8] * 3)
+
+
+def test_learning_rate_falls_to_almost_nothing_at_the_end() -> None:
+    assert learning_rate_at(0, 100, 20, 1e-3) == 1e-3
+    assert learning_rate_at(90, 100, 20, 1e-3) == pytest.approx(5e-4)
+    assert learning_rate_at(99, 100, 20, 1e-3) == pytest.approx(5e-5)
+
+
+def test_every_preset_loads() -> None:
+    assert {"default", "paper-256", "tiny"} <= set(presets())
+    for name in presets():
+        TrainConfig.from_dict(load_preset(name))
+
+
+def test_overrides_are_checked_by_name_and_kind() -> None:
+    values = apply_overrides(load_preset("tiny"), ["lambda_max=0.5", "model.layers=5"])
+    config = TrainConfig.from_dict(values)
+    assert (config.lambda_max, config.model.layers) == (0.5, 5)
+    with pytest.raises(FaderError, match="did you mean lambda_max"):
+        apply_overrides({}, ["lamda_max=1"])
+    with pytest.raises(FaderError, match="steps=many: must be a whole number"):
+        apply_overrides({}, ["steps=many"])
+    with pytest.raises(FaderError, match="KEY=VALUE"):
+        apply_overrides({}, ["steps"])
+
+
+def test_a_run_leaves_metrics_samples_checkpoints_and_a_model(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(small_config("patch_weight=0.01"), PreparedStore(data), tmp_path / "run")
+    trainer.train()
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert [row["stage"] for row in rows] == [1] * 4 + [2] * 8
+    contract = {
+        "step",
+        "stage",
+        "lambda",
+        "reconstruction_loss",
+        "discriminator_loss",
+        "discriminator_accuracy",
+        "images_per_second",
+    }
+    assert all(contract <= row.keys() for row in rows)
+    # The patch term is one of the changed decodings, which stage 1 does not make.
+    assert ["patch_loss" in row for row in rows] == [False] * 4 + [True] * 8
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    model = FaderModel.load(tmp_path / "run" / "model")
+    assert model.attributes == ATTRIBUTES
+    assert model.training_notes["steps"] == 12
+    assert FaderModel.load(tmp_path / "run" / "best").attributes == ATTRIBUTES
+
+
+def test_training_lowers_the_reconstruction_loss(data: Path, tmp_path: Path) -> None:
+    config = small_config("steps=60", "pretrain_steps=60", "batch_size=16", "log_every=10")
+    Trainer(config, PreparedStore(data), tmp_path / "run").train()
+    first, *_, last = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert last["reconstruction_loss"] < 0.5 * first["reconstruction_loss"]
+
+
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(data: Path, tmp_path: Path) -> None:
+    store = PreparedStore(data)
+    whole = Trainer(small_config("patch_weight=0.01"), store, tmp_path / "whole")
+    whole.train()
+
+    config = small_config("patch_weight=0.01")
+    stopped = Trainer(config, store, tmp_path / "parts")
+    stopped.train(minutes=0)  # one step, then the checkpoint
+    assert stopped.done == 1
+    for _ in range(20):
+        resumed = Trainer(config, store, tmp_path / "parts", resume=True)
+        resumed.train(minutes=0 if resumed.done < 6 else None)
+        if resumed.done == config.steps:
+            break
+    assert weights(resumed).keys() == weights(whole).keys()
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], value), name
+    rows = read_rows(tmp_path / "parts" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 13))
+
+
+def test_a_killed_run_resumes_with_each_step_logged_once(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = [*SMALL, "steps=60", "ramp_steps=40", "checkpoint_minutes=0.002"]
+    command = [sys.executable, "-m", "fader", "train", "--device", "cpu", "--out", str(run)]
+    new = [
+        *["--attrs", "Male,Eyeglasses", "--data", str(data), "--preset", "tiny"],
+        *(part for setting in settings for part in ("-s", setting)),
+    ]
+    process = subprocess.Popen([*command, *new], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while not any(row["stage"] == 2 for row in read_rows(run / "metrics.jsonl")[10:]):
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline, "no second stage within five minutes"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = read_rows(run / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 61))
+    expected = [lambda_at(step, 4, 40, 0.004) for step in range(60)]
+    assert [row["lambda"] for row in rows] == pytest.approx(expected)
+
+
+def test_only_the_newest_checkpoints_are_kept(data: Path, tmp_path: Path) -> None:
+    config = small_config("checkpoint_minutes=0", "keep_checkpoints=2")
+    Trainer(config, PreparedStore(data), tmp_path / "run").train()
+    names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-00000011.pt", "step-00000012.pt"]
+
+
+def test_divergence_stops_with_a_sentence_and_keeps_the_checkpoint(
+    data: Path, tmp_path: Path
+) -> None:
+    config = small_config("checkpoint_minutes=0", "steps=200", "learning_rate=1e30")
+    trainer = Trainer(config, PreparedStore(data), tmp_path / "run")
+    with pytest.raises(FaderError, match="diverged at step"):
+        trainer.train()
+    for path in (tmp_path / "run" / "checkpoints").glob("*.pt"):
+        state = torch.load(path, weights_only=True)
+        assert state["step"] < trainer.done
+
+
+def test_a_model_starts_from_another_by_attribute_name(data: Path, tmp_path: Path) -> None:
+    store = PreparedStore(data)
+    first = Trainer(small_config(), store, tmp_path / "first").train()
+    values = small_config().to_dict()
+    values["model"]["attributes"] = ("Smiling", "Eyeglasses")
+    second = Trainer(
+        TrainConfig.from_dict(values), store, tmp_path / "second", initial=first
+    ).averaged_model()
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    for value in (0.0, 1.0):
+        # Eyeglasses act as they did in the first model; Smiling does nothing yet.
+        old = first.decode(first.encode(x), torch.tensor([[0.5, value]] * 2))
+        for smiling in (0.0, 1.0):
+            new = second.decode(second.encode(x), torch.tensor([[smiling, value]] * 2))
+            assert old.shape == new.shape
+        same = second.decode(second.encode(x), torch.tensor([[1.0, value]] * 2))
+        assert torch.allclose(new, same)
+
+
+def test_several_processes_draw_different_images(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(small_config(), PreparedStore(data), tmp_path / "run")
+    first, _ = trainer.batches.batch(5)
+    again, _ = trainer.batches.batch(5)
+    assert torch.equal(first, again)
+    trainer.batches.rank = 1
+    other, _ = trainer.batches.batch(5)
+    assert not torch.equal(first, other)
+
+
+def run_train(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["train", "--device", "cpu", *arguments])
+    return result.exit_code, result.output
+
+
+def test_without_data_the_message_says_how_to_get_some(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FADER_DATA", raising=False)
+    code, output = run_train("--attrs", "Male,Young")
+    assert code == 1
+    assert "CelebA" in output and "fader synth" in output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_usage_of_train(data: Path, tmp_path: Path) -> None:
+    code, output = run_train("--attrs", "Male,Yung")
+    assert code == 2 and "did you mean Young" in output
+    code, output = run_train()
+    assert code == 2 and "--attrs" in output
+    code, output = run_train("--attrs", "Male", "--preset", "huge", "--data", str(data))
+    assert code == 1 and "tiny" in output
+
+
+def test_a_second_run_does_not_overwrite_the_first(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--attrs", "Male", "--data", str(data), "--out", str(run), "--preset", "tiny"]
+    options += [part for setting in [*SMALL, "steps=2"] for part in ("-s", setting)]
+    assert run_train(*options)[0] == 0
+    before = (run / "metrics.jsonl").read_bytes()
+    code, output = run_train(*options)
+    assert code == 1 and "--resume" in output
+    assert (run / "metrics.jsonl").read_bytes() == before
+    code, output = run_train("--resume", "--attrs", "Smiling", "--out", str(run))
+    assert code == 1 and "Male" in output
+    code, output = run_train("--resume", "--out", str(run), "-s", "model.width=16")
+    assert code == 1 and "cannot change its model" in output
+    # More steps are no other run.
+    assert run_train("--resume", "--out", str(run), "-s", "steps=3")[0] == 0
+    assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "classifier"
+    result = CliRunner().invoke(
+        main,
+        ["train-classifier", "--device", "cpu", "--data", str(data), "--out", str(out)]
+        + ["--size", "32", "--width", "8", "--steps", "150", "--batch-size", "16", "--json"],
+    )
+    assert result.exit_code == 0, result.output
+    scores = json.loads(result.stdout)
+    assert scores["Blond_Hair"]["balanced_accuracy"] > 0.7
+    assert "Big_Nose" not in scores  # drawn faces never have one
+    from fader.models.io import load_classifier
+
+    classifier = load_classifier(out / "model")
+    assert classifier.config.attributes == tuple(scores)
+    assert np.isfinite(scores["Male"]["accuracy"])
