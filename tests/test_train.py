@@ -265,8 +265,24 @@ def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) 
     out = tmp_path / "classifier"
     result = CliRunner().invoke(
         main,
-        ["train-classifier", "--device", "cpu", "--data", str(data), "--out", str(out)]
-        + ["--size", "32", "--width", "8", "--steps", "150", "--batch-size", "16", "--json"],
+        [
+            "train-classifier",
+            "--device",
+            "cpu",
+            "--data",
+            str(data),
+            "--out",
+            str(out),
+            "--size",
+            "32",
+            "--width",
+            "8",
+            "--steps",
+            "150",
+            "--batch-size",
+            "16",
+            "--json",
+        ],
     )
     assert result.exit_code == 0, result.output
     scores = json.loads(result.stdout)

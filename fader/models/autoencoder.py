@@ -163,7 +163,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.planes = planes
         self.up = nn.ConvTranspose2d(inputs + planes, outputs, 4, stride=2, padding=1)
-        # The image itself gets a filter that is sharper below Nyquist (0.75 at half of it, not 0.5).
+        # The image itself gets a filter that is sharper below Nyquist: 0.75 at half of it, not 0.5.
         taps = (1, 2, 1) if norm else (-1, 4, 10, 4, -1)
         self.blur = Blur(outputs, taps) if blur else nn.Identity()
         self.residual = nn.ModuleList(ResidualBlock(outputs, norm) for _ in range(residual_blocks))

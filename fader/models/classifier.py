@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -37,7 +38,7 @@ class AttributeClassifier(nn.Module):
         w = config.width
         stages = [w, 2 * w, 4 * w, 8 * w, 10 * w]
         layers: list[nn.Module] = [nn.Conv2d(3, stages[0], 3, stride=2, padding=1)]
-        for inputs, outputs in zip(stages, stages[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(stages):
             layers += [
                 nn.BatchNorm2d(inputs),
                 nn.ReLU(),
