@@ -13,8 +13,17 @@ class UnreadableImageError(FaderError):
     """A file that is not an image, or a broken one."""
 
 
+class DiskFullError(FaderError):
+    """There is no room left to write a file."""
+
+
 class NoFaceError(FaderError):
-    """A readable photo in which no face (or not the asked one) was found."""
+    """A readable photo in which no face (or not the asked one) was found.
+
+    ``found`` is the number of faces that are there, for all that.
+    """
+
+    found: int = 0
 
 
 class UnknownAttributeError(FaderError, ValueError):

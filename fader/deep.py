@@ -1,0 +1,91 @@
+"""PNG and TIFF with 16 bits per channel in colour, which Pillow reads and writes with 8 only."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+
+def read_deep(path: Path) -> np.ndarray | None:
+    """The file's pixels as stored, not turned: (H, W, 1..4) uint16 in the order R, G, B, A.
+
+    None when OpenCV does not find 16 bits in it.
+    """
+    import cv2
+
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        return None
+    values = values if values.ndim == 3 else values[:, :, None]
+    colours = values.shape[2]
+    return values[:, :, [2, 1, 0, *range(3, colours)]] if colours >= 3 else values
+
+
+def write_deep_png(path: Path, values: np.ndarray, options: Mapping[str, Any]) -> None:
+    """Write (H, W, 1..4) uint16 as a PNG; ``options`` are those Pillow's writer takes."""
+    # Pillow encodes the metadata, beside a single pixel; the chunks of that are taken over.
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, "PNG", **options)
+    extras = b""
+    data, place = buffer.getvalue(), 8
+    while place < len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        kind = data[place + 4 : place + 8]
+        if kind not in (b"IHDR", b"IDAT", b"IEND"):
+            extras += data[place : place + 12 + length]
+        place += 12 + length
+    height, width, channels = values.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    # Filter 2 of the PNG specification, "up": each row as its difference from the one above.
+    rows = values.astype(">u2").view(np.uint8).reshape(height, -1)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = 2
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    pixels = _chunk(b"IDAT", zlib.compress(filtered.data, 6))
+    start, end = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
+    path.write_bytes(start + extras + pixels + end)
+
+
+def write_deep_tiff(path: Path, values: np.ndarray, options: Mapping[str, Any]) -> None:
+    """Write (H, W, 1..4) uint16 as an uncompressed TIFF; ``options`` as Pillow's writer takes."""
+    height, width, channels = values.shape
+    # Pillow knows 16 bits for grey alone. The bytes of a colour image are those of a grey one
+    # that is so many times as wide: written as that, and its directory set right afterwards.
+    exif = options.get("exif") or Image.Exif()
+    exif[TiffImagePlugin.SAMPLESPERPIXEL] = channels
+    if channels in (2, 4):
+        exif[TiffImagePlugin.EXTRASAMPLES] = 2
+    grey = Image.fromarray(np.ascontiguousarray(values).reshape(height, width * channels))
+    buffer = io.BytesIO()
+    grey.save(buffer, "TIFF", **{**options, "exif": exif, "compression": None})
+    data = bytearray(buffer.getvalue())
+    data += b"\0" * (len(data) % 2)
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    corrected = {
+        TiffImagePlugin.IMAGEWIDTH: (4, 1, width),
+        TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: (3, 1, 1 if channels < 3 else 2),
+        TiffImagePlugin.BITSPERSAMPLE: (3, channels, len(data) if channels > 2 else 16 * 0x10001),
+    }
+    if channels > 2:
+        data += struct.pack(f"<{channels}H", *[16] * channels)
+    elif channels == 1:
+        corrected[TiffImagePlugin.BITSPERSAMPLE] = (3, 1, 16)
+    for place in range(start + 2, start + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", data, place)
+        if tag in corrected:
+            struct.pack_into("<HII", data, place + 2, *corrected[tag])
+    path.write_bytes(data)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
