@@ -510,12 +510,12 @@ def _png_texts(photo: Photo, xmp: bytes, provenance: Provenance | None) -> PngIm
 
 
 def _tiff_directory(exif: bytes, xmp: bytes) -> Image.Exif:
-    whole, directory = Image.Exif(), Image.Exif()
+    directory = Image.Exif()
     if exif:
-        whole.load(exif)
-    for tag in _DESCRIBING:
-        if tag in whole:
-            directory[tag] = whole.get_ifd(tag) if tag in tuple(ExifTags.IFD) else whole[tag]
+        directory.load(exif)
+    for tag in list(directory):
+        if tag not in _DESCRIBING:
+            del directory[tag]
     if xmp:
         directory[_XMP_TAG] = xmp
     return directory
