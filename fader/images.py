@@ -140,6 +140,8 @@ def open_photo(source: ImageLike | Photo) -> Photo:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             kind = "a folder" if path.is_dir() else "no regular file"
+            if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+                raise UnreadableImageError(f"{path}: no permission to look into this folder")
             raise UnreadableImageError(f"{path}: is {kind}, not a photo")
         _heif_opener()
         with Image.open(path) as image:
@@ -176,13 +178,12 @@ def save_photo(
     *,
     quality: int | None = None,
     provenance: Provenance | None = None,
-    scratch: Path | None = None,
 ) -> None:
     """Write ``photo`` atomically, with its metadata; the format follows the suffix.
 
     Without ``quality`` (1..100) a JPEG that comes from a JPEG is compressed with that file's own
     tables, and other lossy files with quality 95. With ``provenance`` the file says that it was
-    edited. ``scratch`` is a folder for the temporary file, on the same disk.
+    edited.
 
     Raises :class:`~fader.errors.FaderError` when that suffix or place cannot be written,
     :class:`~fader.errors.DiskFullError` when the disk is full.
@@ -231,7 +232,7 @@ def save_photo(
             return
         _for_writing(photo, kind).save(temporary, kind, **_given(options))
 
-    _write(path, encode, scratch)
+    _write(path, encode)
 
 
 def save_image(image: Image.Image, path: str | os.PathLike[str], **options: Any) -> None:
@@ -245,12 +246,10 @@ def save_image(image: Image.Image, path: str | os.PathLike[str], **options: Any)
     _write(path, lambda temporary: image.save(temporary, **options))
 
 
-def copy_file(
-    source: str | os.PathLike[str], path: str | os.PathLike[str], scratch: Path | None = None
-) -> None:
+def copy_file(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Write a copy of the file ``source`` atomically; raises what :func:`save_photo` raises."""
     data = Path(source).read_bytes()
-    _write(Path(path), lambda temporary: temporary.write_bytes(data), scratch)
+    _write(Path(path), lambda temporary: temporary.write_bytes(data))
 
 
 def can_write(suffix: str) -> bool:
@@ -470,9 +469,9 @@ def _kind_to_write(path: Path) -> str:
     return Image.registered_extensions()[suffix]
 
 
-def _write(path: Path, encode: Callable[[Path], Any], scratch: Path | None = None) -> None:
+def _write(path: Path, encode: Callable[[Path], Any]) -> None:
     try:
-        with atomic_path(path, scratch) as temporary:
+        with atomic_path(path) as temporary:
             encode(temporary)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

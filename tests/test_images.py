@@ -424,7 +424,7 @@ def test_thousands_of_damaged_files(picture, tmp_path):
         path = tmp_path / name
         path.write_bytes(data)
         open_photo(path)
-        for round_ in range(190):
+        for round_ in range(205):
             damaged = np.frombuffer(data, np.uint8).copy()
             if round_ % 4 == 0:
                 damaged = damaged[: random.integers(len(damaged))]

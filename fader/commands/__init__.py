@@ -7,6 +7,7 @@ Command modules keep heavy imports (torch, cv2) inside their functions, so that 
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 
 import click
@@ -57,6 +58,8 @@ class CommandGroup(click.Group):
 @click.version_option(__version__, "--version", prog_name="fader")
 def main() -> None:
     """Edit face attributes in your own photos, and train the models that do it."""
+    # What Pillow warns of (odd EXIF, large photos) is answered by results, in one sentence each.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 if sys.platform == "win32":  # pragma: no cover

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -25,26 +26,39 @@ def command(
     """Find the faces in photos and estimate their attributes.
 
     For each face its place and size, and the attributes it more likely has than not, the surest
-    first. --json gives box, landmarks and all attributes.
+    first. --json gives box, landmarks and all attributes. A photo whose
+    metadata says that a trained model edited it is said to be such.
     """
     from fader.edit.editor import Editor
+    from fader.images import open_photo
 
     editor = Editor(model, resolve_device(device))
     _ = editor.model  # A model that is not there is one failure, not one per photo.
     document, failed = [], False
     for photo in photos:
+        provenance = None
         try:
-            faces = editor.describe(photo)
+            opened = open_photo(photo)
+            provenance = opened.provenance
+            faces = editor.describe(opened)
             detail = "" if faces else f"{photo}: no face found"
         except FaderError as error:
             faces, detail = [], str(error)
-        document.append({"input": str(photo), "faces": [face.to_dict() for face in faces]})
+        document.append(
+            {
+                "input": str(photo),
+                "provenance": provenance and asdict(provenance),
+                "faces": [face.to_dict() for face in faces],
+            }
+        )
         if detail:
             failed = True
             document[-1]["detail"] = detail
             click.echo(f"Error: {detail}", err=True)
         if as_json:
             continue
+        if provenance:
+            click.echo(f"{click.format_filename(photo)}: edited by a trained model: {provenance}")
         for number, face in enumerate(faces, 1):
             x0, y0, x1, y1 = (round(v) for v in face.face.box)
             click.echo(

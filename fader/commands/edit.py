@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
     from fader.edit.editor import Editor
 
 
+# What can become of a photo; of its variants, the worst counts.
+_BAD = ("edited", "skipped", "no-face", "unreadable", "failed")
+
+
 def _checked(parse: Callable[[str], Any]) -> Callable[[str], str]:
     """Refuse text that ``parse`` refuses. It is parsed again for the model, once that is known."""
 
@@ -43,13 +51,38 @@ def _face(text: str) -> str | int:
     raise FaderError(f"{text!r} is not 'largest', 'all' or a face's number, from 1")
 
 
+def _box(text: str) -> tuple[float, ...]:
+    try:
+        x0, y0, x1, y1 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise FaderError(f"{text!r} is not X0,Y0,X1,Y1 in pixels, such as 100,50,400,380") from None
+    if not (x0 < x1 and y0 < y1):
+        raise FaderError(f"{text!r} is empty; X1 and Y1 are the right and the lower edge")
+    return x0, y0, x1, y1
+
+
+class _EditCommand(click.Command):
+    """Lets ``--variants A=0,1 B=0,1`` take all that follow and look like ``NAME=V,V``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        previous = ""
+        for arg in args:
+            more = spread[-2:-1] == ["--variants"] and re.fullmatch(r"\w+=[^/]*,[^/]*", arg)
+            spread += ["--variants", arg] if more and previous != "--variants" else [arg]
+            previous = arg
+        return super().parse_args(ctx, spread)
+
+
 @click.command(
+    cls=_EditCommand,
     epilog="""Examples:
 
     \b
     fader edit photo.jpg --set Smiling=0
     fader edit photo.jpg --set Male=0,Young=1 --to smiling -o out.png
     fader edit holiday/ -o edited/ --to older --face all
+    fader edit portraits/ -o sets/ --variants Male=0,1 Young=0,1
     """,
 )
 @click.argument(
@@ -89,6 +122,19 @@ def _face(text: str) -> str | int:
     help="Which face to edit; N counts from the largest, which is 1.",
 )
 @click.option(
+    "--where",
+    metavar="X0,Y0,X1,Y1",
+    callback=user_parameter(_box),
+    help="Only faces whose middle is in this box, in pixels of the upright photo.",
+)
+@click.option(
+    "--variants",
+    multiple=True,
+    metavar="NAME=V,V...",
+    help="An output for every combination of these values, named by them, with estimates before "
+    "and after in the report: --variants Male=0,1 Young=0,1 gives four.",
+)
+@click.option(
     "--output",
     type=click.Choice(["photo", "crop", "pair"]),
     default="photo",
@@ -99,7 +145,17 @@ def _face(text: str) -> str | int:
     "--quality",
     type=click.IntRange(1, 100),
     metavar="1-100",
-    help="Quality of JPEG and WebP outputs; 95 when not given.",
+    help="Quality of JPEG, WebP and AVIF outputs; else a JPEG's own, and 95 for others.",
+)
+@click.option(
+    "--provenance/--no-provenance",
+    default=True,
+    help="Whether outputs say that they were edited, in their metadata; they do.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that share a folder's photos; default: what the machine has.",
 )
 @overwrite_option
 @model_option
@@ -111,8 +167,12 @@ def command(
     words: tuple[str, ...],
     out: Path | None,
     face: str | int,
+    where: tuple[float, ...] | None,
+    variants: tuple[str, ...],
     output: str,
     quality: int | None,
+    provenance: bool,
+    workers: int | None,
     overwrite: bool,
     model: str,
     device: str,
@@ -120,29 +180,43 @@ def command(
 ) -> None:
     """Edit face attributes in photos, or in all photos of a folder.
 
-    The path of each photo written is printed. An input is never overwritten.
+    The path of each photo written is printed. An input is never overwritten. A folder's edits keep
+    its tree and come with a report.csv; run again, what is finished is not done again.
     """
-    if not sets and not words:
+    if not (sets or words or variants):
         raise click.UsageError("nothing to change; give --set, such as --set Smiling=0, or --to")
     folder = _folder(photos, out)
-    places = [] if folder else _places(photos, out)
 
-    from fader.edit.batch import Job
+    from fader.attributes import ATTRIBUTES
+    from fader.edit.batch import Job, combinations
     from fader.edit.editor import Editor
+
+    try:
+        names = [name for name, _ in combinations(variants, ATTRIBUTES)] if variants else [""]
+    except FaderError as error:
+        raise click.BadParameter(str(error), param_hint="--variants") from None
+    places = [] if folder else _places(photos, out, names)
 
     editor = Editor(model, resolve_device(device))
     known = editor.attributes
     changes = [change for text in words for change in parse_words(text, known)]
     changes += [change for text in sets for change in parse_changes(text, known)]
-    job = Job(changes, face, output, overwrite, quality)
+    sides = combinations(variants, known) if variants else ()
+    job = Job(changes, face, output, overwrite, quality, where, provenance, sides)
 
-    results = []
-    for result in _run(editor, folder, out, places, job):
-        results.append(result)
-        if result.output and result.status == "edited" and not as_json:
-            click.echo(click.format_filename(result.output))
-        if result.detail and result.status != "skipped":
-            click.echo(f"Error: {result.detail}", err=True)
+    results: list[Result] = []
+    try:
+        with closing(_run(editor, folder, out, places, job, workers)) as run:
+            for result in run:
+                results.append(result)
+                if result.output and result.status == "edited" and not as_json:
+                    click.echo(click.format_filename(result.output))
+                if result.detail and not (result.status == "skipped" and result.output):
+                    kind = "Note" if result.status in ("edited", "skipped") else "Error"
+                    click.echo(f"{kind}: {result.detail}", err=True)
+    except KeyboardInterrupt:
+        click.echo("Stopped. Run the same again to go on from here.", err=True)
+        raise SystemExit(130) from None
     if as_json:
         click.echo(json.dumps([result.to_dict() for result in results], indent=2))
     # In a folder, photos of other things than faces are to be expected.
@@ -155,21 +229,42 @@ def _run(
     editor: Editor,
     folder: Path | None,
     out: Path | None,
-    places: list[tuple[Path, Path]],
+    places: list[tuple[Path, list[Path]]],
     job: Job,
+    workers: int | None,
 ) -> Iterator[Result]:
     from tqdm import tqdm
 
     from fader.edit.batch import edit_file, edit_folder, find_photos
+    from fader.edit.workers import sensible_workers
 
     if folder is None:
         inputs = [photo for photo, _ in places]
-        for photo, place in tqdm(places, disable=None if len(places) > 1 else True, unit="photo"):
-            yield edit_file(editor, photo, place, job, inputs)
+        for photo, outputs in tqdm(places, disable=None if len(places) > 1 else True, unit="photo"):
+            yield from edit_file(editor, photo, outputs, job, inputs)
         return
     photos = find_photos(folder)
-    results = edit_folder(editor, folder, photos, out, job)
-    yield from tqdm(results, total=len(photos), disable=None, unit="photo")
+    workers = workers or sensible_workers(editor, len(photos))
+    counts: Counter[str] = Counter()
+    faces = 0
+    begin = time.monotonic()
+    with (
+        tqdm(total=len(photos), disable=None, unit="photo") as bar,
+        closing(edit_folder(editor, folder, photos, out, job, workers)) as batch,
+    ):
+        for results in batch:
+            counts[max((result.status for result in results), key=_BAD.index)] += 1
+            faces += max(result.faces for result in results)
+            bar.set_postfix(faces=faces, failures=counts["failed"] + counts["unreadable"])
+            bar.update()
+            yield from results
+    seconds = time.monotonic() - begin
+    parts = ", ".join(f"{counts[status]} {status}" for status in _BAD if counts[status])
+    click.echo(
+        f"{len(photos)} photos: {parts}; {faces} faces; {seconds:.1f} s "
+        f"({len(photos) / seconds:.1f} photos/s); report: {click.format_filename(out)}/report.csv",
+        err=True,
+    )
 
 
 def _folder(photos: tuple[Path, ...], out: Path | None) -> Path | None:
@@ -190,21 +285,26 @@ def _folder(photos: tuple[Path, ...], out: Path | None) -> Path | None:
     return folder
 
 
-def _places(photos: tuple[Path, ...], out: Path | None) -> list[tuple[Path, Path]]:
-    """Each photo with its output file."""
+def _places(
+    photos: tuple[Path, ...], out: Path | None, names: list[str]
+) -> list[tuple[Path, list[Path]]]:
+    """Each photo with its output files, one per variant."""
     from fader.edit.outputs import beside, inside
 
     if out is None:
-        places = [(photo, beside(photo)) for photo in photos]
-    elif len(photos) == 1 and not out.is_dir():
-        return [(photos[0], out)]
+        places = [(photo, [beside(photo, name) for name in names]) for photo in photos]
+    elif len(photos) == 1 and len(names) == 1 and not out.is_dir():
+        return [(photos[0], [out])]
     elif out.is_file():
-        raise click.UsageError(f"-o {out}: is a file; several photos need a folder")
+        raise click.UsageError(f"-o {out}: is a file; several outputs need a folder")
     else:
-        places = [(photo, inside(out, Path(photo.name))) for photo in photos]
+        places = [
+            (photo, [inside(out, Path(photo.name), name) for name in names]) for photo in photos
+        ]
     taken: dict[Path, Path] = {}
-    for photo, place in places:
-        if place in taken:
-            raise click.UsageError(f"{taken[place]} and {photo} would both become {place}")
-        taken[place] = photo
+    for photo, outputs in places:
+        for place in outputs:
+            if place in taken:
+                raise click.UsageError(f"{taken[place]} and {photo} would both become {place}")
+            taken[place] = photo
     return places

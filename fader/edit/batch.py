@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import csv
+import filecmp
+import hashlib
+import io
+import itertools
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from fader.attributes import Change
-from fader.edit.editor import Editor, FaceEdit, Output, Which
-from fader.edit.outputs import inside, refuse_overwriting, write
-from fader.errors import FaderError, NoFaceError, UnreadableImageError
+from fader.attributes import Change, parse_changes
+from fader.edit.editor import Box, Editor, FaceEdit, Output, Which
+from fader.edit.outputs import plan, refuse_overwriting, write_edit
+from fader.edit.workers import run_all
+from fader.errors import DiskFullError, FaderError, NoFaceError, UnreadableImageError
+from fader.files import atomic_path
 from fader.images import IMAGE_SUFFIXES
 
 Status = Literal["edited", "no-face", "unreadable", "skipped", "failed"]
 
 REPORT = "report.csv"
 
+# Holds files not finished, and the lock, while a batch runs.
+_SCRATCH = ".fader-work"
+
+# The last column: what input and settings a row is about. A row cut short has none.
+_KEY = "key"
+
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one input.
+    """What became of one input, or of one variant of it.
 
     ``output`` is the file written (or found there, when ``skipped``), else None; ``faces`` how
-    many faces the photo has; ``detail`` the sentence about what went wrong, else empty.
+    many faces the photo has; ``detail`` the sentence about what went wrong, or what was left
+    alone in a photo that was edited, else empty.
     """
 
     input: Path
@@ -34,10 +51,11 @@ class Result:
     faces: int = 0
     detail: str = ""
     edits: tuple[FaceEdit, ...] = ()
+    variant: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain lists, numbers and strings, for JSON."""
-        return {
+        document = {
             "input": str(self.input),
             "output": None if self.output is None else str(self.output),
             "status": self.status,
@@ -45,97 +63,428 @@ class Result:
             "detail": self.detail,
             "edits": [edit.to_dict() for edit in self.edits],
         }
+        return document | ({"variant": self.variant} if self.variant else {})
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to do to every input; the fields are the options of ``fader edit``."""
+    """What to do to every input; the fields are the options of ``fader edit``.
+
+    ``variants`` are names with changes that come after ``changes``: each gives an output of its
+    own. Without any there is one output.
+    """
 
     changes: Sequence[Change]
     face: Which = "largest"
     output: Output = "photo"
     overwrite: bool = False
     quality: int | None = None
+    where: Box | None = None
+    provenance: bool = True
+    variants: Sequence[tuple[str, tuple[Change, ...]]] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """A name per output: those of the variants, or one that is empty."""
+        return [name for name, _ in self.variants] or [""]
+
+    @property
+    def each(self) -> list[list[Change]]:
+        """The changes per output."""
+        return [[*self.changes, *more] for _, more in self.variants] or [list(self.changes)]
+
+    def settings(self, editor: Editor) -> str:
+        """Text that differs where outputs would."""
+        fields = [self.names, [[str(change) for change in changes] for changes in self.each]]
+        fields += [self.face, self.output, self.quality, self.where, self.provenance]
+        return json.dumps([*fields, editor.fingerprint])
+
+
+def combinations(
+    texts: Sequence[str], known: Sequence[str]
+) -> list[tuple[str, tuple[Change, ...]]]:
+    """``["Male=0,1", "Hair=Blond,Black"]`` → every combination, each with its name.
+
+    The first is named ``"Male=0,Hair=Blond"``. ``known`` are the model's attributes.
+
+    Raises :class:`~fader.errors.FaderError` for text that is not ``NAME=V,V``.
+    """
+    axes = []
+    for text in texts:
+        name, equals, values = text.partition("=")
+        choices = [value.strip() for value in values.split(",") if value.strip()]
+        if not equals or len(choices) < 2 or len(set(choices)) < len(choices):
+            raise FaderError(
+                f"--variants {text}: must be NAME=V,V with two different values or more, such as "
+                "Male=0,1"
+            )
+        parts = [f"{name.strip()}={value}" for value in choices]
+        axes.append([(part, parse_changes(part, known)) for part in parts])
+    return [
+        (",".join(name for name, _ in parts), tuple(c for _, changes in parts for c in changes))
+        for parts in itertools.product(*axes)
+    ]
 
 
 def edit_file(
-    editor: Editor, photo: Path, output: Path, job: Job, inputs: Iterable[Path] = ()
-) -> Result:
-    """Edit ``photo`` into ``output``; failures become the result's status and detail.
+    editor: Editor, photo: Path, outputs: Sequence[Path], job: Job, inputs: Iterable[Path] = ()
+) -> list[Result]:
+    """Edit ``photo`` into ``outputs``, one per variant; failures become results.
 
     ``inputs`` are all photos of the run: none of them is overwritten.
     """
-    try:
+
+    def put(write: Callable[[Path], None], output: Path) -> str:
         refuse_overwriting(output, (photo, *inputs), job.overwrite)
-        edit = editor.apply(photo, job.changes, face=job.face, output=job.output)
-        write(edit.image, output, job.quality)
+        write(output)
+        return ""
+
+    try:
+        return _edit(editor, photo, outputs, job, put)
+    except DiskFullError as error:
+        return [Result(photo, None, "failed", detail=str(error))]
+
+
+def _edit(
+    editor: Editor,
+    photo: Path,
+    outputs: Sequence[Path],
+    job: Job,
+    put: Callable[[Callable[[Path], None], Path], str],
+) -> list[Result]:
+    """The results of editing ``photo``.
+
+    ``put(write, output)`` has ``write`` make each file, or answers why it leaves it alone.
+    """
+    results: list[Result] = []
+    options = {"face": job.face, "where": job.where, "output": job.output}
+    try:
+        edits = editor.variants(photo, job.each, **options, measure=bool(job.variants))
+        for name, output, edit in zip(job.names, outputs, edits, strict=True):
+            write = partial(write_edit, edit, photo, quality=job.quality, provenance=job.provenance)
+            left = put(lambda place, write=write: write(output=place), output)
+            notes = f"{photo}: {'; '.join(edit.notes)}" if edit.notes else ""
+            status: Status = "skipped" if left else "edited"
+            results.append(
+                Result(photo, output, status, edit.found, left or notes, edit.faces, name)
+            )
     except NoFaceError as error:
-        return Result(photo, None, "no-face", detail=str(error))
+        results.append(Result(photo, None, "no-face", error.found, str(error)))
     except UnreadableImageError as error:
-        return Result(photo, None, "unreadable", detail=str(error))
+        results.append(Result(photo, None, "unreadable", detail=str(error)))
+    except DiskFullError:
+        raise
     except FaderError as error:
-        return Result(photo, None, "failed", detail=str(error))
-    return Result(photo, output, "edited", edit.found, edits=edit.faces)
+        results.append(Result(photo, None, "failed", detail=str(error)))
+    except MemoryError:
+        results.append(Result(photo, None, "failed", detail=f"{photo}: the memory is full"))
+    return results
 
 
 def find_photos(folder: Path) -> list[Path]:
     """All photos in a folder and its subfolders, in order of their names.
 
+    Links to photos count; links to folders are not followed, since they may lead in circles. A
+    subfolder that may not be looked into is among the photos, so that it is not passed over in
+    silence: it comes out as unreadable.
+
     Raises :class:`~fader.errors.FaderError` when there is none.
     """
-    photos = sorted(
-        path
-        for root, _, names in os.walk(folder)
-        for path in (Path(root, name) for name in names)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    photos: list[Path] = []
+
+    def closed(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise FaderError(f"{folder}: cannot be looked into ({error.strerror})") from None
+        photos.append(Path(error.filename))
+
+    for root, folders, names in os.walk(folder, onerror=closed):
+        folders.sort()
+        photos += [
+            Path(root, name)
+            for name in names
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        ]
     if not photos:
         raise FaderError(f"{folder}: no photos in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return photos
+    return sorted(photos)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One input of a batch.
+
+    ``done`` is the key of an earlier run that left all its outputs; ``owned`` are those of
+    ``outputs`` that earlier runs wrote.
+    """
+
+    photo: Path
+    name: str
+    outputs: tuple[Path, ...]
+    done: str = ""
+    owned: frozenset[Path] = frozenset()
 
 
 def edit_folder(
-    editor: Editor, folder: Path, photos: Sequence[Path], destination: Path, job: Job
-) -> Iterator[Result]:
-    """Edit ``photos`` of ``folder`` into the same tree under ``destination``, one result each.
+    editor: Editor,
+    folder: Path,
+    photos: Sequence[Path],
+    destination: Path,
+    job: Job,
+    workers: int = 1,
+) -> Iterator[list[Result]]:
+    """Edit ``photos`` of ``folder`` into the same tree under ``destination``.
 
-    An output that is there already is left and its photo ``skipped``, unless ``job.overwrite``.
-    ``destination/report.csv`` gets one row per photo, as soon as it is done: ``input`` and
-    ``output`` (relative to the two folders), ``status``, ``faces``, ``detail``, and the estimated
-    and set values of the attributes, with ``;`` between faces.
+    Yields the results of each photo (one per variant, or one that tells why there is none) as it
+    is finished. ``destination/report.csv`` gets a row for each at once, and is put in the order of
+    the inputs at the end: ``input`` and ``output`` (relative to the two folders), ``status``,
+    ``faces``, ``detail``, ``variant`` where there are variants, and the estimated and set values
+    (with variants also the achieved ones) of the attributes, with ``;`` between faces.
+
+    What the report says was done with the same settings to a file of the same content is not done
+    again: it is ``skipped`` and keeps the values in its row. A file in the way that no run of this
+    kind wrote is left alone, unless ``job.overwrite``.
+
+    ``workers`` processes share the work; with 1 it is done in this one.
+
+    Raises :class:`~fader.errors.FaderError` when ``destination`` cannot be written, or is being
+    written by another run.
     """
-    names = list(dict.fromkeys(change.attribute for change in job.changes))
-    header = ["input", "output", "status", "faces", "detail"]
-    header += [f"estimated_{name}" for name in editor.attributes] + [f"set_{n}" for n in names]
-    with _open_report(destination) as file:
-        report = csv.writer(file)
-        report.writerow(header)
-        for photo in photos:
-            relative = photo.relative_to(folder)
-            output = inside(destination, relative)
-            if output.is_file() and not job.overwrite:
-                result = Result(photo, output, "skipped", detail="the output is there already")
-            else:
-                result = edit_file(editor, photo, output, job, photos)
-            written = result.output.relative_to(destination).as_posix() if result.output else ""
-            row = [relative.as_posix(), written, result.status, result.faces, result.detail]
-            row += [
-                _joined(edit.before[name] for edit in result.edits) for name in editor.attributes
-            ]
-            row += [_joined(edit.after[name] for edit in result.edits) for name in names]
-            report.writerow(row)
-            file.flush()
-            yield result
+    relatives = [photo.relative_to(folder) for photo in photos]
+    places = plan(destination, relatives, job.names)
+    with _Report(destination, _header(editor, job)) as report:
+        tasks = [report.task(*task) for task in zip(photos, relatives, places, strict=True)]
+        worker = partial(_Worker, folder, destination, job, job.settings(editor))
+        with closing(run_all(worker, editor, tasks, workers, _lost)) as outcomes:
+            for task, (key, results) in outcomes:
+                if results is None:
+                    yield report.skip(task)
+                else:
+                    rows = [_row(editor, destination, task.name, key, r) for r in results]
+                    report.add(task.name, rows)
+                    yield results
 
 
-def _open_report(destination: Path) -> TextIO:
+class _Worker:
+    """What one process does to a task: answers with its key and results, None for "done before"."""
+
+    def __init__(
+        self, folder: Path, destination: Path, job: Job, settings: str, editor: Editor
+    ) -> None:
+        self._inputs, self._scratch = folder.resolve(), destination / _SCRATCH
+        self._job, self._settings, self._editor = job, settings, editor
+
+    def __call__(self, task: _Task) -> tuple[str, list[Result] | None]:
+        key = _key_of(task.photo, self._settings)
+        if key and key == task.done and not self._job.overwrite:
+            return key, None
+        put = partial(self._put, task.owned)
+        results = _edit(self._editor, task.photo, task.outputs, self._job, put)
+        finished = all(result.status in ("edited", "no-face") for result in results)
+        return key if finished else "", results
+
+    def _put(self, owned: frozenset[Path], write: Callable[[Path], None], output: Path) -> str:
+        """Write ``output``, or answer why not.
+
+        A run that was killed may have left an output without a row. Such a file is known by being
+        the same, byte for byte.
+        """
+        if self._inputs in (output.parent.resolve(), *output.parent.resolve().parents):
+            raise FaderError(f"{output}: lies among the inputs, by way of a link; remove the link")
+        temporary = self._scratch / f"{os.getpid()}{output.suffix}"
+        write(temporary)
+        if os.path.lexists(output) and not (self._job.overwrite or output in owned):
+            same = output.is_file() and filecmp.cmp(temporary, output, shallow=False)
+            if not same:
+                temporary.unlink()
+                return f"{output}: a file of other origin is there; --overwrite replaces it"
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, output)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise FaderError(f"{output}: could not be written ({error.strerror})") from None
+        return ""
+
+
+def _lost(task: _Task) -> tuple[str, list[Result]]:
+    detail = f"{task.photo}: the process that worked on it died, for lack of memory or by a crash"
+    return "", [Result(task.photo, None, "failed", detail=detail)]
+
+
+def _key_of(photo: Path, settings: str) -> str:
+    """Text that differs when the file's content or the settings do; "" if it cannot be read."""
+    digest = hashlib.blake2b(settings.encode(), digest_size=16)
     try:
-        destination.mkdir(parents=True, exist_ok=True)
-        # File names may hold bytes that are no text.
-        return open(destination / REPORT, "w", newline="", encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise FaderError(f"{destination}: cannot be written to ({error.strerror})") from None
+        if not photo.is_file():
+            return ""
+        with open(photo, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
-def _joined(values: Iterable[float]) -> str:
-    return ";".join(f"{value:.4g}" for value in values)
+class _Report:
+    """``report.csv`` while a batch runs: rows of earlier runs, and new ones as they come."""
+
+    def __init__(self, destination: Path, header: Sequence[str]) -> None:
+        self._destination, self._header = destination, header
+        self._order: list[str] = []
+
+    def __enter__(self) -> _Report:
+        scratch = self._destination / _SCRATCH
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+            self._lock = open(scratch / "lock", "w")
+            if not _locked(self._lock):
+                raise FaderError(f"{self._destination}: another run is writing into this folder")
+            for left in scratch.iterdir():
+                if left.name != "lock":
+                    left.unlink()
+            self._rows = _read_report(self._destination / REPORT)
+            self._rewrite(self._rows)
+            self._file = open(self._destination / REPORT, "a", newline="", encoding="utf-8")
+        except OSError as error:
+            raise FaderError(
+                f"{self._destination}: cannot be written to ({error.strerror or error})"
+            ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._file.close()
+            # With a full disk, the rows as they came are still there.
+            done = {name: self._rows[name] for name in self._order if name in self._rows}
+            self._rewrite(done)
+        self._lock.close()
+        shutil.rmtree(self._destination / _SCRATCH, ignore_errors=True)
+
+    def task(self, photo: Path, relative: Path, places: Sequence[Path]) -> _Task:
+        """The task for an input, with what earlier rows tell about it."""
+        name = _text(relative)
+        self._order.append(name)
+        rows = self._rows.get(name, [])
+        named = {row["output"] for row in rows} - {""}
+        owned = frozenset(p for p in places if _text(p.relative_to(self._destination)) in named)
+        keys = {row[_KEY] for row in rows}
+        faceless = [row["status"] for row in rows] == ["no-face"]
+        whole = len(owned) == len(places) and all(place.is_file() for place in places)
+        done = keys.pop() if len(keys) == 1 and (faceless or whole) else ""
+        return _Task(photo, name, tuple(places), done, owned)
+
+    def add(self, name: str, rows: list[dict[str, str]]) -> None:
+        self._rows[name] = rows
+        try:
+            self._file.write(_csv(self._header, rows))
+            self._file.flush()
+        except OSError as error:
+            raise FaderError(
+                f"{self._destination / REPORT}: could not be written ({error.strerror}); mend "
+                "that and run the same again, finished photos are not done twice"
+            ) from None
+
+    def skip(self, task: _Task) -> list[Result]:
+        """Mark a finished input's rows, and give them as results."""
+        results = []
+        for row in self._rows[task.name]:
+            output = self._destination / row["output"] if row["output"] else None
+            if output:
+                row["status"] = "skipped"
+                row["detail"] = row["detail"] or "done in an earlier run"
+            faces = int(row["faces"]) if row["faces"].isdecimal() else 0
+            variant = row.get("variant", "")
+            results.append(
+                Result(task.photo, output, row["status"], faces, row["detail"], variant=variant)
+            )
+        return results
+
+    def _rewrite(self, rows: Mapping[str, list[dict[str, str]]]) -> None:
+        text = (
+            ",".join(self._header)
+            + "\r\n"
+            + "".join(_csv(self._header, some) for some in rows.values())
+        )
+        with atomic_path(self._destination / REPORT) as temporary:
+            temporary.write_bytes(text.encode("utf-8"))
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two runs at once are not noticed there
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _read_report(path: Path) -> dict[str, list[dict[str, str]]]:
+    """The last rows about each input of a report that may end anywhere; {} for none."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    try:
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            for row in csv.DictReader(file):
+                if row.get(_KEY) is None or None in row or "output" not in row:
+                    continue
+                same = rows.setdefault(row["input"], [])
+                # Rows of one photo's variants belong together; others replace what was before.
+                if same and (
+                    same[0][_KEY] != row[_KEY]
+                    or row.get("variant") in [one.get("variant") for one in same]
+                ):
+                    same.clear()
+                same.append(row)
+    except (OSError, csv.Error):
+        pass
+    return rows
+
+
+def _header(editor: Editor, job: Job) -> list[str]:
+    names = _changed_names(job)
+    header = ["input", "output", "status", "faces", "detail"]
+    header += ["variant"] if job.variants else []
+    header += [f"estimated_{name}" for name in editor.attributes]
+    header += [f"set_{name}" for name in names]
+    header += [f"achieved_{name}" for name in editor.attributes] if job.variants else []
+    return [*header, _KEY]
+
+
+def _changed_names(job: Job) -> list[str]:
+    return list(dict.fromkeys(change.attribute for some in job.each for change in some))
+
+
+def _row(editor: Editor, destination: Path, name: str, key: str, result: Result) -> dict[str, str]:
+    kept = result.output if result.status == "edited" else None
+    row = {
+        "input": name,
+        "output": _text(kept.relative_to(destination)) if kept else "",
+        "status": result.status,
+        "faces": str(result.faces),
+        "detail": result.detail,
+        "variant": result.variant,
+        _KEY: key,
+    }
+    for edit in result.edits:
+        cells = {f"estimated_{name}": value for name, value in edit.before.items()}
+        cells |= {f"set_{name}": value for name, value in edit.after.items()}
+        cells |= {f"achieved_{name}": value for name, value in edit.achieved.items()}
+        for column, value in cells.items():
+            before = f"{row[column]};" if column in row else ""
+            row[column] = f"{before}{value:.4g}"
+    return row
+
+
+def _csv(header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, restval="", extrasaction="ignore")
+    writer.writerows(rows)
+    # File names may hold bytes that are no text.
+    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _text(path: Path) -> str:
+    """A relative path as the report writes it."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")

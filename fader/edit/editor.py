@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,9 +14,10 @@ from PIL import Image
 from fader.attributes import Change, attribute_name, parse_changes
 from fader.errors import FaderError, NoFaceError
 from fader.faces.align import warp
-from fader.faces.blend import composite
+from fader.faces.blend import composite_into, overlap
 from fader.faces.detect import Detector, Face, select
-from fader.images import ImageLike, open_image
+from fader.images import ImageLike, Photo, open_photo, save_photo
+from fader.metadata import Provenance
 
 if TYPE_CHECKING:
     import torch
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
 
 Which = Literal["largest", "all"] | int
 Output = Literal["photo", "crop", "pair"]
+Box = Sequence[float]
 
 #: An attribute whose estimate is this near to the value asked for is taken to be there already.
 ALREADY_THERE = 0.05
+
+#: Faces smaller than this, in pixels of the photo, are left alone: there is too little to go by.
+SMALLEST_FACE = 32
 
 # Images the networks see at once: bounds the memory for crowds and for long strips.
 _BATCH = 32
@@ -55,12 +60,14 @@ class FaceEdit:
     """What was done to one face: the values its attributes were estimated at, and set to.
 
     ``before`` and ``after`` have all attributes the model edits; those not asked for, and those
-    that were there already, are the same in both.
+    that were there already, are the same in both. ``achieved`` has what the classifier makes of
+    the edited face, where that was asked for, else it is empty.
     """
 
     face: Face
     before: dict[str, float]
     after: dict[str, float]
+    achieved: dict[str, float] = field(default_factory=dict)
 
     @property
     def changed(self) -> dict[str, float]:
@@ -69,20 +76,56 @@ class FaceEdit:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain lists, numbers and strings, for JSON."""
-        return {
+        document = {
             "box": [round(float(v), 2) for v in self.face.box],
             "before": {name: round(value, 4) for name, value in self.before.items()},
             "after": {name: round(value, 4) for name, value in self.after.items()},
         }
+        if self.achieved:
+            document["achieved"] = {n: round(value, 4) for n, value in self.achieved.items()}
+        return document
 
 
 @dataclass(frozen=True)
 class Edit:
-    """An edited photo (or crop, or pair), how many faces the photo has, and the edits made."""
+    """An edited photo (or crop, or pair), how many faces the photo has, and the edits made.
 
-    image: Image.Image
+    ``notes`` are short phrases on what was left alone or could not be kept.
+    """
+
+    photo: Photo
     found: int
     faces: tuple[FaceEdit, ...]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The result for Pillow: RGB, or RGBA where the photo has alpha."""
+        return self.photo.image()
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """The mark for the result's file: what was set. None when nothing was changed."""
+        values = [
+            ", ".join(f"{name}={value:.4g}" for name, value in edit.changed.items())
+            for edit in self.faces
+            if edit.changed
+        ]
+        return Provenance(" / ".join(dict.fromkeys(values))) if values else None
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quality: int | None = None,
+        provenance: bool = True,
+    ) -> None:
+        """Write the result with all that the photo's file had: see :func:`fader.images.save_photo`.
+
+        ``provenance=False`` leaves out the mark that says the photo was edited.
+        """
+        mark = self.provenance if provenance else None
+        save_photo(self.photo, path, quality=quality, provenance=mark)
 
 
 class Editor:
@@ -139,6 +182,22 @@ class Editor:
         return self._source.to(self.device).eval()
 
     @cached_property
+    def fingerprint(self) -> str:
+        """Text that differs between models whose weights differ."""
+        import hashlib
+
+        digest = hashlib.blake2b(digest_size=16)
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def source(self) -> str | None:
+        """The name, folder or Hub id of the model; None for one that was given loaded."""
+        return os.fspath(self._source) if isinstance(self._source, (str, os.PathLike)) else None
+
+    @cached_property
     def detector(self) -> Detector:
         """The face detector."""
         return Detector(self.device)
@@ -153,14 +212,14 @@ class Editor:
 
         Raises :class:`~fader.errors.UnreadableImageError` for what is not a photo.
         """
-        return self.detector(np.asarray(open_image(image)))
+        return self.detector(open_photo(image).pixels)
 
     def describe(self, image: ImageLike) -> list[Description]:
         """The faces in a photo, largest first, each with all the attributes the model estimates.
 
         Raises :class:`~fader.errors.UnreadableImageError` for what is not a photo.
         """
-        photo = np.asarray(open_image(image))
+        photo = open_photo(image).pixels
         faces = self.detector(photo)
         return [
             Description(face, estimates)
@@ -173,6 +232,7 @@ class Editor:
         changes: str | Iterable[Change] | None = None,
         *,
         face: Which = "largest",
+        where: Box | None = None,
         output: Output = "photo",
         **values: float | str,
     ) -> Image.Image:
@@ -180,7 +240,8 @@ class Editor:
 
         The same as :meth:`apply`, without the account of what was done.
         """
-        return self.apply(image, changes, face=face, output=output, **values).image
+        options = {"face": face, "where": where, "output": output}
+        return self.apply(image, changes, **options, **values).image
 
     def apply(
         self,
@@ -188,6 +249,7 @@ class Editor:
         changes: str | Iterable[Change] | None = None,
         *,
         face: Which = "largest",
+        where: Box | None = None,
         output: Output = "photo",
         **values: float | str,
     ) -> Edit:
@@ -200,48 +262,152 @@ class Editor:
         relative change always moves it); a face none of whose attributes changes is left
         alone, byte for byte.
 
-        ``face`` is the ``"largest"``, ``"all"``, or the n-th largest, from 1. ``output`` is the
-        ``"photo"`` upright and at its own size; the decoder's own aligned image of the face, as
-        a ``"crop"`` (several side by side); or photo and edited photo as a ``"pair"``.
+        ``face`` is the ``"largest"``, ``"all"``, or the n-th largest, from 1; with ``where``, a box
+        (x0, y0, x1, y1) in pixels of the upright photo, only faces whose middle is in it count.
+        Faces of less than 32 pixels are left alone. ``output`` is the ``"photo"`` upright and
+        at its own size; the decoder's own aligned image of the face, as a ``"crop"`` (several
+        side by side); or photo and edited photo as a ``"pair"``.
 
         Raises :class:`~fader.errors.UnreadableImageError`, :class:`~fader.errors.NoFaceError`,
         :class:`~fader.errors.UnknownAttributeError`, or :class:`~fader.errors.FaderError` when
         no change is asked for.
         """
+        wanted = self._changes(changes, values)
+        (edit,) = self.variants(image, [wanted], face=face, where=where, output=output)
+        return edit
+
+    def variants(
+        self,
+        image: ImageLike | Photo,
+        variants: Sequence[Sequence[Change]],
+        *,
+        face: Which = "largest",
+        where: Box | None = None,
+        output: Output = "photo",
+        measure: bool = False,
+    ) -> Iterator[Edit]:
+        """One :class:`Edit` of the photo for each of several lists of changes.
+
+        The photo is read and searched for faces once; an edit is made when it is asked for. With
+        ``measure`` the classifier looks at each edited face again (``FaceEdit.achieved``). Else as
+        :meth:`apply`.
+        """
         if output not in ("photo", "crop", "pair"):
             raise FaderError(f"output={output!r}: must be 'photo', 'crop' or 'pair'")
-        wanted = self._changes(changes, values)
-        source = open_image(image)
-        photo = np.asarray(source)
-        found = self.detector(photo)
-        chosen = choose(found, face, image)
-
-        crops = self.crop(photo, chosen)
-        edits = [
-            FaceEdit(one, before, settle(before, wanted))
-            for one, before in zip(chosen, self._present(crops), strict=True)
-        ]
-        if output == "crop":
-            decoded = self.decode(crops, np.array([[_vector(e.after)] for e in edits]))
-            result = np.rint(np.concatenate(decoded[:, 0], axis=1)).astype(np.uint8)
-        else:
-            result = self._put_back(photo, crops, edits)
+        photo = open_photo(image)
+        found, chosen, notes = self._choose(photo, face, where)
+        for wanted in variants:
+            if output == "crop":
+                pixels, edits = self._decoded(photo.pixels, chosen, wanted)
+                result = Photo(pixels, photo.name, icc=photo.icc)
+            else:
+                pixels, edits = self._edited(photo.pixels, chosen, wanted)
+                result = photo.edited(pixels)
+            if measure:
+                # A crop is aligned already: all of it is the face.
+                crops = (
+                    np.stack(np.split(pixels, len(chosen), axis=1))
+                    if output == "crop"
+                    else self.crop(result.pixels, chosen)
+                )
+                achieved = self._present(crops)
+                edits = [
+                    replace(edit, achieved=values)
+                    for edit, values in zip(edits, achieved, strict=True)
+                ]
             if output == "pair":
-                result = np.concatenate([photo, result], axis=1)
-        picture = Image.fromarray(result)
-        picture.info.update(_colour_profile(source))
-        return Edit(picture, len(found), tuple(edits))
+                both = np.concatenate([photo.pixels, result.pixels], axis=1)
+                result = Photo(both, photo.name, icc=photo.icc)
+            yield Edit(result, found, tuple(edits), (*photo.notes, *notes))
 
-    def _put_back(
-        self, photo: np.ndarray, crops: np.ndarray, edits: Sequence[FaceEdit]
-    ) -> np.ndarray:
-        """The photo with every edit that changes something composited into it."""
-        chosen = [i for i, edit in enumerate(edits) if edit.changed]
-        codes = [[_vector(edits[i].before), _vector(edits[i].after)] for i in chosen]
-        decoded = self.decode(crops[chosen], np.array(codes)) if chosen else ()
-        for i, (before, after) in zip(chosen, decoded, strict=True):
-            photo = composite(photo, edits[i].face, before, after)
-        return photo
+    def _choose(
+        self, photo: Photo, which: Which, where: Box | None
+    ) -> tuple[int, list[Face], list[str]]:
+        """How many faces there are, those to edit, and notes on those left alone."""
+        faces = self.detector(photo.pixels)
+        found = len(faces)
+        try:
+            if where is not None:
+                faces = self._within(photo, faces, where)
+            chosen = select(faces, which)
+            large = [face for face in chosen if face.side >= SMALLEST_FACE]
+            if not large:
+                raise NoFaceError(
+                    f"the face is only {max(face.side for face in chosen):.0f} pixels large; those "
+                    f"under {SMALLEST_FACE} are left alone, give a larger photo"
+                )
+        except NoFaceError as error:
+            named = NoFaceError(f"{photo.name}: {error}")
+            named.found = found
+            raise named from None
+        notes = []
+        if small := len(chosen) - len(large):
+            notes.append(f"{small} of its faces left alone, under {SMALLEST_FACE} pixels")
+        return found, large, notes
+
+    def _within(self, photo: Photo, faces: Sequence[Face], box: Box) -> list[Face]:
+        """The faces whose middle is in ``box``; when none is known, it is searched closely."""
+        height, width = photo.pixels.shape[:2]
+        x0, y0, x1, y1 = (float(v) for v in box)
+        if not (max(x0, 0) < min(x1, width) and max(y0, 0) < min(y1, height)):
+            raise NoFaceError(
+                f"the box {x0:g},{y0:g},{x1:g},{y1:g} covers nothing of the photo, which is "
+                f"{width}x{height} pixels"
+            )
+
+        def inside(face: Face) -> bool:
+            x, y = (face.box[:2] + face.box[2:]) / 2
+            return x0 <= x <= x1 and y0 <= y <= y1
+
+        if there := [face for face in faces if inside(face)]:
+            return there
+        margin = max(x1 - x0, y1 - y0) / 2
+        left, top = max(0, int(x0 - margin)), max(0, int(y0 - margin))
+        right, bottom = min(width, int(x1 + margin) + 1), min(height, int(y1 + margin) + 1)
+        near = self.detector(np.ascontiguousarray(photo.pixels[top:bottom, left:right]))
+        there = [face for one in near if inside(face := one.moved(left, top))]
+        if not there:
+            raise NoFaceError(
+                f"no face found in the box {x0:g},{y0:g},{x1:g},{y1:g}; elsewhere in the photo "
+                f"there are {len(faces)}"
+            )
+        return there
+
+    def _decoded(
+        self, photo: np.ndarray, faces: Sequence[Face], changes: Sequence[Change]
+    ) -> tuple[np.ndarray, list[FaceEdit]]:
+        """The decoder's images of the changed faces, side by side, and the edits."""
+        crops = self.crop(photo, faces)
+        edits = self._settled(faces, crops, changes)
+        decoded = self.decode(crops, np.array([[_vector(edit.after)] for edit in edits]))
+        return np.rint(np.concatenate(decoded[:, 0], axis=1)).astype(np.uint8), edits
+
+    def _edited(
+        self, photo: np.ndarray, faces: Sequence[Face], changes: Sequence[Change]
+    ) -> tuple[np.ndarray, list[FaceEdit]]:
+        """A copy of the photo with every edit that changes something composited into it."""
+        photo = photo.copy()
+        edits: dict[int, FaceEdit] = {}
+        for turn in _turns(faces, photo.shape):
+            crops = self.crop(photo, [faces[i] for i in turn])
+            settled = self._settled([faces[i] for i in turn], crops, changes)
+            edits.update(zip(turn, settled, strict=True))
+            some = [i for i, edit in enumerate(settled) if edit.changed]
+            if not some:
+                continue
+            codes = [[_vector(settled[i].before), _vector(settled[i].after)] for i in some]
+            decoded = self.decode(crops[some], np.array(codes))
+            for i, (before, after) in zip(some, decoded, strict=True):
+                composite_into(photo, settled[i].face, before, after)
+        return photo, [edits[i] for i in range(len(faces))]
+
+    def _settled(
+        self, faces: Sequence[Face], crops: np.ndarray, changes: Sequence[Change]
+    ) -> list[FaceEdit]:
+        return [
+            FaceEdit(face, before, settle(before, changes))
+            for face, before in zip(faces, self._present(crops), strict=True)
+        ]
 
     # What the networks are asked, for edits of other shapes than a photo (strips, pages).
 
@@ -350,14 +516,18 @@ def choose(faces: Sequence[Face], which: Which, image: ImageLike) -> list[Face]:
         raise NoFaceError(f"{name}: {error}") from None
 
 
+def _turns(faces: Sequence[Face], shape: tuple[int, ...]) -> list[list[int]]:
+    """Indices of ``faces`` in lists, so that faces in one list can be edited at once.
+
+    Faces that overlap come one after the other, the earlier (larger) one first: the later one's
+    edit then begins with what the earlier one's left.
+    """
+    turn: list[int] = []
+    for i, face in enumerate(faces):
+        before = [turn[j] for j in range(i) if overlap(face, faces[j], shape)]
+        turn.append(1 + max(before, default=-1))
+    return [[i for i, t in enumerate(turn) if t == n] for n in sorted(set(turn))]
+
+
 def _vector(values: Mapping[str, float]) -> list[float]:
     return list(values.values())
-
-
-def _colour_profile(source: Image.Image) -> dict[str, bytes]:
-    """The photo's ICC profile, as an ``info`` entry, where it still applies.
-
-    A profile for CMYK or grey values does not apply to the RGB ones they were converted to.
-    """
-    profile = source.info.get("icc_profile")
-    return {"icc_profile": profile} if profile and profile[16:20] == b"RGB " else {}

@@ -2,33 +2,70 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from fader.edit.editor import Edit
 from fader.errors import FaderError
-from fader.images import save_image
+from fader.images import can_write, copy_file, kind_of, save_image
 
 # Formats an edited photo may keep. Others cannot be written, or (GIF) hold too few colours to
 # leave untouched pixels as they are; their edits become PNGs.
-_KEPT = {"JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF"}
-_LOSSY = {"JPEG", "WEBP", "AVIF"}
+_KEPT = {"JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "HEIF"}
+
+# What the usual file systems take for a name, in bytes.
+_LONGEST_NAME = 255
 
 
-def beside(photo: Path) -> Path:
-    """The default place of an edit: ``photo.jpg`` → ``photo.edited.jpg``."""
+def beside(photo: Path, variant: str = "") -> Path:
+    """The default place of an edit: ``photo.jpg`` → ``photo.edited.jpg``.
+
+    A variant's name takes the place of "edited".
+    """
     suffix = photo.suffix if _keeps(photo) else ".png"
-    return photo.with_name(f"{photo.stem}.edited{suffix}")
+    return photo.with_name(_fitting(f"{photo.stem}.{variant or 'edited'}", suffix))
 
 
-def inside(folder: Path, relative: Path) -> Path:
+def inside(folder: Path, relative: Path, variant: str = "") -> Path:
     """The place in an output folder of the photo at ``relative``: ``a/b.jpg`` → ``OUT/a/b.jpg``.
 
-    Where the format cannot be kept, ``b.gif`` → ``b.gif.png``, so that it meets no ``b.png``.
+    Where the format cannot be kept, ``b.gif`` → ``b.gif.png``, so that it meets no ``b.png``. A
+    variant's name goes before the suffix: ``OUT/a/b.Male=0.jpg``.
     """
-    return folder / (relative if _keeps(relative) else relative.with_name(f"{relative.name}.png"))
+    stem, suffix = (relative.stem, relative.suffix) if _keeps(relative) else (relative.name, ".png")
+    name = _fitting(f"{stem}.{variant}" if variant else stem, suffix)
+    return folder / relative.with_name(name)
+
+
+def plan(
+    folder: Path, relatives: Sequence[Path], variants: Sequence[str] = ("",)
+) -> list[list[Path]]:
+    """The places in an output folder of many photos, no two the same: a list per photo.
+
+    A photo that keeps its name comes first; one whose new name is taken gets a number.
+    """
+    wanted = [[inside(folder, relative, name) for name in variants] for relative in relatives]
+    taken = {
+        place
+        for relative, places in zip(relatives, wanted, strict=True)
+        for place in places
+        if place == folder / relative
+    }
+    for relative, places in zip(relatives, wanted, strict=True):
+        for i, place in enumerate(places):
+            if place == folder / relative:
+                continue
+            number, free = 2, place
+            while free in taken:
+                free = place.with_name(_fitting(f"{place.stem}-{number}", place.suffix))
+                number += 1
+            taken.add(free)
+            places[i] = free
+    return wanted
 
 
 def refuse_overwriting(output: Path, inputs: Iterable[Path], overwrite: bool) -> None:
@@ -50,16 +87,37 @@ def refuse_overwriting(output: Path, inputs: Iterable[Path], overwrite: bool) ->
         )
 
 
-def write(image: Image.Image, output: Path, quality: int | None = None) -> None:
-    """Write an edited photo with its colour profile; ``quality`` 1..100 (95) for JPEG and WebP."""
-    options = {}
-    if profile := image.info.get("icc_profile"):
-        options["icc_profile"] = profile
-    if Image.registered_extensions().get(output.suffix.lower()) in _LOSSY:
-        options["quality"] = quality or 95
-    save_image(image, output, **options)
+def write_edit(
+    edit: Edit, source: Path, output: Path, quality: int | None = None, provenance: bool = True
+) -> None:
+    """Write an edit of the file ``source``: see :meth:`Edit.save`.
+
+    Where nothing was changed and the format stays, the file itself is copied, so that not even
+    compressing it anew takes something away.
+    """
+    same_kind = kind_of(output.suffix) == edit.photo.kind == kind_of(source.suffix)
+    if edit.provenance is None and quality is None and same_kind:
+        copy_file(source, output)
+    else:
+        edit.save(output, quality=quality, provenance=provenance)
+
+
+def write(image: Image.Image, output: Path) -> None:
+    """Write a picture made from photos, with its colour profile."""
+    profile = image.info.get("icc_profile")
+    save_image(image, output, **({"icc_profile": profile} if profile else {}))
 
 
 def _keeps(photo: Path) -> bool:
-    kind = Image.registered_extensions().get(photo.suffix.lower())
-    return kind in _KEPT and kind in Image.SAVE
+    return kind_of(photo.suffix) in _KEPT and can_write(photo.suffix)
+
+
+def _fitting(stem: str, suffix: str) -> str:
+    """``stem + suffix``, with the end of the stem replaced by a hash where that is too long."""
+    name = os.fsencode(stem + suffix)
+    if len(name) <= _LONGEST_NAME:
+        return stem + suffix
+    end = f"~{hashlib.blake2b(name, digest_size=6).hexdigest()}{suffix}"
+    while len(os.fsencode(stem + end)) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return stem + end

@@ -36,6 +36,14 @@ def smoothstep(x: np.ndarray, start: float, end: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
+def overlap(one: Face, other: Face, shape: tuple[int, ...]) -> bool:
+    """Whether the parts of a photo of ``shape`` that edits of two faces work on have a pixel in
+    common.
+    """
+    a, b = _region(one, shape), _region(other, shape)
+    return max(a[0], b[0]) < min(a[2], b[2]) and max(a[1], b[1]) < min(a[3], b[3])
+
+
 def mask(face: Face, shape: tuple[int, ...]) -> np.ndarray:
     """Where and how much an edit of ``face`` may change a photo of ``shape`` (H, W[, C]).
 
@@ -68,17 +76,22 @@ def composite(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarr
     :func:`mask` are the photo's own, and so are all pixels when ``before`` equals ``after``.
     """
     edited = photo.copy()
+    composite_into(edited, face, before, after)
+    return edited
+
+
+def composite_into(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarray) -> None:
+    """:func:`composite` that changes ``photo`` itself and touches only the face's part of it."""
     to_photo = invert(face.transform(len(before)))
     w = yielding(before, after)
     x0, y0, x1, y1 = _region(face, photo.shape)
     for top in range(y0, y1 if x0 < x1 else y0, _BAND):
         band = x0, top, x1, min(top + _BAND, y1)
-        here = edited[band[1] : band[3], x0:x1]
+        here = photo[band[1] : band[3], x0:x1]
         addition = _addition(here, to_photo - [[0, 0, x0], [0, 0, top]], before, after, w)
         addition *= _mask_in(face, band)[:, :, None]
         addition += here
         here[...] = np.clip(np.rint(addition, out=addition), 0, 255)
-    return edited
 
 
 def _addition(
