@@ -51,14 +51,15 @@ def run_all(
     start = _start, (worker, editor.source, str(editor.device))
     waiting, suspects = list(reversed(tasks)), []
     while waiting or suspects:
+        # After a death any task under way may be the cause: each of them is then tried alone.
         alone = bool(suspects)
-        queue = [suspects.pop()] if alone else waiting
+        queue = suspects if alone else waiting
         pool = _pool(1 if alone else workers, start)
         running: dict[Future[Answer], Task] = {}
         try:
             while queue or running:
                 # A few in advance, so that no process waits for this one.
-                while queue and len(running) < 2 * workers:
+                while queue and len(running) < (1 if alone else 2 * workers):
                     running[pool.submit(_work, queue[-1])] = queue[-1]
                     queue.pop()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -66,7 +67,7 @@ def run_all(
                     yield running.pop(future), answer
         except BrokenProcessPool:
             if alone:
-                (task,) = [*running.values(), *queue]
+                task = next(iter(running.values()), None) or queue.pop()
                 yield task, lost(task)
             else:
                 suspects += running.values()

@@ -1,0 +1,505 @@
+import csv
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from fakes import FakeModel, made_face
+from PIL import Image
+
+from fader import Editor
+from fader.attributes import parse_changes
+from fader.commands import main
+from fader.edit.batch import Job, combinations, edit_folder, find_photos
+from fader.edit.outputs import beside, inside, plan
+from fader.errors import FaderError
+from fader.images import open_photo
+
+ROOT = Path(__file__).parent.parent
+ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
+JOB = Job(parse_changes("Smiling=0"))
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    return Image.open(ASTRONAUT).convert("RGB")
+
+
+@pytest.fixture
+def editor():
+    """A model and a detector whose answers are known: a face in the middle of what is large."""
+    made = Editor(FakeModel(), device="cpu")
+
+    def detect(image):
+        height, width = image.shape[:2]
+        if min(height, width) < 100:
+            return []
+        face = made_face(center=(width / 2, height / 2))
+        x, y = width / 2, height / 2
+        return [replace(face, box=np.array([x - 30, y - 40, x + 30, y + 40]))]
+
+    made.__dict__["detector"] = detect
+    return made
+
+
+@pytest.fixture
+def source(tmp_path, astronaut):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    head = astronaut.crop((160, 20, 300, 160))
+    head.save(folder / "a.png")
+    head.rotate(5).save(folder / "deep" / "b.jpg")
+    Image.new("RGB", (60, 60)).save(folder / "small.png")
+    return folder
+
+
+def run(editor, source, out, job=JOB):
+    photos = find_photos(source)
+    return [result for some in edit_folder(editor, source, photos, out, job) for result in some]
+
+
+def report(out):
+    with open(out / "report.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def statuses(out):
+    return {row["input"]: row["status"] for row in report(out)}
+
+
+def tree(folder):
+    """Every file below a folder with its content."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# Resuming
+
+
+def test_what_is_finished_is_not_done_again_and_keeps_its_row(editor, source, tmp_path):
+    out = tmp_path / "out"
+    run(editor, source, out)
+    before, first = tree(out), report(out)
+    assert [row["status"] for row in first] == ["edited", "edited", "no-face"]
+    decodings = editor.model.decodings
+    run(editor, source, out)
+    assert editor.model.decodings == decodings
+    again = report(out)
+    assert [row["status"] for row in again] == ["skipped", "skipped", "no-face"]
+    for column in ("input", "output", "faces", "estimated_Smiling", "set_Smiling", "key"):
+        assert [row[column] for row in again] == [row[column] for row in first]
+    after = tree(out)
+    del before["report.csv"], after["report.csv"]
+    assert after == before
+
+
+def test_changed_inputs_and_changed_settings_are_done_again(editor, source, tmp_path, astronaut):
+    out = tmp_path / "out"
+    run(editor, source, out)
+    stamp = (source / "a.png").stat()
+    astronaut.crop((150, 20, 290, 160)).save(source / "a.png")
+    os.utime(source / "a.png", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    run(editor, source, out)
+    assert statuses(out) == {"a.png": "edited", "deep/b.jpg": "skipped", "small.png": "no-face"}
+    before = tree(out)
+    run(editor, source, out, replace(JOB, changes=parse_changes("Smiling=0.5")))
+    assert set(statuses(out).values()) == {"edited", "no-face"}
+    assert tree(out)["a.png"] != before["a.png"]
+    (out / "a.png").unlink()
+    run(editor, source, out, replace(JOB, changes=parse_changes("Smiling=0.5")))
+    assert statuses(out) == {"a.png": "edited", "deep/b.jpg": "skipped", "small.png": "no-face"}
+
+
+def test_files_of_other_origin_are_left_alone(editor, source, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"precious")
+    results = run(editor, source, out)
+    assert (out / "a.png").read_bytes() == b"precious"
+    assert results[0].status == "skipped" and "--overwrite" in results[0].detail
+    run(editor, source, out)
+    assert (out / "a.png").read_bytes() == b"precious"
+    run(editor, source, out, replace(JOB, overwrite=True))
+    assert statuses(out)["a.png"] == "edited" and (out / "a.png").read_bytes() != b"precious"
+
+
+def test_a_report_cut_anywhere_loses_nothing(editor, source, tmp_path):
+    """Without its row an output is made anew, and found to be the same."""
+    out = tmp_path / "out"
+    run(editor, source, out)
+    whole, before = (out / "report.csv").read_bytes(), tree(out)
+    for length in range(0, len(whole), 97):
+        (out / "report.csv").write_bytes(whole[:length])
+        run(editor, source, out)
+        after = tree(out)
+        rows = report(out)
+        assert [row["input"] for row in rows] == ["a.png", "deep/b.jpg", "small.png"]
+        assert {row["status"] for row in rows} <= {"edited", "skipped", "no-face"}
+        del after["report.csv"]
+        assert after == {name: data for name, data in before.items() if name != "report.csv"}
+
+
+DRIVER = """
+import os, random, signal, sys, time
+import torch
+torch.set_num_threads(1)
+import facenet_pytorch, cv2, tqdm
+import fader.edit.batch, fader.edit.workers, fader.models.io
+from fader.commands import main
+
+source, model, whole, killed = sys.argv[1:]
+
+def start(out):
+    pid = os.fork()
+    if pid:
+        return pid
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1), os.dup2(sink, 2)
+    arguments = ["edit", source, "-o", out, "--set", "Smiling=+3", "--model", model]
+    try:
+        main([*arguments, "--device", "cpu", "--workers", "1"])
+    except SystemExit as end:
+        os._exit(end.code or 0)
+    os._exit(99)
+
+begin = time.monotonic()
+assert os.waitpid(start(whole), 0)[1] == 0
+seconds = time.monotonic() - begin
+random.seed(int(seconds * 1e6))
+cut = 0
+for _ in range(20):
+    pid = start(killed)
+    time.sleep(random.uniform(0, seconds / 5))
+    os.kill(pid, signal.SIGKILL)
+    cut += os.waitpid(pid, 0)[1] == signal.SIGKILL
+assert os.waitpid(start(killed), 0)[1] == 0
+print(cut)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small untrained model on disk."""
+    from fader.models.autoencoder import AutoencoderConfig
+    from fader.models.classifier import ClassifierConfig
+    from fader.models.io import FaderModel
+
+    torch.manual_seed(0)
+    attributes = ("Male", "Smiling", "Blond_Hair")
+    made = FaderModel(
+        AutoencoderConfig(size=32, layers=3, attributes=attributes, width=8, max_width=32),
+        ClassifierConfig(size=32, width=4),
+    )
+    folder = tmp_path_factory.mktemp("model")
+    made.save(folder)
+    return str(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_twenty_times_and_resumed_it_is_as_if_never_killed(tmp_path, model, astronaut):
+    source, whole, killed = (tmp_path / name for name in ("in", "whole", "killed"))
+    for i in range(40):
+        path = source / f"{i % 4}" / f"{i:02}.{('jpg', 'png')[i % 2]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        astronaut.crop((150 + i // 2, 20 + i % 5, 290 + i // 2, 160 + i % 5)).save(path)
+    arguments = [str(path) for path in (source, model, whole, killed)]
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+    expected, found = tree(whole), tree(killed)
+    rows = report(killed)
+    assert [row["input"] for row in rows] == [row["input"] for row in report(whole)]
+    assert len({row["input"] for row in rows}) == 40
+    assert {row["status"] for row in rows} <= {"edited", "skipped"}
+    del expected["report.csv"], found["report.csv"]
+    assert found == expected and len(found) == 40
+
+
+def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypatch):
+    def interrupted(self, photo, *_, **__):
+        if photo.name == "b.jpg":
+            raise KeyboardInterrupt
+        return Editor.variants(self, photo, *_, **__)
+
+    class Interrupted(Editor):
+        variants = interrupted
+
+    monkeypatch.setattr("fader.edit.editor.Editor", Interrupted)
+    out = tmp_path / "out"
+    arguments = ["edit", str(source), "-o", str(out), "--set", "Smiling=2", "--model", model]
+    result = CliRunner().invoke(main, [*arguments, "--workers", "1"])
+    assert result.exit_code == 130
+    assert "Run the same again" in result.stderr
+    assert statuses(out) == {"a.png": "edited"}
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "report.csv"]
+
+
+def test_two_runs_do_not_mix(editor, source, tmp_path):
+    pytest.importorskip("fcntl")
+    out = tmp_path / "out"
+    photos = find_photos(source)
+    first = edit_folder(editor, source, photos, out, JOB)
+    next(first)
+    with pytest.raises(FaderError, match="another run"):
+        next(edit_folder(editor, source, photos, out, JOB))
+    assert len(list(first)) == len(photos) - 1
+    assert len(report(out)) == len(photos)
+
+
+# Processes
+
+
+def test_processes_give_what_one_gives(source, tmp_path, model):
+    arguments = ["edit", str(source), "--set", "Smiling=2", "--model", model, "--device", "cpu"]
+    for workers in ("1", "2"):
+        out = tmp_path / workers
+        result = CliRunner().invoke(main, [*arguments, "-o", str(out), "--workers", workers])
+        assert result.exit_code == 0, result.output
+    torch.set_num_threads(1)
+    assert [row["status"] for row in report(tmp_path / "2")] == ["edited", "edited", "no-face"]
+    assert tree(tmp_path / "1").keys() == tree(tmp_path / "2").keys()
+
+
+def test_a_process_that_dies_takes_only_its_own_task_along(model):
+    from crashing import worker
+
+    from fader.edit.workers import run_all
+
+    tasks = ["a", "deadly", "b"]
+    answers = dict(run_all(worker, Editor(model, "cpu"), tasks, 2, lambda task: "lost"))
+    assert answers == {
+        task: "lost" if task.startswith("deadly") else f"{task} done" for task in tasks
+    }
+
+
+# Any folder
+
+
+def test_every_kind_of_name(editor, tmp_path, astronaut):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    names = [
+        "with space",
+        "new\nline",
+        "фото",
+        "写真",
+        "صورة",
+        "e\u0301",
+        "📷",
+        "=1+1",
+        "-o",
+        "a,b",
+    ]
+    names += ["quote'\"", "x" * 251]
+    head = astronaut.crop((160, 20, 300, 160))
+    for name in names:
+        head.save(source / f"{name}.png")
+    head.save(source / ("y" * 251 + ".gif"))  # to become longer than a name may be
+    raw = os.fsencode(source) + b"/\xff\xfe.png"
+    with open(raw, "wb") as file:
+        head.save(file, "PNG")
+    run(editor, source, out)
+    rows = report(out)
+    assert len(rows) == 14 and {row["status"] for row in rows} == {"edited"}
+    assert {row["input"] for row in rows} >= {f"{name}.png" for name in names}
+    assert len(tree(out)) == 15
+    assert os.path.exists(os.fsencode(out) + b"/\xff\xfe.png")
+    run(editor, source, out)
+    assert {row["status"] for row in report(out)} == {"skipped"}
+
+
+def test_names_that_fall_together(tmp_path):
+    out = Path("out")
+    relatives = [Path(name) for name in ("a.gif", "a.gif.png", "b/c.gif")]
+    assert plan(out, relatives) == [
+        [out / "a.gif-2.png"],
+        [out / "a.gif.png"],
+        [out / "b/c.gif.png"],
+    ]
+    relatives = [Path("a.Male=0.png"), Path("a.png")]
+    (first,), (second,) = plan(out, relatives, ["Male=0"])
+    assert first != second
+    assert inside(out, Path("a/b.jpg"), "Male=0") == out / "a/b.Male=0.jpg"
+    assert beside(Path("a/b.jpg"), "Male=0") == Path("a/b.Male=0.jpg")
+
+
+def test_links_pipes_and_closed_folders(editor, source, tmp_path):
+    (source / "circle").symlink_to(source, target_is_directory=True)
+    (source / "loop.jpg").symlink_to(source / "loop.jpg")
+    (source / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (source / "link.png").symlink_to(source / "a.png")
+    os.mkfifo(source / "pipe.png")
+    out = tmp_path / "out"
+    run(editor, source, out)
+    assert statuses(out) == {
+        "a.png": "edited",
+        "deep/b.jpg": "edited",
+        "gone.jpg": "unreadable",
+        "link.png": "edited",
+        "loop.jpg": "unreadable",
+        "pipe.png": "unreadable",
+        "small.png": "no-face",
+    }
+
+
+def test_an_output_folder_that_leads_back_to_the_inputs(editor, source, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "deep").symlink_to(source / "deep", target_is_directory=True)
+    before = tree(source)
+    run(editor, source, out, replace(JOB, overwrite=True))
+    assert tree(source) == before
+    assert statuses(out)["deep/b.jpg"] == "failed" and statuses(out)["a.png"] == "edited"
+    # A link in the way is replaced, never what it leads to.
+    (out / "a.png").unlink()
+    (out / "a.png").symlink_to(source / "a.png")
+    run(editor, source, out, replace(JOB, overwrite=True))
+    assert tree(source) == before and not (out / "a.png").is_symlink()
+
+
+def test_a_destination_that_cannot_be_written(editor, source, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FaderError, match="cannot be written to"):
+        run(editor, source, tmp_path / "file" / "out")
+
+
+def test_a_full_disk_ends_the_run_and_a_later_one_goes_on(editor, source, tmp_path, monkeypatch):
+    out, real = tmp_path / "out", os.fsync
+    room = [2]
+
+    def fsync(handle):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(FaderError, match="disk is full"):
+        run(editor, source, out)
+    monkeypatch.setattr(os, "fsync", real)
+    assert statuses(out) == {"a.png": "edited"}
+    run(editor, source, out)
+    assert statuses(out) == {"a.png": "skipped", "deep/b.jpg": "edited", "small.png": "no-face"}
+    assert sorted(tree(out)) == ["a.png", "deep/b.jpg", "report.csv"]
+
+
+def test_bad_files_get_a_row_and_a_sentence_each(source, tmp_path, model):
+    data = ASTRONAUT.read_bytes()
+    (source / "text.jpg").write_text("dear diary")
+    (source / "empty.png").write_bytes(b"")
+    for i in range(1, 10):
+        (source / f"cut{i}.jpg").write_bytes(data[: len(data) * i // 10])
+    for size in ((1, 1), (1, 20000), (20000, 1)):
+        Image.new("RGB", size).save(source / f"{size[0]}x{size[1]}.png")
+    for value in (0, 255):
+        Image.new("L", (150, 150), value).save(source / f"constant{value}.png")
+    Image.new("LA", (150, 150), (0, 0)).save(source / "transparent.png")
+    shutil.copy(ASTRONAUT, source / "really-a-jpeg.png")
+    out = tmp_path / "out"
+    arguments = ["edit", str(source), "-o", str(out), "--set", "Smiling=2", "--model", model]
+    result = CliRunner().invoke(main, [*arguments, "--workers", "1"])
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    found = statuses(out)
+    assert found["text.jpg"] == found["empty.png"] == "unreadable"
+    assert {found[f"cut{i}.jpg"] for i in range(1, 10)} == {"unreadable"}
+    assert found["1x1.png"] == found["1x20000.png"] == found["20000x1.png"] == "no-face"
+    assert found["constant0.png"] == found["transparent.png"] == "no-face"
+    assert found["really-a-jpeg.png"] == found["a.png"] == found["deep/b.jpg"] == "edited"
+    for row in report(out):
+        assert row["status"] == "edited" or row["detail"].count("\n") == 0 < len(row["detail"])
+    assert "11 unreadable" in result.stderr.splitlines()[-1]
+
+
+# Variants
+
+
+def test_combinations():
+    sides = combinations(["Male=0,1", "Young=0,0.5"], ("Male", "Young"))
+    assert [name for name, _ in sides] == [
+        "Male=0,Young=0",
+        "Male=0,Young=0.5",
+        "Male=1,Young=0",
+        "Male=1,Young=0.5",
+    ]
+    assert [[c.value for c in changes] for _, changes in sides][1] == [0, 0.5]
+    for text in ("Male", "Male=0", "Male=0,0", "Male="):
+        with pytest.raises(FaderError, match="NAME=V,V"):
+            combinations([text], ("Male",))
+
+
+def test_variants_of_a_folder(source, tmp_path, model):
+    out = tmp_path / "out"
+    arguments = ["edit", str(source), "-o", str(out), "--model", model, "--workers", "1"]
+    arguments += ["--variants", "Male=0,1", "Smiling=0,2"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    names = {f"a.Male={m},Smiling={s}.png" for m in (0, 1) for s in (0, 2)}
+    assert names <= set(tree(out))
+    rows = [row for row in report(out) if row["input"] == "a.png"]
+    assert {row["output"] for row in rows} == names
+    assert {row["variant"] for row in rows} == {name[2:-4] for name in names}
+    for row in rows:
+        assert row["set_Male"] == row["variant"][5]
+        assert 0 <= float(row["achieved_Male"]) <= 1
+    assert len({row["estimated_Male"] for row in rows}) == 1
+    assert [row["status"] for row in report(out) if row["input"] == "small.png"] == ["no-face"]
+    before = tree(out)
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert {row["status"] for row in report(out)} == {"skipped", "no-face"}
+    after = tree(out)
+    del before["report.csv"], after["report.csv"]
+    assert before == after
+
+
+def test_variants_of_one_photo(source, model):
+    photo = str(source / "a.png")
+    arguments = ["edit", photo, "--variants", "Male=0,1", "--model", model, "--json"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    first, second = json.loads(result.stdout)
+    assert (first["variant"], second["variant"]) == ("Male=0", "Male=1")
+    assert Path(first["output"]).name == "a.Male=0.png" and Path(second["output"]).is_file()
+    assert set(first["edits"][0]["achieved"]) == {"Male", "Smiling", "Blond_Hair"}
+    result = CliRunner().invoke(main, ["edit", photo, "--variants", "Male=0", "--model", model])
+    assert result.exit_code == 2 and "NAME=V,V" in result.stderr
+
+
+# What the outputs say
+
+
+def test_provenance_in_outputs_and_in_describe(source, tmp_path, model):
+    def fader(*arguments):
+        return CliRunner().invoke(main, [*map(str, arguments), "--model", model])
+
+    out = tmp_path / "out.png"
+    assert fader("edit", source / "a.png", "--set", "Smiling=2", "-o", out).exit_code == 0
+    assert open_photo(out).provenance.edits == "Smiling=2"
+    result = fader("describe", out)
+    assert "edited by a trained model: Fader" in result.stdout and "Smiling=2" in result.stdout
+    (document,) = json.loads(fader("describe", out, "--json").stdout)
+    assert document["provenance"]["edits"] == "Smiling=2"
+    (document,) = json.loads(fader("describe", source / "a.png", "--json").stdout)
+    assert document["provenance"] is None
+    plain = tmp_path / "plain.png"
+    fader("edit", source / "a.png", "--set", "Smiling=2", "-o", plain, "--no-provenance")
+    assert open_photo(plain).provenance is None
+    assert np.array_equal(open_photo(plain).pixels, open_photo(out).pixels)
+
+
+def test_what_was_not_changed_is_copied_byte_for_byte(editor, source, tmp_path):
+    out = tmp_path / "out"
+    run(editor, source, out, Job(parse_changes("Smiling=+0")))
+    assert (out / "deep" / "b.jpg").read_bytes() == (source / "deep" / "b.jpg").read_bytes()
+    assert open_photo(out / "a.png").provenance is None
