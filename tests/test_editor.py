@@ -192,6 +192,92 @@ def test_small_and_grey_photos(editor, photo):
     assert editor.edit(Image.fromarray(photo).convert("L"), Smiling=0).mode == "RGB"
 
 
+def test_where_picks_the_faces_of_a_box(editor, couple):
+    (small,) = [face for face in editor.faces(couple) if face.box[0] > 350]
+    box = (400, 50, 620, 270)
+    result = editor.apply(couple, where=box, Smiling=0)
+    assert result.found == 2
+    assert [edit.face.box[0] for edit in result.faces] == [small.box[0]]
+    with pytest.raises(NoFaceError, match="no face 2"):
+        editor.edit(couple, where=box, face=2, Smiling=0)
+    with pytest.raises(NoFaceError, match=r"box 340,300,380,330; elsewhere .* there are 2"):
+        editor.edit(couple, where=(340, 300, 380, 330), Smiling=0)
+    with pytest.raises(NoFaceError, match="covers nothing of the photo, which is 640x330"):
+        editor.edit(couple, where=(700, 0, 800, 100), Smiling=0)
+
+
+def test_tiny_faces_are_left_alone_and_that_is_said(editor, photo):
+    head = Image.fromarray(photo[20:240, 120:340])
+    both = Image.new("RGB", (500, 330), (90, 90, 90))
+    both.paste(head.resize((330, 330), Image.Resampling.BICUBIC), (0, 0))
+    both.paste(head.resize((54, 54), Image.Resampling.LANCZOS), (390, 100))
+    both = np.asarray(both)
+    result = editor.apply(both, face="all", Smiling=0)
+    assert (result.found, len(result.faces)) == (2, 1)
+    assert result.notes == ("1 of its faces left alone, under 32 pixels",)
+    assert np.array_equal(np.asarray(result.image)[:, 350:], both[:, 350:])
+    with pytest.raises(NoFaceError, match="those under 32 are left alone") as caught:
+        editor.edit(both, face=2, Smiling=0)
+    assert caught.value.found == 2
+
+
+def test_overlapping_edits_each_see_the_last(photo):
+    """The second of two faces on the same spot starts from what the first edit left."""
+    from fakes import made_face
+
+    editor = Editor(FakeModel(), device="cpu")
+    faces = [made_face(center=(220, 130), scale=1.5), made_face(center=(240, 140), scale=1.4)]
+    editor.__dict__["detector"] = lambda image: faces
+    both = editor.edit(photo, face="all", Smiling=0)
+    first = editor.edit(photo, face=1, Smiling=0)
+    assert np.array_equal(np.asarray(both), np.asarray(editor.edit(first, face=2, Smiling=0)))
+    # Far apart they go through the network together.
+    faces[1] = made_face(center=(420, 400), scale=1.4)
+    shapes = []
+    decode = editor.model.decode
+    editor.model.decode = lambda features, y: shapes.append(len(y)) or decode(features, y)
+    editor.edit(photo, face="all", Smiling=0)
+    assert shapes == [4]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_faces_in_a_turned_photo(editor, photo, quarters):
+    turned = np.ascontiguousarray(np.rot90(photo, quarters))
+    result = editor.apply(turned, Smiling=0)
+    (upright,) = editor.apply(photo, Smiling=0).faces
+    (edit,) = result.faces
+    expected = upright.face.landmarks
+    for _ in range(quarters):  # rot90 takes (x, y) to (y, 511 - x)
+        expected = np.stack([expected[:, 1], 511 - expected[:, 0]], axis=1)
+    assert np.abs(edit.face.landmarks - expected).max() < 4
+    back = np.rot90(np.asarray(result.image), -quarters)
+    x, y = upright.face.landmarks[3:].mean(axis=0).round().astype(int)
+    mouth = (slice(y - 5, y + 6), slice(x - 5, x + 6))
+    assert back[mouth].mean() < photo[mouth].mean() - 20
+
+
+def test_a_saved_edit_keeps_what_the_file_had(editor, tmp_path):
+    image = Image.open(ASTRONAUT).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(tmp_path / "a.png", dpi=(200, 200))
+    edit = editor.apply(tmp_path / "a.png", Smiling=0)
+    assert edit.image.mode == "RGBA"
+    edit.save(tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as saved:
+        assert np.array_equal(np.asarray(saved.getchannel("A")), np.asarray(image)[:, :, 3])
+        assert saved.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+        assert "Smiling=0" in saved.text["Software"]
+    edit.save(tmp_path / "c.png", provenance=False)
+    assert "Software" not in Image.open(tmp_path / "c.png").text
+
+
+def test_grey_files_come_out_grey(editor, photo, tmp_path):
+    Image.fromarray(photo).convert("L").save(tmp_path / "a.png")
+    edited = np.asarray(editor.edit(tmp_path / "a.png", Smiling=0))
+    assert (edited == edited[:, :, :1]).all()
+    assert (edited[:, :, 0] != np.asarray(Image.open(tmp_path / "a.png"))).any()
+
+
 def test_description(editor, couple):
     first, second = editor.describe(couple)
     assert first.face.area > second.face.area
