@@ -79,12 +79,15 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+def warp(
+    image: np.ndarray, matrix: np.ndarray, size: int | tuple[int, int], mirrored: bool = True
+) -> np.ndarray:
     """What ``image`` shows through ``matrix`` (image → result), as a new image of ``size``.
 
     ``image`` is H×W×C (or H×W), uint8 or float32, and the result keeps its type; ``size`` is the
     side of a square or (width, height). Where the result reaches beyond the image, the image is
-    mirrored. Shrinking averages over all pixels that fall into one, so fine detail does not alias.
+    mirrored (or all zero, with ``mirrored=False``). Shrinking averages over all pixels that fall
+    into one, so fine detail does not alias.
     """
     import cv2
 
@@ -112,7 +115,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int | tuple[int, int]) -> 
         matrix,
         (width * finer, height * finer),
         flags=cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REFLECT,
+        borderMode=cv2.BORDER_REFLECT if mirrored else cv2.BORDER_CONSTANT,
     )
     if finer > 1:
         result = cv2.resize(result, (width, height), interpolation=cv2.INTER_AREA)

@@ -7,10 +7,13 @@ go of it where much does:
     edited = D(E(x), y1) + (1 − w) · residual
 
 With w = 0 everywhere a removed smile would leave its teeth behind, since their sharp edges are
-residual. w rises smoothly with the size of the change around a pixel.
+residual. w rises smoothly with the size of the change around a pixel. Changes too small to be
+meant, which would only tint skin and background, are left out.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 
@@ -19,6 +22,9 @@ from fader.faces.detect import Face
 
 # Changes (of 255) at which the photo's own detail starts to yield, and has yielded.
 _YIELD_FROM, _YIELD_TO = 12.0, 42.0
+
+# Changes below the first are noise and left out, from the second on they count in full.
+_COUNTS_FROM, _COUNTS_TO = 2.0, 6.0
 
 # The change is judged over a neighbourhood: Gaussian, σ in widths of the crop (2 pixels of 128).
 _NEIGHBOURHOOD = 1 / 64
@@ -61,11 +67,7 @@ def yielding(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
     ``before`` and ``after`` are the decodings D(E(x), y0) and D(E(x), y1), (S, S, 3) in 0..255.
     """
-    import cv2
-
-    change = np.abs(after - before).mean(axis=2)
-    change = cv2.GaussianBlur(change, (0, 0), sigmaX=_NEIGHBOURHOOD * len(change))
-    return smoothstep(change, _YIELD_FROM, _YIELD_TO).astype(np.float32)
+    return smoothstep(_change(before, after), _YIELD_FROM, _YIELD_TO).astype(np.float32)
 
 
 def composite(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -82,32 +84,44 @@ def composite(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarr
 
 def composite_into(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarray) -> None:
     """:func:`composite` that changes ``photo`` itself and touches only the face's part of it."""
-    to_photo = invert(face.transform(len(before)))
-    w = yielding(before, after)
+    # All that varies smoothly is worked out at the decoder's size: edited = photo + a − b · photo,
+    # with a = m (g · (after − before) + w · before) and b = m · w. So only one image of four
+    # channels has to be enlarged.
+    size = len(before)
+    change = _change(before, after)
+    g = smoothstep(change, _COUNTS_FROM, _COUNTS_TO)
+    w = smoothstep(change, _YIELD_FROM, _YIELD_TO)
+    m = _small_mask(size)
+    layers = np.empty((size, size, 4), np.float32)
+    layers[:, :, :3] = (m * g)[:, :, None] * (after - before) + (m * w)[:, :, None] * before
+    layers[:, :, 3] = m * w
+
+    to_photo = invert(face.transform(size))
     x0, y0, x1, y1 = _region(face, photo.shape)
     for top in range(y0, y1 if x0 < x1 else y0, _BAND):
-        band = x0, top, x1, min(top + _BAND, y1)
-        here = photo[band[1] : band[3], x0:x1]
-        addition = _addition(here, to_photo - [[0, 0, x0], [0, 0, top]], before, after, w)
-        addition *= _mask_in(face, band)[:, :, None]
+        here = photo[top : min(top + _BAND, y1), x0:x1]
+        enlarged = warp(layers, to_photo - [[0, 0, x0], [0, 0, top]], here.shape[1::-1], False)
+        addition = enlarged[:, :, 3:] * here
+        np.subtract(enlarged[:, :, :3], addition, out=addition)
         addition += here
-        here[...] = np.clip(np.rint(addition, out=addition), 0, 255)
+        here[...] = np.clip(np.rint(addition, out=addition), 0, 255, out=addition)
 
 
-def _addition(
-    photo: np.ndarray, matrix: np.ndarray, before: np.ndarray, after: np.ndarray, w: np.ndarray
-) -> np.ndarray:
-    """What is to be added to ``photo``: change − w · residual, float32, at its resolution.
+def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """How much changes around each pixel, (S, S) in 0..255."""
+    import cv2
 
-    ``matrix`` leads from the decodings to the photo. No change adds exactly nothing.
-    """
-    size = photo.shape[1], photo.shape[0]
-    before, after = warp(before, matrix, size), warp(after, matrix, size)
-    after -= before
-    residual = np.subtract(photo, before, out=before)
-    # The interpolation may overshoot.
-    residual *= warp(w, matrix, size).clip(0, 1)[:, :, None]
-    return np.subtract(after, residual, out=after)
+    change = np.abs(after - before).mean(axis=2)
+    return cv2.GaussianBlur(change, (0, 0), sigmaX=_NEIGHBOURHOOD * len(change))
+
+
+@cache
+def _small_mask(size: int) -> np.ndarray:
+    """The mask at the decoder's size, (S, S) float32."""
+    u = (np.arange(size, dtype=np.float32) - (size - 1) / 2) / (size / 2)
+    # Enlarging spreads a pixel over the two next to it; the mask must hold that as well.
+    spread = 5 / size
+    return _fading(u[None], u[:, None], _FEATHER_FROM - spread, _FEATHER_TO - spread)
 
 
 def _region(face: Face, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -129,6 +143,11 @@ def _mask_in(face: Face, region: tuple[int, int, int, int]) -> np.ndarray:
     x, y = np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32)[:, None]
     u = matrix[0, 0] * x + matrix[0, 1] * y + (matrix[0, 2] - 0.5)
     v = matrix[1, 0] * x + matrix[1, 1] * y + (matrix[1, 2] - 0.5)
+    return _fading(u, v, _FEATHER_FROM, _FEATHER_TO)
+
+
+def _fading(u: np.ndarray, v: np.ndarray, start: float, end: float) -> np.ndarray:
+    """1 around the middle, and 0 from ``end`` on, for places in half-widths of the crop."""
     # A superellipse of the fourth order: a square with round corners, since hair reaches there.
     distance = np.sqrt(np.sqrt((u * u) ** 2 + (v * v) ** 2))
-    return (1 - smoothstep(distance, _FEATHER_FROM, _FEATHER_TO)).astype(np.float32)
+    return (1 - smoothstep(distance, start, end)).astype(np.float32)
