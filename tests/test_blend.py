@@ -89,7 +89,7 @@ def test_small_changes_keep_the_photos_detail_and_large_ones_replace_it():
 
 def test_detail_yields_between_the_two_thresholds():
     flat = np.zeros((32, 32, 3), np.float32)
-    levels = [float(yielding(flat, flat + change)[16, 16]) for change in (0, 3, 7.5, 12, 200)]
+    levels = [float(yielding(flat, flat + change)[16, 16]) for change in (0, 6, 14, 22, 200)]
     assert levels == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-3)
 
 
