@@ -47,7 +47,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn")
-    write_dataset(folder / "celeba", 80, seed=1, counterfactuals=False, progress=False)
+    write_dataset(folder / "celeba", 400, seed=1, counterfactuals=False, progress=False)
     prepare(folder / "celeba", folder / "store", size=32, workers=1, progress=False)
     return folder / "store"
 
@@ -266,27 +266,13 @@ def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) 
     result = CliRunner().invoke(
         main,
         [
-            "train-classifier",
-            "--device",
-            "cpu",
-            "--data",
-            str(data),
-            "--out",
-            str(out),
-            "--size",
-            "32",
-            "--width",
-            "8",
-            "--steps",
-            "150",
-            "--batch-size",
-            "16",
-            "--json",
+            *["train-classifier", "--device", "cpu", "--data", str(data), "--out", str(out)],
+            *["--size", "32", "--width", "8", "--steps", "150", "--batch-size", "16", "--json"],
         ],
     )
     assert result.exit_code == 0, result.output
     scores = json.loads(result.stdout)
-    assert scores["Blond_Hair"]["balanced_accuracy"] > 0.7
+    assert scores["Wearing_Hat"]["balanced_accuracy"] > 0.7
     assert "Big_Nose" not in scores  # drawn faces never have one
     from fader.models.io import load_classifier
 

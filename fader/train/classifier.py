@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -18,7 +17,7 @@ from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import save_classifier
-from fader.train.device import best_precision
+from fader.train.device import make_accelerator
 from fader.train.run import RunFolder, check_finite
 from fader.train.trainer import TRAIN, VALID
 
@@ -67,8 +66,7 @@ def train_classifier(
     """
     run = RunFolder(out)
     run.start(asdict(settings))
-    device = torch.device(device)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=best_precision(device))
+    accelerator = make_accelerator(torch.device(device))
     rows = _half(store, store.indices(TRAIN), settings.identities)
     if not len(rows):
         raise FaderError("the data has no training images; its partition names none")

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
@@ -30,7 +29,7 @@ from fader.models.discriminators import LatentDiscriminator, PatchDiscriminator
 from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig
-from fader.train.device import best_precision
+from fader.train.device import make_accelerator
 from fader.train.run import RunFolder, check_finite
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
@@ -58,12 +57,7 @@ class Trainer:
         resume: bool = False,
         progress: bool = True,
     ) -> None:
-        device = torch.device(device)
-        precision = config.mixed_precision
-        self.accelerator = Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision=best_precision(device) if precision == "auto" else precision,
-        )
+        self.accelerator = make_accelerator(torch.device(device), config.mixed_precision)
         self.config, self.store, self.run = config, store, RunFolder(out)
         self.main = self.accelerator.is_main_process
         self.progress = progress and self.main
