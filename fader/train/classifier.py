@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from fader.data.batches import Augmentation, Batches, to_tensor
@@ -18,6 +17,7 @@ from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import save_classifier
 from fader.train.device import make_accelerator
+from fader.train.ema import averaged
 from fader.train.run import RunFolder, check_finite
 from fader.train.trainer import TRAIN, VALID
 
@@ -86,7 +86,7 @@ def train_classifier(
         optimizer, settings.learning_rate, total_steps=settings.steps
     )
     optimizer = accelerator.prepare(optimizer)
-    ema = AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    ema = averaged(classifier, 0.995)
     batches = Batches(
         store,
         rows,

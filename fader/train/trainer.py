@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -30,6 +29,7 @@ from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig
 from fader.train.device import make_accelerator
+from fader.train.ema import averaged
 from fader.train.run import RunFolder, check_finite
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
@@ -100,11 +100,7 @@ class Trainer:
             )
             for name, net in self.nets.items()
         }
-        self.ema = AveragedModel(
-            self.bare("autoencoder"),
-            multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),
-            use_buffers=True,
-        )
+        self.ema = averaged(self.bare("autoencoder"), config.ema_decay)
         self.classifier = classifier
         if classifier is not None:
             classifier.eval().requires_grad_(False)
