@@ -1,6 +1,6 @@
 """Turn a run's model into one that can be shipped: float16 weights, classifier included.
 
-    python tools/package_model.py runs/default/best fader/weights/default --data "LFW, …"
+python tools/package_model.py runs/default/best fader/weights/default --data "LFW, …"
 """
 
 from __future__ import annotations

@@ -29,12 +29,14 @@ from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig
 from fader.train.device import make_accelerator
-from fader.train.ema import averaged
+from fader.train.ema import averaged, recalibrate
 from fader.train.run import RunFolder, check_finite
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
 
 TRAIN, VALID = 0, 1
+#: Batches over which the averaged model's normalisation is measured.
+CALIBRATION_BATCHES = 8
 
 
 class Trainer:
@@ -134,6 +136,7 @@ class Trainer:
         self.held_out_labels = torch.from_numpy(labels[self.held_out])
 
         self.done = 0  # steps finished
+        self._averaged: tuple[int, FaderModel] | None = None  # of which step, and the model
         self.best = float("inf")
         if resume:
             self._resume()
@@ -164,7 +167,7 @@ class Trainer:
         torch.manual_seed(random.initial_seed())  # dropout; a resumed step draws the same
 
         n = len(x)
-        changed_images = max(1, round(c.changed_fraction * n))
+        changed_images = self.changed_images(n)
         use_changed = ramp > 0 and (c.classifier_weight > 0 or c.patch_weight > 0)
         asked, flipped = losses.flip_one(y[:changed_images], random)
         z, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
@@ -344,6 +347,11 @@ class Trainer:
 
     def averaged_model(self) -> FaderModel:
         """The model with averaged weights, and the classifier if there is one."""
+        if self._averaged is None or self._averaged[0] != self.done:
+            self._averaged = self.done, self._average()
+        return self._averaged[1]
+
+    def _average(self) -> FaderModel:
         model = FaderModel(self.config.model)
         model.autoencoder.load_state_dict(self.ema.module.state_dict())
         model.classifier = self.classifier
@@ -352,7 +360,22 @@ class Trainer:
             "images": self.done * self.config.batch_size * self.accelerator.num_processes,
             **{k: v for k, v in self.config.to_dict().items() if k != "model"},
         }
-        return model.to(self.accelerator.device, memory_format=torch.channels_last).eval()
+        model.to(self.accelerator.device, memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            recalibrate(model.autoencoder, self._calibration())
+        return model.eval()
+
+    def _calibration(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs such as the autoencoder sees in training: every time the same."""
+        for i in range(CALIBRATION_BATCHES):
+            x, y = self.batches.batch(i)
+            random = torch.Generator().manual_seed(i)
+            asked, _ = losses.flip_one(y[: self.changed_images(len(y))], random)
+            yield x.to(self.accelerator.device), torch.cat([y, asked]).to(self.accelerator.device)
+
+    def changed_images(self, n: int) -> int:
+        """How many of a batch of n are also decoded with an attribute flipped."""
+        return max(1, round(self.config.changed_fraction * n))
 
     def _sample(self) -> None:
         if self.main:
