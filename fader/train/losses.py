@@ -44,6 +44,16 @@ def asked_attributes_loss(logits: Tensor, asked: Tensor, changed: Tensor) -> Ten
     return of_changed + of_kept
 
 
+def change_size(changed: Tensor, decoded: Tensor) -> Tensor:
+    """Mean |D(E(x), y′) − D(E(x), y)|: an edit should be no larger than the attribute needs.
+
+    Nothing else holds a decoding of attribute values that no training image has together (a
+    blond beard); without this the optional terms paint it with patterns. The unchanged decoding
+    is taken as given.
+    """
+    return F.l1_loss(changed.float(), decoded.detach().float())
+
+
 def patch_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Cross-entropy of the patch discriminator, real labels smoothed to 0.9 (Salimans 2016)."""
     real, fake = real.float(), fake.float()

@@ -156,7 +156,8 @@ class Trainer:
         L_ae = ‖D(E(x), y) − x‖² − λ_E log P_dis(1 − y | E(x))                (eq. 2)
 
         Both use the same encoding. While λ_E > 0, the optional terms look at decodings with one
-        attribute flipped: the patch discriminator's and the classifier's opinion of them.
+        attribute flipped: the patch discriminator's and the classifier's opinion of them, and
+        how much of the picture changed.
         """
         c = self.config
         lambda_e = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, c.lambda_max)
@@ -168,7 +169,7 @@ class Trainer:
 
         n = len(x)
         changed_images = self.changed_images(n)
-        use_changed = ramp > 0 and (c.classifier_weight > 0 or c.patch_weight > 0)
+        use_changed = ramp > 0 and max(c.classifier_weight, c.patch_weight, c.change_weight) > 0
         asked, flipped = losses.flip_one(y[:changed_images], random)
         z, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
@@ -199,6 +200,9 @@ class Trainer:
                 seen = self.classifier(losses.weathered(changed, random))[:, self.seen_columns]
             parts["classifier_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
             loss_ae = loss_ae + ramp * c.classifier_weight * parts["classifier_loss"]
+        if use_changed and c.change_weight:
+            parts["change_loss"] = losses.change_size(changed, decoded[:changed_images])
+            loss_ae = loss_ae + ramp * c.change_weight * parts["change_loss"]
         self._update("autoencoder", loss_ae)
         self.ema.update_parameters(self.bare("autoencoder"))
 
