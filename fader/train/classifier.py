@@ -27,11 +27,13 @@ class ClassifierTraining:
     """Settings of a classifier's training: AdamW, one cycle of learning rate, averaged weights.
 
     identities: ``even`` or ``odd`` trains on half of the people, so that two classifiers can be
-    had that share none.
+    had that share none. size, width, architecture: see :class:`ClassifierConfig`; images of
+    another size are resized.
     """
 
     size: int = 128
     width: int = 24
+    architecture: str = "resnet"
     steps: int = 2500
     batch_size: int = 64
     learning_rate: float = 2e-3
@@ -77,7 +79,9 @@ def train_classifier(
     labels = store.labels[:, varied]
 
     torch.manual_seed(settings.seed)
-    classifier = AttributeClassifier(ClassifierConfig(attributes, settings.size, settings.width))
+    classifier = AttributeClassifier(
+        ClassifierConfig(attributes, settings.size, settings.width, settings.architecture)
+    )
     net = accelerator.prepare(classifier.to(memory_format=torch.channels_last))
     optimizer = torch.optim.AdamW(
         net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
