@@ -42,6 +42,11 @@ from fader.commands.options import device_option, json_option, resolve_device
     show_default=True,
     help="Train on all people, or on the half with even or odd identity numbers.",
 )
+@click.option(
+    "--even-handed",
+    is_flag=True,
+    help="Decide for rare values as readily as for common ones, as a judge should.",
+)
 @device_option
 @json_option
 def command(data: Path, out: Path, device: str, as_json: bool, **settings: object) -> None:
