@@ -111,7 +111,7 @@ def judge(store: PreparedStore) -> LinearJudge:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "SLID", 6)
     monkeypatch.setattr(evaluation, "SHOWN", 3)
-    monkeypatch.setattr(leakage, "_EPOCHS", 3)
+    monkeypatch.setattr(leakage, "_STEPS", 10)
 
 
 def document(
@@ -135,7 +135,7 @@ def test_a_perfect_editor_scores_near_one(store: PreparedStore, judge: LinearJud
         assert swaps["attributes"][name]["mean"]["blurred"]["value"] >= own - 0.2
         curve = found["continuity"][name]
         assert curve["spearman"]["value"] > 0.5  # it moves once, at 0.5
-        assert curve["probability"][-1] > 0.6 > 0.4 > curve["probability"][0]
+        assert curve["probability"][-1] > curve["probability"][0] + 0.3
     assert found["other_attributes_kept"]["mean"] > 0.85
     assert found["reconstruction"]["psnr"]["value"] == 60
 
@@ -186,7 +186,10 @@ def test_a_texture_trick_is_caught_by_blur_and_jpeg(store: PreparedStore) -> Non
     assert found["other_attributes_kept"] == {"mean": None, "attributes": {"Eyeglasses": None}}
 
 
-def test_the_probe_finds_what_a_latent_holds_and_nothing_in_noise() -> None:
+def test_the_probe_finds_what_a_latent_holds_and_nothing_in_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leakage, "_STEPS", 400)
     random = torch.Generator().manual_seed(0)
     z = torch.randn(900, 24, generator=random)
     labels = torch.rand(900, 3, generator=random)

@@ -23,7 +23,8 @@ CLEAR = 0.2
 #: Slider positions for continuity.
 SLIDER = np.linspace(-1, 2, 13)
 
-# What "a light blur and JPEG" is: σ in pixels of a 128-pixel face, and the quality.
+# What "a light blur and JPEG" is: σ in pixels of a 128-pixel face (and no fewer pixels in a
+# smaller one, or a pixel-sized pattern would pass), and the quality.
 _BLUR, _QUALITY = 1.0, 75
 
 
@@ -109,9 +110,10 @@ def blur_and_jpeg(images: np.ndarray) -> np.ndarray:
     pattern that only pleases classifiers does not."""
     import cv2
 
+    sigma = _BLUR * max(1, images.shape[1] / 128)
     results = np.empty_like(images)
     for image, result in zip(images, results, strict=True):
-        blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=_BLUR * images.shape[1] / 128)
+        blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=sigma)
         _, data = cv2.imencode(".jpg", blurred[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
         result[:] = cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
     return results

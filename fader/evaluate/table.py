@@ -111,8 +111,9 @@ def text(document: dict[str, Any]) -> str:
     widths = {column: 20 if column == "swap" else max(8, len(column) + 1) for column in COLUMNS}
     lines = [title, f"{'attribute':<21}{'':<5}"]
     lines[1] += "".join(f"{column:>{width}}" for column, width in widths.items())
+    last = None
     for name, direction, cells in rows(document):
-        shown = name if direction in ("→0", "-") or not cells else ""
+        shown, last = "" if name == last else name, name
         row = "".join(f"{cells.get(column, ''):>{width}}" for column, width in widths.items())
         lines.append(f"{shown:<21}{direction:<5}{row}".rstrip())
     return "\n".join([*lines, "", *summary(document)])
