@@ -22,7 +22,13 @@ from fader.evaluate import leakage
 from fader.evaluate.identity import identity
 from fader.evaluate.judge import cautions, load_judge
 from fader.evaluate.report import html
-from fader.evaluate.statistics import distinct_people, estimate, frechet, spearman
+from fader.evaluate.statistics import (
+    distinct_people,
+    estimate,
+    frechet,
+    spearman,
+    strangeness,
+)
 from fader.evaluate.swaps import Faces
 from fader.evaluate.table import text
 from fader.faces.align import align
@@ -156,6 +162,7 @@ def test_an_editor_that_does_nothing_scores_nothing(
     assert found["reconstruction"]["ssim"]["value"] == pytest.approx(1, abs=1e-4)
     assert found["fid"]["decoded"] == pytest.approx(0, abs=1e-3)
     assert found["identity"]["mean"] == pytest.approx(1)
+    assert found["strangeness"]["decoded"] == pytest.approx(1)
 
 
 def test_a_texture_trick_is_caught_by_blur_and_jpeg(store: PreparedStore) -> None:
@@ -225,6 +232,13 @@ def test_spearman_and_frechet_by_hand() -> None:
     # (μ − μ')² + σ² + σ'² − 2σσ' in each of two independent directions.
     corners = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
     assert frechet(corners, 3 * corners + 5) == pytest.approx(50 + 2 * 4 * 4 / 3)
+
+
+def test_what_is_unusual_is_strange() -> None:
+    random = np.random.default_rng(0)
+    reference, others = random.normal(3, 2, (2, 500, 6))
+    assert np.mean(strangeness(others, reference)) == pytest.approx(1, abs=0.15)
+    assert np.min(strangeness(others + 20, reference)) > 10
 
 
 def test_identity_is_near_one_only_for_who_is_still_the_same(store: PreparedStore) -> None:

@@ -17,7 +17,13 @@ from fader.evaluate import leakage
 from fader.evaluate.identity import Embedder, find_embedder, identity
 from fader.evaluate.judge import Judge, cautions
 from fader.evaluate.reconstruction import reconstruction, scales
-from fader.evaluate.statistics import balanced_accuracy, distinct_people, estimate, frechet
+from fader.evaluate.statistics import (
+    balanced_accuracy,
+    distinct_people,
+    estimate,
+    frechet,
+    strangeness,
+)
 from fader.evaluate.swaps import (
     Continuity,
     Faces,
@@ -35,8 +41,9 @@ from fader.train.samples import sample_grid, with_titles
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 
-#: Faces moved along the sliders, faces shown, and training faces the leakage probe learns from.
-SLID, SHOWN, PROBED = 64, 10, 5000
+#: Faces moved along the sliders, faces shown, training faces the leakage probe learns from, and
+#: photos that say what is usual.
+SLID, SHOWN, PROBED, USUAL = 64, 10, 5000, 2000
 
 #: Attributes whose two sides are also scored apart.
 GROUPS = ("Male", "Young")
@@ -109,6 +116,10 @@ def evaluate(
     curves = slide(model, judge, slid, steps(slid, "sliders"), seed)
     quality = reconstruction(model, faces, steps(faces, "reconstruction"), seed)
 
+    elsewhere = np.flatnonzero(store.split != SPLITS[split])
+    elsewhere = np.random.default_rng([seed, 6]).permutation(elsewhere)[:USUAL]
+    _, other_photos = judge.see(store.images[elsewhere])
+
     warnings = cautions(judge, model)
     if len(shared):
         warnings.append(f"{len(shared)} people of this split are also in the training split.")
@@ -140,7 +151,8 @@ def evaluate(
         },
         "leakage": _leakage(model, store, rows, labels, people, seed),
         "identity": _identity(model, embedder, faces, seed),
-        "fid": _distances(judge, store, split, faces, photo_features, decoded_features, swapped),
+        "fid": _distances(judge, photo_features, other_photos, decoded_features, swapped),
+        "strangeness": _strangeness(photo_features, other_photos, decoded_features, swapped),
     }
     return Evaluation(document, _pictures(model, sample(SHOWN, 3)))
 
@@ -291,35 +303,57 @@ def _identity(
 
 def _distances(
     judge: Judge,
-    store: PreparedStore,
-    split: str,
-    faces: Faces,
     photos: np.ndarray,
+    other_photos: np.ndarray,
     decoded: np.ndarray,
     swapped: dict[str, Swapped],
 ) -> dict[str, Any]:
     """Fréchet distances to the photos, in the judge's features; the floor is what as many other
     photos have."""
-    features = f"pooled features of the judge ({judge.architecture}), {photos.shape[1]}-d"
-    if len(faces) < 2:
+    count, width = photos.shape
+    features = f"pooled features of the judge ({judge.architecture}), {width}-d"
+    if count < 2:
         return {"features": features, "reason": "one face has no distribution"}
-    elsewhere = np.flatnonzero(store.split != SPLITS[split])
-    random = np.random.default_rng(6)
-    others = np.sort(random.permutation(elsewhere)[: len(faces)])
-    edited = [one.features for one in swapped.values()]
-    edited = np.concatenate(edited) if edited else np.zeros((0, photos.shape[1]))
-    edited = edited[random.permutation(len(edited))[: len(faces)]]
+    edited = np.concatenate([np.zeros((0, width)), *(one.features for one in swapped.values())])
+    edited = edited[np.random.default_rng(7).permutation(len(edited))[:count]]
+    sets = {"edited": edited, "decoded": decoded, "other_photos": other_photos[:count]}
     return {
         "features": features,
         "distance": "Frechet; not comparable with FID on Inception features",
-        "n": len(faces),
-        "edited": round(frechet(photos, edited), 4) if len(edited) > 1 else None,
-        "decoded": round(frechet(photos, decoded), 4),
-        "other_photos": (
-            round(frechet(photos, judge.see(store.images[others])[1]), 4)
-            if len(others) > 1
-            else None
-        ),
+        "n": count,
+        **{
+            name: round(frechet(photos, some), 4) if len(some) > 1 else None
+            for name, some in sets.items()
+        },
+    }
+
+
+def _strangeness(
+    photos: np.ndarray,
+    other_photos: np.ndarray,
+    decoded: np.ndarray,
+    swapped: dict[str, Swapped],
+) -> dict[str, Any]:
+    """How unlike photos the images are, in the judge's features, in multiples of a photo's own."""
+    if len(other_photos) < 2:
+        return {"mean": None, "reason": "there are no other photos to compare with"}
+    unit = np.median(strangeness(photos, other_photos))
+
+    def of(features: np.ndarray) -> float:
+        return round(float(np.median(strangeness(features, other_photos)) / unit), 4)
+
+    attributes = {
+        name: {
+            f"to_{value}": of(one.features[one.asked == value])
+            for value in (0, 1)
+            if (one.asked == value).any()
+        }
+        for name, one in swapped.items()
+    }
+    return {
+        "mean": _mean(v for entry in attributes.values() for v in entry.values()),
+        "decoded": of(decoded),
+        "attributes": attributes,
     }
 
 

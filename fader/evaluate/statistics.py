@@ -86,6 +86,21 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(shift + sum(np.trace(c) for c in covariances) - 2 * np.sqrt(product).sum())
 
 
+def strangeness(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """How far each of ``points`` (n, d) is from what is usual among ``reference`` (m, d).
+
+    The squared Mahalanobis distance over d: about 1 for another of the same kind. The covariance
+    is shrunk by a tenth towards a sphere (Ledoit & Wolf 2004), so that few references will do.
+    """
+    reference = reference.astype(np.float64)
+    covariance = np.atleast_2d(np.cov(reference, rowvar=False))
+    d = len(covariance)
+    sphere = np.trace(covariance) / d * np.eye(d)
+    inverse = np.linalg.pinv(0.9 * covariance + 0.1 * sphere)
+    shift = points - reference.mean(axis=0)
+    return np.einsum("ni,ij,nj->n", shift, inverse, shift) / d
+
+
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 0; equal values share the mean of theirs."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)

@@ -12,6 +12,7 @@ COLUMNS = {
     "blurred": "the same after a light blur and JPEG; a big drop is a texture trick",
     "pasted": "the same for the crop as the editor composes it",
     "kept": "the judge's decisions on the other attributes that stayed",
+    "strange": "how unlike a photo the edit is to the judge, a photo being 1 (median)",
     "judge": "real faces with this value that the judge recognises; balanced accuracy on mean rows",
     "rho": "Spearman correlation of slider position and the judge's logit",
     "rising": "share of slider steps on which the judge's logit rises",
@@ -41,6 +42,7 @@ def rows(document: dict[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
                 "blurred": number(score["blurred"]["value"]),
                 "pasted": number(score["pasted"]["value"]),
                 "kept": number(of_kept.get(direction, {}).get("value")),
+                "strange": number(_inner(document["strangeness"], name, direction)),
                 "judge": number(score["judge_accuracy"]),
             }
             table.append((name, direction.replace("to_", "→"), cells))
@@ -93,6 +95,9 @@ def summary(document: dict[str, Any]) -> list[str]:
             f"decoded {_plain(distance['decoded'])}, other photos "
             f"{_plain(distance['other_photos'])} (n = {distance['n']})"
         )
+    strange = document["strangeness"]
+    decoded = f" (unedited decoding {strange['decoded']:.3f})" if "decoded" in strange else ""
+    lines.append(f"strangeness, a photo being 1: {_or_reason(strange)}{decoded}")
     lines.append(
         f"judge: {judge['name']} ({judge['architecture']}; trained on "
         f"{judge['identities'] or 'unknown'} identities, seed {judge['seed']}); no score can be "
