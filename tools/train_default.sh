@@ -27,7 +27,7 @@ fi
 # the preset, which has the last leg's weights, or from the shipped model with --init.
 run=$runs/default
 fader train --attrs "$attributes" --data "$runs/store-128" --classifier "$runs/guide/model" \
-    --out "$run" --resume -s steps=1 -s decay_steps=0
+    --out "$run" --resume -s steps=1 -s decay_steps=0 -s patch_weight=0.003
 #     steps lambda classifier patch change
 legs="3274  0.005  0.008      0.003 0
       4341  0.002  0.003      0.006 0
