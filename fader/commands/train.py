@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,7 @@ def command(
     )
     if trainer.main:
         write_text(_inputs(run), json.dumps({"data": str(data), "classifier": classifier}) + "\n")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:

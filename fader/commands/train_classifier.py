@@ -17,8 +17,20 @@ from fader.commands.options import device_option, json_option, resolve_device
 )
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Annotated faces.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
-@click.option("--size", default=128, show_default=True, help="Side of the images, pixels.")
+@click.option(
+    "--size",
+    default=128,
+    show_default=True,
+    help="Side of the images it looks at, pixels; a prepared store of another size is resized.",
+)
 @click.option("--width", default=24, show_default=True, help="Channels of the first layer.")
+@click.option(
+    "--architecture",
+    type=click.Choice(["resnet", "plain"]),
+    default="resnet",
+    show_default=True,
+    help="resnet to guide training and to ship; plain for a judge (see fader evaluate).",
+)
 @click.option("--steps", default=2500, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(2))
 @click.option("--learning-rate", default=2e-3, show_default=True)
@@ -30,6 +42,11 @@ from fader.commands.options import device_option, json_option, resolve_device
     show_default=True,
     help="Train on all people, or on the half with even or odd identity numbers.",
 )
+@click.option(
+    "--even-handed",
+    is_flag=True,
+    help="Decide for rare values as readily as for common ones, as a judge should.",
+)
 @device_option
 @json_option
 def command(data: Path, out: Path, device: str, as_json: bool, **settings: object) -> None:
@@ -38,11 +55,12 @@ def command(data: Path, out: Path, device: str, as_json: bool, **settings: objec
     Labels may be hard or soft. Prints, for each attribute, the held-out accuracy beside that of
     always guessing the more frequent value. OUT/model is what `fader train --classifier` takes.
     """
+    from fader.data.prepared import PreparedStore, is_prepared
     from fader.data.source import open_data
     from fader.train.classifier import ClassifierTraining, train_classifier
 
     training = ClassifierTraining(**settings)
-    store = open_data(data, training.size)
+    store = PreparedStore(data) if is_prepared(data) else open_data(data, training.size)
     scores = train_classifier(store, out, training, device=resolve_device(device))
     if as_json:
         click.echo(json.dumps({name: asdict(score) for name, score in scores.items()}, indent=2))

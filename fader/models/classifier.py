@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,20 +15,29 @@ from fader.errors import FaderError
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """``size``: side of the images it looks at (others are resized); ``width``: first channels."""
+    """``size``: side of the images it looks at (others are resized); ``width``: first channels.
+
+    ``architecture``: ``resnet`` is the one that guides training and ships with a model; ``plain``,
+    a stack of convolutions without shortcuts, is for a judge that must not share its blind spots.
+    """
 
     attributes: tuple[str, ...] = ATTRIBUTES
     size: int = 128
     width: int = 24
+    architecture: Literal["resnet", "plain"] = "resnet"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", tuple(self.attributes))
         if self.size < 32 or self.size % 32:
             raise FaderError(f"size={self.size}: a classifier's size is a multiple of 32")
+        if self.architecture not in _FEATURES:
+            raise FaderError(
+                f"architecture={self.architecture!r}: must be {' or '.join(_FEATURES)}"
+            )
 
 
 class AttributeClassifier(nn.Module):
-    """A small pre-activation ResNet (He et al. 2016, arXiv 1603.05027): images → logits N×n.
+    """A small convolutional network: images → logits N×n.
 
     Images are N×3×S×S in [-1, 1]; another S than ``config.size`` is resized.
     """
@@ -35,21 +45,11 @@ class AttributeClassifier(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        w = config.width
-        stages = [w, 2 * w, 4 * w, 8 * w, 10 * w]
-        layers: list[nn.Module] = [nn.Conv2d(3, stages[0], 3, stride=2, padding=1)]
-        for inputs, outputs in itertools.pairwise(stages):
-            layers += [
-                nn.BatchNorm2d(inputs),
-                nn.ReLU(),
-                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1),
-                _Residual(outputs),
-            ]
-        self.features = nn.Sequential(*layers, nn.BatchNorm2d(stages[-1]), nn.ReLU())
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(stages[-1], len(config.attributes)))
+        self.features, channels = _FEATURES[config.architecture](config.width)
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(channels, len(config.attributes)))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Pooled features, N×(10·width)."""
+        """Features pooled over the image, N×C."""
         if x.shape[-1] != self.config.size:
             x = F.interpolate(
                 x,
@@ -62,6 +62,38 @@ class AttributeClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.embed(x))
+
+
+def _resnet(w: int) -> tuple[nn.Sequential, int]:
+    """A pre-activation ResNet (He et al. 2016, arXiv 1603.05027), and its output channels."""
+    stages = [w, 2 * w, 4 * w, 8 * w, 10 * w]
+    layers: list[nn.Module] = [nn.Conv2d(3, stages[0], 3, stride=2, padding=1)]
+    for inputs, outputs in itertools.pairwise(stages):
+        layers += [
+            nn.BatchNorm2d(inputs),
+            nn.ReLU(),
+            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1),
+            _Residual(outputs),
+        ]
+    return nn.Sequential(*layers, nn.BatchNorm2d(stages[-1]), nn.ReLU()), stages[-1]
+
+
+def _plain(w: int) -> tuple[nn.Sequential, int]:
+    """Stride-2 and stride-1 convolutions in turn (VGG-like, Simonyan & Zisserman 2014, arXiv
+    1409.1556), and its output channels."""
+    widths = (w, 2 * w, 2 * w, 4 * w, 4 * w, 8 * w, 8 * w)
+    layers: list[nn.Module] = []
+    for i, (inputs, outputs) in enumerate(itertools.pairwise((3, *widths))):
+        kernel, stride = (5, 2) if i == 0 else (3, 1 + i % 2)
+        layers += [
+            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.LeakyReLU(0.1),
+        ]
+    return nn.Sequential(*layers), widths[-1]
+
+
+_FEATURES = {"resnet": _resnet, "plain": _plain}
 
 
 class _Residual(nn.Module):

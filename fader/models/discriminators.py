@@ -6,7 +6,6 @@ import math
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 
 class LatentDiscriminator(nn.Module):
@@ -70,8 +69,8 @@ class PatchDiscriminator(nn.Module):
     """Real or decoded, patch by patch (Isola et al. 2017, arXiv 1611.07004).
 
     Images N×3×S×S in [-1, 1] → logits N×1×S/8×S/8, each of which sees 22×22 pixels: enough for
-    texture and edges, too little for what a face is. Spectral normalisation (Miyato et al. 2018,
-    arXiv 1802.05957) keeps its gradients bounded, since it can always win on a softer decoder.
+    texture and edges, too little for what a face is. Unnormalised: held to a gain of 1 per layer by
+    spectral normalisation it could not tell even rainbow stripes from skin.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -80,11 +79,11 @@ class PatchDiscriminator(nn.Module):
         channels = 3
         for i in range(3):
             layers += [
-                spectral_norm(nn.Conv2d(channels, width * 2**i, 4, stride=2, padding=1)),
+                nn.Conv2d(channels, width * 2**i, 4, stride=2, padding=1),
                 nn.LeakyReLU(0.2),
             ]
             channels = width * 2**i
-        self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(channels, 1, 1)))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

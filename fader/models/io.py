@@ -151,12 +151,15 @@ def load_model(
 
 
 def save_classifier(
-    classifier: AttributeClassifier, folder: str | os.PathLike[str], notes: dict[str, Any]
+    classifier: AttributeClassifier,
+    folder: str | os.PathLike[str],
+    notes: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a classifier alone, as a model folder without autoencoder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _save_weights(classifier, folder / CLASSIFIER_WEIGHTS, torch.float32)
+    _save_weights(classifier, folder / CLASSIFIER_WEIGHTS, dtype)
     config = {
         "format": FORMAT,
         "fader": __version__,
@@ -187,9 +190,9 @@ def available_models() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in WEIGHTS_FOLDER.glob(f"*/{CONFIG}")))
 
 
-def model_info(name: str) -> dict[str, Any]:
-    """The configuration of a packaged model, without loading its weights."""
-    return _read_config(WEIGHTS_FOLDER / name)
+def model_info(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """The configuration of a model (see :func:`load_model`), without loading its weights."""
+    return _read_config(_find(name))
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

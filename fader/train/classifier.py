@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from fader.data.batches import Augmentation, Batches, to_tensor
@@ -18,7 +16,8 @@ from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import save_classifier
-from fader.train.device import best_precision
+from fader.train.device import make_accelerator
+from fader.train.ema import averaged
 from fader.train.run import RunFolder, check_finite
 from fader.train.trainer import TRAIN, VALID
 
@@ -28,17 +27,22 @@ class ClassifierTraining:
     """Settings of a classifier's training: AdamW, one cycle of learning rate, averaged weights.
 
     identities: ``even`` or ``odd`` trains on half of the people, so that two classifiers can be
-    had that share none.
+    had that share none. size, width, architecture: see :class:`ClassifierConfig`; images of
+    another size are resized. even_handed: shift each attribute's decision to where both of its
+    values are recognised equally often in held-out faces, as a judge's should be; without it the
+    classifier's outputs are probabilities, and rare values are seldom decided for.
     """
 
     size: int = 128
     width: int = 24
+    architecture: str = "resnet"
     steps: int = 2500
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     seed: int = 0
     identities: str = "all"
+    even_handed: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,7 @@ def train_classifier(
     """
     run = RunFolder(out)
     run.start(asdict(settings))
-    device = torch.device(device)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=best_precision(device))
+    accelerator = make_accelerator(torch.device(device))
     rows = _half(store, store.indices(TRAIN), settings.identities)
     if not len(rows):
         raise FaderError("the data has no training images; its partition names none")
@@ -79,7 +82,9 @@ def train_classifier(
     labels = store.labels[:, varied]
 
     torch.manual_seed(settings.seed)
-    classifier = AttributeClassifier(ClassifierConfig(attributes, settings.size, settings.width))
+    classifier = AttributeClassifier(
+        ClassifierConfig(attributes, settings.size, settings.width, settings.architecture)
+    )
     net = accelerator.prepare(classifier.to(memory_format=torch.channels_last))
     optimizer = torch.optim.AdamW(
         net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -88,7 +93,7 @@ def train_classifier(
         optimizer, settings.learning_rate, total_steps=settings.steps
     )
     optimizer = accelerator.prepare(optimizer)
-    ema = AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    ema = averaged(classifier, 0.995)
     batches = Batches(
         store,
         rows,
@@ -122,8 +127,10 @@ def train_classifier(
             bar.set_postfix_str(f"loss={recent:.4f}")
     classifier.load_state_dict(ema.module.state_dict())
     classifier.eval()
-    held_out = store.indices(VALID)
-    scores = score_classifier(classifier, store, held_out if len(held_out) else rows)
+    held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
+    if settings.even_handed:
+        make_even_handed(classifier, store, held_out)
+    scores = score_classifier(classifier, store, held_out)
     if accelerator.is_main_process:
         save_classifier(
             classifier,
@@ -138,13 +145,7 @@ def score_classifier(
     classifier: AttributeClassifier, store: PreparedStore, rows: np.ndarray
 ) -> dict[str, AttributeScore]:
     """How often the classifier is on the label's side of one half, over these rows of the store."""
-    device = next(classifier.parameters()).device
-    guesses = np.concatenate(
-        [
-            (classifier(to_tensor(store.images[chunk]).to(device)) > 0).cpu().numpy()
-            for chunk in np.array_split(rows, max(1, len(rows) // 64))
-        ]
-    )
+    guesses = _logits(classifier, store, rows) > 0
     truth = store.select_labels(classifier.config.attributes)[rows] > 0.5
     scores = {}
     for name, guess, true in zip(classifier.config.attributes, guesses.T, truth.T, strict=True):
@@ -155,6 +156,36 @@ def score_classifier(
             float((guess == true).mean()), float(np.mean(per_side)), max(share, 1 - share)
         )
     return scores
+
+
+@torch.no_grad()
+def make_even_handed(
+    classifier: AttributeClassifier, store: PreparedStore, rows: np.ndarray
+) -> None:
+    """Shift the biases of the last layer so that, over these rows of the store, each attribute's
+    two values are recognised equally often. One with fewer than ten faces on a side is left."""
+    logits = _logits(classifier, store, rows)
+    truth = store.select_labels(classifier.config.attributes)[rows] > 0.5
+    for i, (column, true) in enumerate(zip(logits.T, truth.T, strict=True)):
+        yes, no = np.sort(column[true]), np.sort(column[~true])
+        if min(len(yes), len(no)) < 10:
+            continue
+        ends = np.sort(column)
+        candidates = (ends[1:] + ends[:-1]) / 2
+        recognised_yes = 1 - np.searchsorted(yes, candidates) / len(yes)
+        recognised_no = np.searchsorted(no, candidates) / len(no)
+        threshold = candidates[np.argmin(np.abs(recognised_yes - recognised_no))]
+        classifier.head[-1].bias[i] -= float(threshold)
+
+
+def _logits(classifier: AttributeClassifier, store: PreparedStore, rows: np.ndarray) -> np.ndarray:
+    device = next(classifier.parameters()).device
+    return np.concatenate(
+        [
+            classifier(to_tensor(store.images[chunk]).to(device)).cpu().numpy()
+            for chunk in np.array_split(rows, max(1, len(rows) // 64))
+        ]
+    )
 
 
 def photographic(x: Tensor, random: torch.Generator) -> Tensor:

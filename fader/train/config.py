@@ -25,9 +25,10 @@ class TrainConfig:
 
     model: the network. steps: all optimisation steps; the first ``pretrain_steps`` of them with
     λ = 0, the next ``ramp_steps`` with λ rising to ``lambda_max``, the last ``decay_steps`` with
-    a falling learning rate. classifier_weight and patch_weight scale the optional terms, which
-    are computed on the decodings of ``changed_fraction`` of each batch with one attribute
-    flipped, and rise together with λ. balance: see :class:`fader.data.batches.Batches`.
+    a falling learning rate. classifier_weight, patch_weight and change_weight scale the optional
+    terms (asked attributes seen, patches real, change small), which are computed on the decodings
+    of ``changed_fraction`` of each batch with one attribute flipped, and rise together with λ.
+    balance: see :class:`fader.data.batches.Batches`.
     rotation, zoom, shift: see :class:`fader.data.batches.Augmentation`. mixed_precision: ``auto``
     is bf16 or fp16 where the device is fast at it.
     """
@@ -41,6 +42,7 @@ class TrainConfig:
     lambda_max: float = 1e-4
     classifier_weight: float = 0.0
     patch_weight: float = 0.0
+    change_weight: float = 0.0
     changed_fraction: float = 0.5
     learning_rate: float = 2e-3
     adam_beta1: float = 0.5

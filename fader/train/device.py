@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 
 
 def best_precision(device: torch.device) -> str:
@@ -18,3 +20,15 @@ def best_precision(device: torch.device) -> str:
         if any(getattr(torch.cpu, probe, lambda: False)() for probe in probes):
             return "bf16"
     return "no"
+
+
+def make_accelerator(device: torch.device, precision: str = "auto") -> Accelerator:
+    """An accelerator for one training; ``precision`` is ``auto``, ``no``, ``bf16`` or ``fp16``."""
+    # Accelerate keeps its settings for the life of the process and refuses others. A process
+    # that trains twice (a classifier, then a model) may well want others.
+    if AcceleratorState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=best_precision(device) if precision == "auto" else precision,
+    )

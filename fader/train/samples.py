@@ -25,14 +25,15 @@ def sample_grid(model: FaderModel, x: Tensor, y: Tensor) -> Image.Image:
         swapped[:, i] = (y[:, i] <= 0.5).to(y.dtype)
         columns.append(to_images(model.decode(features, swapped)))
     picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
-    return _with_titles(picture, ["photo", "decoded", *model.attributes], model.size)
+    return with_titles(picture, ["photo", "decoded", *model.attributes], model.size)
 
 
 def save_grid(grid: Image.Image, path: Path) -> None:
     save_image(grid, path, quality=90)
 
 
-def _with_titles(picture: np.ndarray, titles: list[str], width: int) -> Image.Image:
+def with_titles(picture: np.ndarray, titles: list[str], width: int) -> Image.Image:
+    """An H×W×3 uint8 picture under a band with a title for each of its ``width``-wide columns."""
     band = 16
     image = Image.new("RGB", (picture.shape[1], picture.shape[0] + band), "white")
     image.paste(Image.fromarray(picture), (0, band))

@@ -15,9 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -30,12 +28,15 @@ from fader.models.discriminators import LatentDiscriminator, PatchDiscriminator
 from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig
-from fader.train.device import best_precision
+from fader.train.device import make_accelerator
+from fader.train.ema import averaged, recalibrate
 from fader.train.run import RunFolder, check_finite
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
 
 TRAIN, VALID = 0, 1
+#: Batches over which the averaged model's normalisation is measured.
+CALIBRATION_BATCHES = 8
 
 
 class Trainer:
@@ -58,12 +59,7 @@ class Trainer:
         resume: bool = False,
         progress: bool = True,
     ) -> None:
-        device = torch.device(device)
-        precision = config.mixed_precision
-        self.accelerator = Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision=best_precision(device) if precision == "auto" else precision,
-        )
+        self.accelerator = make_accelerator(torch.device(device), config.mixed_precision)
         self.config, self.store, self.run = config, store, RunFolder(out)
         self.main = self.accelerator.is_main_process
         self.progress = progress and self.main
@@ -106,11 +102,7 @@ class Trainer:
             )
             for name, net in self.nets.items()
         }
-        self.ema = AveragedModel(
-            self.bare("autoencoder"),
-            multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),
-            use_buffers=True,
-        )
+        self.ema = averaged(self.bare("autoencoder"), config.ema_decay)
         self.classifier = classifier
         if classifier is not None:
             classifier.eval().requires_grad_(False)
@@ -144,6 +136,7 @@ class Trainer:
         self.held_out_labels = torch.from_numpy(labels[self.held_out])
 
         self.done = 0  # steps finished
+        self._averaged: tuple[int, FaderModel] | None = None  # of which step, and the model
         self.best = float("inf")
         if resume:
             self._resume()
@@ -163,7 +156,8 @@ class Trainer:
         L_ae = ‖D(E(x), y) − x‖² − λ_E log P_dis(1 − y | E(x))                (eq. 2)
 
         Both use the same encoding. While λ_E > 0, the optional terms look at decodings with one
-        attribute flipped: the patch discriminator's and the classifier's opinion of them.
+        attribute flipped: the patch discriminator's and the classifier's opinion of them, and
+        how much of the picture changed.
         """
         c = self.config
         lambda_e = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, c.lambda_max)
@@ -174,8 +168,8 @@ class Trainer:
         torch.manual_seed(random.initial_seed())  # dropout; a resumed step draws the same
 
         n = len(x)
-        changed_images = max(1, round(c.changed_fraction * n))
-        use_changed = ramp > 0 and (c.classifier_weight > 0 or c.patch_weight > 0)
+        changed_images = self.changed_images(n)
+        use_changed = ramp > 0 and max(c.classifier_weight, c.patch_weight, c.change_weight) > 0
         asked, flipped = losses.flip_one(y[:changed_images], random)
         z, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
@@ -206,6 +200,9 @@ class Trainer:
                 seen = self.classifier(losses.weathered(changed, random))[:, self.seen_columns]
             parts["classifier_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
             loss_ae = loss_ae + ramp * c.classifier_weight * parts["classifier_loss"]
+        if use_changed and c.change_weight:
+            parts["change_loss"] = losses.change_size(changed, decoded[:changed_images])
+            loss_ae = loss_ae + ramp * c.change_weight * parts["change_loss"]
         self._update("autoencoder", loss_ae)
         self.ema.update_parameters(self.bare("autoencoder"))
 
@@ -354,6 +351,11 @@ class Trainer:
 
     def averaged_model(self) -> FaderModel:
         """The model with averaged weights, and the classifier if there is one."""
+        if self._averaged is None or self._averaged[0] != self.done:
+            self._averaged = self.done, self._average()
+        return self._averaged[1]
+
+    def _average(self) -> FaderModel:
         model = FaderModel(self.config.model)
         model.autoencoder.load_state_dict(self.ema.module.state_dict())
         model.classifier = self.classifier
@@ -362,7 +364,22 @@ class Trainer:
             "images": self.done * self.config.batch_size * self.accelerator.num_processes,
             **{k: v for k, v in self.config.to_dict().items() if k != "model"},
         }
-        return model.to(self.accelerator.device, memory_format=torch.channels_last).eval()
+        model.to(self.accelerator.device, memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            recalibrate(model.autoencoder, self._calibration())
+        return model.eval()
+
+    def _calibration(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs such as the autoencoder sees in training: every time the same."""
+        for i in range(CALIBRATION_BATCHES):
+            x, y = self.batches.batch(i)
+            random = torch.Generator().manual_seed(i)
+            asked, _ = losses.flip_one(y[: self.changed_images(len(y))], random)
+            yield x.to(self.accelerator.device), torch.cat([y, asked]).to(self.accelerator.device)
+
+    def changed_images(self, n: int) -> int:
+        """How many of a batch of n are also decoded with an attribute flipped."""
+        return max(1, round(self.config.changed_fraction * n))
 
     def _sample(self) -> None:
         if self.main:
@@ -374,16 +391,16 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, writer: SummaryWriter | None) -> None:
-        """Held-out reconstruction, leak and swaps of the averaged model; saves it when best.
+        """Held-out reconstruction and swaps of the averaged model; saves it when best.
 
-        Best is the lowest held-out L_ae with its terms at full weight, once λ has reached its
-        maximum (before that the two are not comparable).
+        Best is the lowest sum of the root of the reconstruction's MSE and, with a classifier, the
+        share of swaps it does not recognise, once λ has reached its maximum. The discriminator
+        has no say: it knows the latents of the raw weights, not of the averaged ones.
         """
         if not self.main:
             return
         c, device = self.config, self.accelerator.device
         model = self.averaged_model()
-        discriminator = self.bare("discriminator").eval()
         sums: dict[str, float] = {}
         for start in range(0, len(self.held_out), c.batch_size):
             rows = self.held_out[start : start + c.batch_size]
@@ -392,14 +409,9 @@ class Trainer:
             random = torch.Generator().manual_seed(start)
             asked, flipped = losses.flip_one(y, random)
             with self.accelerator.autocast():
-                z, decoded = model.autoencoder(x, torch.cat([y, asked]))
-                guesses = discriminator(z)
+                _, decoded = model.autoencoder(x, torch.cat([y, asked]))
             decoded, changed = decoded[: len(x)].float(), decoded[len(x) :].float()
-            values = {
-                "reconstruction_loss": losses.reconstruction_mse(decoded, x),
-                "adversarial_loss": losses.attribute_nll(guesses, 1 - y),
-                "discriminator_accuracy": losses.accuracy(guesses, y),
-            }
+            values = {"reconstruction_loss": losses.reconstruction_mse(decoded, x)}
             if self.classifier is not None:
                 seen = self.classifier(changed)[:, self.seen_columns]
                 values["classifier_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
@@ -407,18 +419,13 @@ class Trainer:
                 values["swap_accuracy"] = hits[flipped].float().mean()
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(x) / len(self.held_out)
-        discriminator.train()
         if writer:
             for name, value in sums.items():
                 writer.add_scalar(f"valid/{name}", value, self.done)
         self.run.log(self.run.validation, {"step": self.done, **sums})
-        objective = (
-            sums["reconstruction_loss"]
-            + c.lambda_max * sums["adversarial_loss"]
-            + c.classifier_weight * sums.get("classifier_loss", 0.0)
-        )
-        if self.done >= c.pretrain_steps + c.ramp_steps and objective < self.best:
-            self.best = objective
+        score = sums["reconstruction_loss"] ** 0.5 + 1 - sums.get("swap_accuracy", 1.0)
+        if self.done >= c.pretrain_steps + c.ramp_steps and score < self.best:
+            self.best = score
             model.save(self.run.path / "best")
 
     # Stopping and going on

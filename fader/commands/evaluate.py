@@ -1,0 +1,71 @@
+"""``fader evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fader.commands.options import device_option, json_option, model_option, resolve_device
+
+
+@click.command(epilog="Example: fader evaluate --model default --data data/celeba --html out.html")
+@model_option
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Annotated faces.")
+@click.option(
+    "--judge",
+    metavar="FOLDER",
+    help="A run of fader train-classifier, or a model, whose classifier scores the edits; "
+    "the default is the judge that comes in the package.",
+)
+@click.option(
+    "--split", type=click.Choice(["test", "valid", "train"]), default="test", show_default=True
+)
+@click.option("--limit", type=click.IntRange(1), help="Only so many faces, drawn at random.")
+@click.option(
+    "--html",
+    "report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write a report with pictures: one HTML file.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@device_option
+@json_option
+def command(
+    model: str,
+    data: Path,
+    judge: str | None,
+    split: str,
+    limit: int | None,
+    report: Path | None,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Measure how well a model edits, on faces of people it never saw.
+
+    For each attribute and direction: how often a judge that had no part in the training sees the
+    new value, also after a light blur and JPEG, and whether it sees all other attributes
+    unchanged. Beside it the sliders' continuity, reconstruction, leakage of the latent, identity,
+    and the distance from photos.
+    """
+    from fader.data.source import open_data
+    from fader.evaluate.evaluation import evaluate
+    from fader.evaluate.judge import load_judge
+    from fader.evaluate.report import write_report
+    from fader.evaluate.table import text
+    from fader.models.io import load_model
+
+    where = resolve_device(device)
+    loaded = load_model(model, where)
+    arbiter = load_judge(judge, loaded, where)
+    store = open_data(data, loaded.size)
+    evaluation = evaluate(loaded, arbiter, store, name=model, split=split, limit=limit, seed=seed)
+    if report is not None:
+        write_report(evaluation, report)
+        click.echo(f"report: {report}", err=True)
+    if as_json:
+        click.echo(json.dumps(evaluation.document, indent=2))
+    else:
+        click.echo(text(evaluation.document))

@@ -1,0 +1,190 @@
+"""An evaluation as one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from html import escape
+from typing import Any
+
+from PIL import Image
+
+from fader._version import __version__
+from fader.evaluate.evaluation import Evaluation
+from fader.evaluate.table import COLUMNS, number, rows, summary
+from fader.files import write_text
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;
+  color: #222; background: #fff }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+.wide { overflow-x: auto }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4 }
+th { border-bottom: 2px solid #999 } td:first-child, th:first-child { text-align: left }
+tr.mean { background: #f3f6fa; font-weight: 600 }
+td.bad { color: #b00020 }
+.caution { background: #fff3cd; border-left: 4px solid #d39e00; padding: .5rem 1rem }
+figure { margin: 0 0 1.5rem; overflow-x: auto } figcaption { margin-bottom: .3rem; color: #555 }
+img { max-width: none; display: block }
+.curves { display: flex; flex-wrap: wrap; gap: 1rem } svg { background: #fafafa }
+dt { font-weight: 600; float: left; clear: left; width: 6rem } dd { margin-left: 6.5rem }
+"""
+
+# A slider curve, in SVG units.
+_WIDTH, _HEIGHT, _MARGIN = 260, 170, 26
+
+#: A drop after blur and JPEG beyond this is marked.
+_TRICK = 0.05
+
+
+def write_report(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
+    """Write the report atomically: table, slider curves, side effects and pictures, all inside."""
+    write_text(path, html(evaluation))
+
+
+def html(evaluation: Evaluation) -> str:
+    """The report's text. It refers to nothing outside itself."""
+    document = evaluation.document
+    data = document["data"]
+    title = f"Evaluation of {escape(document['model']['name'])}"
+    cautions = "".join(f'<p class="caution">{escape(c)}</p>' for c in document["cautions"])
+    lines = [line for line in summary(document) if not line.startswith("CAUTION")]
+    curves = "".join(_curve(name, curve) for name, curve in document["continuity"].items())
+    pictures = "".join(_picture(name, one) for name, one in evaluation.pictures.items())
+    legend = "".join(f"<dt>{name}</dt><dd>{escape(what)}</dd>" for name, what in COLUMNS.items())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>{_STYLE}</style></head><body>
+<h1>{title}</h1>
+<p>{data["faces"]} faces of {data["people"]} people, the {escape(data["split"])} split of
+{escape(data["path"])}, {document["model"]["size"]} pixels, seed {data["seed"]}; fader
+{__version__}.</p>
+{cautions}
+<ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>
+<h2>Attributes</h2>
+<div class="wide">{_table(document)}</div>
+<dl>{legend}</dl>
+<h2>Sliders</h2>
+<p>The judge's probability of the attribute as its slider goes from −1 to 2: mean over faces, and
+where the middle 80 % of them are. Training covers 0 to 1.</p>
+<div class="curves">{curves}</div>
+<h2>Side effects</h2>
+<p>How much the judge's probability of the column's attribute moved, on average, when the row's
+was set.</p>
+<div class="wide">{_side_effects(document)}</div>
+<h2>For whom</h2>
+<p>Swap accuracy, mean of both directions, apart for the two sides of other attributes.</p>
+<div class="wide">{_groups(document)}</div>
+<h2>Pictures</h2>
+<p>Random faces of the split, not chosen ones.</p>
+{pictures}
+</body></html>
+"""
+
+
+def _table(document: dict[str, Any]) -> str:
+    body = []
+    scores = document["swap_accuracy"]["attributes"]
+    for name, direction, cells in rows(document):
+        kind = ' class="mean"' if direction == "mean" else ""
+        entry = scores[name] or {}
+        texts = []
+        for column in COLUMNS:
+            bad = column == "blurred" and cells and _dropped(entry, direction)
+            texts.append(f"<td{' class=bad' if bad else ''}>{escape(cells.get(column, ''))}</td>")
+        body.append(f"<tr{kind}><td>{escape(name)} {direction}</td>{''.join(texts)}</tr>")
+    return _tabular(["attribute", *COLUMNS], body)
+
+
+def _dropped(entry: dict[str, Any], direction: str) -> bool:
+    score = entry["mean"] if direction == "mean" else entry[direction.replace("→", "to_")]
+    accuracy = score["accuracy"]["value"] if direction == "mean" else score["value"]
+    return accuracy - score["blurred"]["value"] > _TRICK
+
+
+def _side_effects(document: dict[str, Any]) -> str:
+    names = document["model"]["attributes"]
+    body = []
+    for name, entry in document["other_attributes_kept"]["attributes"].items():
+        for direction, score in (entry or {}).items():
+            cells = "".join(_shaded(score["side_effects"].get(other)) for other in names)
+            label = f"{escape(name)} {direction.replace('to_', '→')}"
+            body.append(f"<tr><td>{label}</td>{cells}</tr>")
+    return _tabular(["set", *names], body)
+
+
+def _shaded(move: float | None) -> str:
+    if move is None:
+        return "<td></td>"
+    colour = "200, 60, 40" if move < 0 else "30, 90, 200"
+    return f'<td style="background: rgba({colour}, {min(abs(move), 1):.2f})">{move:+.2f}</td>'
+
+
+def _groups(document: dict[str, Any]) -> str:
+    entries = {k: v["groups"] for k, v in document["swap_accuracy"]["attributes"].items() if v}
+    groups = list(dict.fromkeys(group for entry in entries.values() for group in entry))
+    body = []
+    for name, entry in entries.items():
+        cells = "".join(
+            f"<td>{number(entry[g]['value'])} <small>n={entry[g]['n']}</small></td>"
+            if g in entry
+            else "<td></td>"
+            for g in groups
+        )
+        body.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
+    return _tabular(["attribute", *groups], body)
+
+
+def _tabular(heads: list[str], body: list[str]) -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _curve(name: str, curve: dict[str, Any]) -> str:
+    first, last = curve["positions"][0], curve["positions"][-1]
+    inner = _WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN
+
+    def x(position: float) -> float:
+        return round(_MARGIN + (position - first) / (last - first) * inner[0], 1)
+
+    def y(probability: float) -> float:
+        return round(_HEIGHT - _MARGIN - probability * inner[1], 1)
+
+    def points(values: list[float], positions: list[float]) -> str:
+        return " ".join(f"{x(p)},{y(v)}" for p, v in zip(positions, values, strict=True))
+
+    positions = curve["positions"]
+    band = f"{points(curve['low'], positions)} {points(curve['high'][::-1], positions[::-1])}"
+    grid = "".join(
+        f'<line x1="{x(p)}" x2="{x(p)}" y1="{y(0)}" y2="{y(1)}" stroke="#ddd"/>'
+        f'<text x="{x(p)}" y="{y(0) + 15}" text-anchor="middle">{p}</text>'
+        for p in range(int(first), int(last) + 1)
+    )
+    grid += "".join(
+        f'<line x1="{x(first)}" x2="{x(last)}" y1="{y(v)}" y2="{y(v)}" stroke="#ddd"/>'
+        f'<text x="{_MARGIN - 5}" y="{y(v) + 4}" text-anchor="end">{v:g}</text>'
+        for v in (0, 0.5, 1)
+    )
+    scores = f"ρ {curve['spearman']['value']:.2f}, rising {curve['monotone']['value']:.2f}"
+    return (
+        f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" font-size="11" '
+        f'aria-label="{escape(name)} along its slider">{grid}'
+        f'<polygon points="{band}" fill="#4a7fc1" opacity="0.2"/>'
+        f'<polyline points="{points(curve["probability"], positions)}" fill="none" '
+        f'stroke="#1f4e8c" stroke-width="2"/>'
+        f'<text x="{_MARGIN}" y="16" font-weight="bold">{escape(name)}</text>'
+        f'<text x="{_WIDTH - _MARGIN}" y="16" text-anchor="end">{scores}</text></svg>'
+    )
+
+
+def _picture(title: str, image: Image.Image) -> str:
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=88)
+    code = base64.b64encode(data.getvalue()).decode("ascii")
+    return (
+        f"<figure><figcaption>{escape(title)}</figcaption>"
+        f'<img alt="{escape(title)}" width="{image.width}" height="{image.height}" '
+        f'src="data:image/jpeg;base64,{code}"></figure>'
+    )

@@ -1,0 +1,159 @@
+"""An evaluation as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Column → (heading, what it is); shared by the terminal and the HTML report.
+COLUMNS = {
+    "n": "test faces whose own label is clearly on the other side",
+    "before": "the judge sees the new value already without the edit (doing nothing scores this)",
+    "swap": "the judge sees the new value after the edit: mean and 95 % bootstrap interval",
+    "blurred": "the same after a light blur and JPEG; a big drop is a texture trick",
+    "pasted": "the same for the crop as the editor composes it",
+    "kept": "the judge's decisions on the other attributes that stayed",
+    "strange": "how unlike a photo the edit is to the judge, a photo being 1 (median)",
+    "judge": "real faces with this value that the judge recognises; balanced accuracy on mean rows",
+    "rho": "Spearman correlation of slider position and the judge's logit",
+    "rising": "share of slider steps on which the judge's logit rises",
+    "leakage": "balanced accuracy of a fresh probe on the latent; 0.5 is none",
+    "identity": "cosine similarity of face embeddings of photo and edit",
+}
+
+
+def rows(document: dict[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
+    """(attribute, direction, cells) with a row per direction and one for the mean; the cells are
+    texts, by column."""
+    table = []
+    kept = document["other_attributes_kept"]["attributes"]
+    for name in document["model"]["attributes"]:
+        entry = document["swap_accuracy"]["attributes"][name]
+        if entry is None:
+            table.append((name, "-", {}))
+            continue
+        directions = [d for d in ("to_0", "to_1") if d in entry]
+        of_kept = kept.get(name) or {}
+        for direction in directions:
+            score = entry[direction]
+            cells = {
+                "n": str(score["n"]),
+                "before": number(score["before"]),
+                "swap": interval(score),
+                "blurred": number(score["blurred"]["value"]),
+                "pasted": number(score["pasted"]["value"]),
+                "kept": number(of_kept.get(direction, {}).get("value")),
+                "strange": number(_inner(document["strangeness"], name, direction)),
+                "judge": number(score["judge_accuracy"]),
+            }
+            table.append((name, direction.replace("to_", "→"), cells))
+        mean = entry["mean"]
+        curve = document["continuity"].get(name)
+        keeping = [of_kept[d]["value"] for d in directions if d in of_kept]
+        table.append(
+            (
+                name,
+                "mean",
+                {
+                    "n": str(mean["accuracy"]["n"]),
+                    "before": number(_mean([entry[d]["before"] for d in directions])),
+                    "swap": interval(mean["accuracy"]),
+                    "blurred": number(mean["blurred"]["value"]),
+                    "pasted": number(mean["pasted"]["value"]),
+                    "kept": number(_mean(keeping)),
+                    "judge": number(document["judge"]["balanced_accuracy"].get(name)),
+                    "rho": number(curve and curve["spearman"]["value"]),
+                    "rising": number(curve and curve["monotone"]["value"]),
+                    "leakage": number(_inner(document["leakage"], name, "value")),
+                    "identity": number(
+                        (_inner(document["identity"], name, "similarity") or {}).get("value")
+                    ),
+                },
+            )
+        )
+    return table
+
+
+def summary(document: dict[str, Any]) -> list[str]:
+    """The scores that are not per attribute, and everything a reader must be warned of."""
+    swaps, quality, judge = (document[key] for key in ("swap_accuracy", "reconstruction", "judge"))
+    lines = [
+        f"swap accuracy, mean of both directions: {number(swaps['mean'])}, after blur and JPEG "
+        f"{number(swaps['mean_blurred'])}, pasted {number(swaps['mean_pasted'])}",
+        f"other attributes kept: {number(document['other_attributes_kept']['mean'])}",
+        f"reconstruction: PSNR {quality['psnr']['value']:.2f} dB, SSIM "
+        f"{number(quality['ssim']['value'])}, MS-SSIM ({quality['ms_ssim_scales']} scales) "
+        f"{number(quality['ms_ssim']['value'])}",
+        f"leakage, mean: {_or_reason(document['leakage'])}",
+        f"identity, mean: {_or_reason(document['identity'])}{_scale(document['identity'])}",
+    ]
+    distance = document["fid"]
+    if "reason" in distance:
+        lines.append(f"Fréchet distance: none, {distance['reason']}")
+    else:
+        lines.append(
+            f"Fréchet distance on {distance['features']}: edited {_plain(distance['edited'])}, "
+            f"decoded {_plain(distance['decoded'])}, other photos "
+            f"{_plain(distance['other_photos'])} (n = {distance['n']})"
+        )
+    strange = document["strangeness"]
+    decoded = f" (unedited decoding {strange['decoded']:.3f})" if "decoded" in strange else ""
+    lines.append(f"strangeness, a photo being 1: {_or_reason(strange)}{decoded}")
+    lines.append(
+        f"judge: {judge['name']} ({judge['architecture']}; trained on "
+        f"{judge['identities'] or 'unknown'} identities, seed {judge['seed']}); no score can be "
+        "trusted beyond the judge's own accuracy beside it"
+    )
+    return lines + [f"CAUTION: {caution}" for caution in document["cautions"]]
+
+
+def text(document: dict[str, Any]) -> str:
+    """The whole table, with its summary."""
+    data = document["data"]
+    title = (
+        f"{document['model']['name']} on {data['faces']} {data['split']} faces of "
+        f"{data['people']} people"
+    )
+    widths = {column: 20 if column == "swap" else max(8, len(column) + 1) for column in COLUMNS}
+    lines = [title, f"{'attribute':<21}{'':<5}"]
+    lines[1] += "".join(f"{column:>{width}}" for column, width in widths.items())
+    last = None
+    for name, direction, cells in rows(document):
+        shown, last = "" if name == last else name, name
+        row = "".join(f"{cells.get(column, ''):>{width}}" for column, width in widths.items())
+        lines.append(f"{shown:<21}{direction:<5}{row}".rstrip())
+    return "\n".join([*lines, "", *summary(document)])
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def interval(score: dict[str, float]) -> str:
+    return f"{score['value']:.3f} [{score['low']:.2f}–{score['high']:.2f}]"
+
+
+def _inner(part: dict[str, Any], name: str, key: str) -> Any:
+    return part.get("attributes", {}).get(name, {}).get(key)
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _plain(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
+
+
+def _or_reason(part: dict[str, Any]) -> str:
+    return f"none, {part['reason']}" if "reason" in part else number(part["mean"])
+
+
+def _scale(part: dict[str, Any]) -> str:
+    """What identity is between photos of one person, and of two."""
+    known = {
+        "unedited decoding": part.get("decoded"),
+        "other photos of the same person": part.get("same_person"),
+        "strangers": part.get("strangers"),
+    }
+    shown = [f"{k} {v['similarity']['value']:.3f}" for k, v in known.items() if v]
+    return f" ({', '.join(shown)})" if shown else ""

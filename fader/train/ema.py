@@ -1,0 +1,44 @@
+"""Averaged weights: what is looked at, validated and shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+def averaged(net: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of ``net``'s weights and buffers, kept by
+    ``update_parameters(net)``.
+
+    The decay warms up as (1 + n) / (10 + n), so that a short run is not judged by what is left
+    of its random beginning.
+    """
+
+    def update(kept: list[Tensor], current: list[Tensor], n: Tensor) -> None:
+        count = float(n)
+        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(kept, current, n)
+
+    return AveragedModel(net, multi_avg_fn=update, use_buffers=True)
+
+
+@torch.no_grad()
+def recalibrate(net: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
+    """Measure the batch-normalisation statistics of ``net`` anew, over ``batches`` of its inputs.
+
+    Averaged weights have other activations than the weights they are averages of, so the average
+    of those weights' statistics does not fit them (Izmailov et al. 2018, arXiv 1803.05407, §3.2).
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    net.train()
+    for inputs in batches:
+        net(*inputs)
+    net.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
