@@ -8,9 +8,9 @@
 The plain loop is ``for each photo: detect, edit, save`` through the same public API, in one
 process with PyTorch's own number of threads. Both sides work through the same photos in blocks
 that alternate, so that whatever else the machine does falls on both; the ratio is that of the
-summed times. The processes of the batch are started before the clock, as a long run amounts to;
-``--cold`` counts their start. The breakdown is of one photo in one thread, in seconds of CPU time,
-which other programs on the machine do not lengthen.
+summed times. Every block of the batch starts its processes anew and that counts, so take enough
+photos (``--count``) for it not to matter. The breakdown is of one photo in one thread, in seconds
+of CPU time, which other programs on the machine do not lengthen.
 """
 
 from __future__ import annotations
