@@ -19,6 +19,7 @@ from fader.commands import main
 from fader.data.prepared import PreparedStore, prepare
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
+from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import FaderModel
 from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
 from fader.train.run import read_rows
@@ -316,3 +317,10 @@ def test_a_terminated_run_writes_a_checkpoint_first(data: Path, tmp_path: Path) 
     assert process.returncode == 130
     assert "--resume" in message and "Traceback" not in message
     assert len(list((run / "checkpoints").iterdir())) == 1
+
+
+def test_a_classifier_that_lacks_an_attribute_is_refused(data: Path, tmp_path: Path) -> None:
+    classifier = AttributeClassifier(ClassifierConfig(attributes=("Male",), size=32, width=4))
+    with pytest.raises(FaderError, match="does not know Eyeglasses"):
+        Trainer(small_config(), PreparedStore(data), tmp_path / "run", classifier=classifier)
+    assert not (tmp_path / "run").exists()

@@ -6,7 +6,6 @@ One process, or several under ``accelerate launch``; CPU, CUDA or MPS. A step is
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,7 +106,14 @@ class Trainer:
         if classifier is not None:
             classifier.eval().requires_grad_(False)
             classifier.to(self.accelerator.device, memory_format=torch.channels_last)
-            self.seen_columns = [classifier.config.attributes.index(a) for a in attributes]
+            seen = classifier.config.attributes
+            missing = [name for name in attributes if name not in seen]
+            if missing:
+                raise FaderError(
+                    f"the classifier does not know {', '.join(missing)}; train one that does with "
+                    "fader train-classifier, or leave it out with classifier_weight=0"
+                )
+            self.seen_columns = [seen.index(name) for name in attributes]
 
         rows = store.indices(TRAIN)
         labels = store.select_labels(attributes)
@@ -468,10 +474,3 @@ class Trainer:
         if self.main:
             self.run.forget_after(self.done)
             self.run.write_config(self.config.to_dict())
-
-
-def with_attributes(config: TrainConfig, attributes: tuple[str, ...]) -> TrainConfig:
-    """``config`` for these attributes."""
-    return dataclasses.replace(
-        config, model=dataclasses.replace(config.model, attributes=attributes)
-    )
