@@ -94,7 +94,7 @@ def composite_into(photo: np.ndarray, face: Face, before: np.ndarray, after: np.
     size = len(before)
     change = _change(before, after)
     g = smoothstep(change, _COUNTS_FROM, _COUNTS_TO)
-    w = smoothstep(change, _YIELD_FROM, _YIELD_TO)
+    w = yielding(before, after)
     m = _small_mask(size)
     layers = np.empty((size, size, 4), np.float32)
     layers[:, :, :3] = (m * g)[:, :, None] * (after - before) + (m * w)[:, :, None] * before
