@@ -41,6 +41,35 @@ class LatentDiscriminator(nn.Module):
         return self.head(self.convolutions(z))
 
 
+class PerceptronDiscriminator(nn.Sequential):
+    """Guesses the attributes from the whole latent code at once, each of its values standardised.
+
+    Returns logits N×n. Against an encoder that hides attributes it is the sharper of the two: its
+    first layer sees every place of the latent, and standardising lets it see what is written in
+    small letters.
+    """
+
+    def __init__(
+        self, latent_shape: tuple[int, int, int], attributes: int, width: int = 512
+    ) -> None:
+        values = math.prod(latent_shape)
+        super().__init__(
+            nn.Flatten(),
+            nn.BatchNorm1d(values, affine=False),
+            nn.Linear(values, width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, attributes),
+        )
+
+
+LATENT_DISCRIMINATORS = {
+    "convolutions": LatentDiscriminator,
+    "perceptron": PerceptronDiscriminator,
+}
+
+
 class UnfoldedConv2d(nn.Linear):
     """4×4 convolution, stride 2, padding 1, as one matrix product: for small maps of many channels.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fader.errors import FaderError
 from fader.models.autoencoder import AutoencoderConfig
+from fader.models.discriminators import LATENT_DISCRIMINATORS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,6 +29,9 @@ class TrainConfig:
     a falling learning rate. classifier_weight, patch_weight and change_weight scale the optional
     terms (asked attributes seen, patches real, change small), which are computed on the decodings
     of ``changed_fraction`` of each batch with one attribute flipped, and rise together with λ.
+    discriminator: what reads the latent: ``convolutions`` (the paper's) or ``perceptron`` (learns
+    in fewer steps what is in it, see :mod:`fader.models.discriminators`); it is updated
+    ``discriminator_steps`` times on every batch.
     balance: see :class:`fader.data.batches.Batches`.
     rotation, zoom, shift: see :class:`fader.data.batches.Augmentation`. mixed_precision: ``auto``
     is bf16 or fp16 where the device is fast at it.
@@ -44,6 +48,8 @@ class TrainConfig:
     patch_weight: float = 0.0
     change_weight: float = 0.0
     changed_fraction: float = 0.5
+    discriminator: str = "convolutions"
+    discriminator_steps: int = 1
     learning_rate: float = 2e-3
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
@@ -68,7 +74,12 @@ class TrainConfig:
             raise FaderError(
                 f"mixed_precision={self.mixed_precision}: must be auto, no, bf16 or fp16"
             )
-        for name in ("batch_size", "steps", "log_every", "sample_every", "validate_every",
+        if self.discriminator not in LATENT_DISCRIMINATORS:
+            raise FaderError(
+                f"discriminator={self.discriminator}: must be "
+                f"{' or '.join(LATENT_DISCRIMINATORS)}"
+            )
+        for name in ("batch_size", "steps", "discriminator_steps", "log_every", "sample_every", "validate_every",
                      "validation_images", "keep_checkpoints"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")

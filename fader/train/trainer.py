@@ -23,7 +23,7 @@ from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.autoencoder import Autoencoder, copy_weights
 from fader.models.classifier import AttributeClassifier
-from fader.models.discriminators import LatentDiscriminator, PatchDiscriminator
+from fader.models.discriminators import LATENT_DISCRIMINATORS, PatchDiscriminator
 from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig
@@ -80,9 +80,10 @@ class Trainer:
         network = Autoencoder(config.model)
         if initial is not None:
             copy_weights(initial.autoencoder, network)
+        discriminator = LATENT_DISCRIMINATORS[config.discriminator]
         nets = {
             "autoencoder": network,
-            "discriminator": LatentDiscriminator(config.model.latent_shape, len(attributes)),
+            "discriminator": discriminator(config.model.latent_shape, len(attributes)),
         }
         if config.patch_weight:
             nets["patch"] = PatchDiscriminator()
@@ -180,9 +181,12 @@ class Trainer:
         z, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
 
-        guesses = self.nets["discriminator"](z.detach())
-        loss_dis = losses.attribute_nll(guesses, y)
-        self._update("discriminator", loss_dis)
+        for i in range(c.discriminator_steps):
+            logits = self.nets["discriminator"](z.detach())
+            loss = losses.attribute_nll(logits, y)
+            if i == 0:  # what it knows of a batch it has not seen
+                guesses, loss_dis = logits, loss.detach()
+            self._update("discriminator", loss)
 
         loss_patch = None
         if use_changed and c.patch_weight:
@@ -216,7 +220,7 @@ class Trainer:
         return {
             "reconstruction_loss": reconstruction.detach(),
             # Per attribute, so that ln 2 = 0.693 always means "knows nothing".
-            "discriminator_loss": loss_dis.detach() / y.shape[1],
+            "discriminator_loss": loss_dis / y.shape[1],
             "discriminator_accuracy": losses.accuracy(guesses, y),
             **{name: value.detach() for name, value in parts.items()},
         }
