@@ -9,9 +9,13 @@ import pytest
 import torch
 
 from fader.errors import FaderError
-from fader.models.autoencoder import Autoencoder, AutoencoderConfig
+from fader.models.autoencoder import Autoencoder, AutoencoderConfig, DecoderLayer
 from fader.models.classifier import ClassifierConfig
-from fader.models.discriminators import LatentDiscriminator, PatchDiscriminator, UnfoldedConv2d
+from fader.models.discriminators import (
+    LATENT_DISCRIMINATORS,
+    ImageDiscriminator,
+    UnfoldedConv2d,
+)
 from fader.models.io import FaderModel, load_model
 
 TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
@@ -30,8 +34,8 @@ def test_every_variant_decodes_several_ways_and_heeds_the_attributes(options: di
     network = Autoencoder(AutoencoderConfig(**TINY, **options)).eval()
     x = torch.rand(3, 3, 32, 32) * 2 - 1
     y = torch.tensor([[0.0, 0.0]] * 3 + [[1.0, 0.0]] * 3)
-    z, decoded = network(x, y)
-    assert z.shape == (3, *network.config.latent_shape)
+    features, decoded = network(x, y)
+    assert [f.shape[1:] for f in features] == list(network.config.feature_shapes)
     assert decoded.shape == (6, 3, 32, 32)
     assert decoded.abs().max() <= 1
     assert not torch.allclose(decoded[:3], decoded[3:])
@@ -44,7 +48,7 @@ def test_planes_are_the_paper_s_layers() -> None:
     config = AutoencoderConfig(size=256, layers=7, attributes=("Male",), conditioning="planes")
     network = Autoencoder(config)
     assert config.channels == (32, 64, 128, 256, 512, 512, 512)
-    assert config.latent_shape == (512, 2, 2)
+    assert config.feature_shapes == ((512, 2, 2),)
     inputs = [layer.up.in_channels for layer in network.decoder]
     assert inputs == [c + 2 for c in (512, 512, 512, 256, 128, 64, 32)]
     assert isinstance(network.encoder[0][1], torch.nn.Identity)  # no norm on the first layer
@@ -67,10 +71,33 @@ def test_sizes_that_do_not_halve_are_refused() -> None:
         AutoencoderConfig(size=64, layers=4, skip=4)
 
 
+def test_attribute_planes_are_what_concatenating_them_gives() -> None:
+    layer = DecoderLayer(
+        6, 5, planes=4, modulation=0, norm=None, blur=False, residual_blocks=0
+    ).double()
+    for side in (1, 2, 5):
+        h = torch.rand(3, 6, side, side, dtype=torch.double, requires_grad=True)
+        code = torch.rand(3, 4, dtype=torch.double, requires_grad=True)
+        planes = code[:, :, None, None].expand(-1, -1, side, side)
+        told, literal = layer(h, code), layer.up(torch.cat([h, planes], dim=1))
+        assert torch.allclose(told, literal)
+        weight = torch.rand_like(literal)
+        wanted = [h, code, layer.up.weight, layer.up.bias]
+        for ours, theirs in zip(
+            torch.autograd.grad((told * weight).sum(), wanted),
+            torch.autograd.grad((literal * weight).sum(), wanted),
+            strict=True,
+        ):
+            assert torch.allclose(ours, theirs, atol=1e-5)
+
+
 def test_discriminators_give_one_logit_per_attribute_and_per_patch() -> None:
-    z = torch.rand(2, 64, 4, 4)
-    assert LatentDiscriminator((64, 4, 4), 5, width=32)(z).shape == (2, 5)
-    assert PatchDiscriminator(8)(torch.rand(2, 3, 64, 64)).shape == (2, 1, 8, 8)
+    shapes = ((32, 8, 8), (64, 4, 4))
+    features = [torch.rand(2, *shape) for shape in shapes]
+    for discriminator in LATENT_DISCRIMINATORS.values():
+        assert discriminator(shapes, 5, width=32)(features).shape == (2, 5)
+    real, attributes = ImageDiscriminator(64, 5, width=8)(torch.rand(2, 3, 64, 64))
+    assert real.shape == (2, 1, 4, 4) and attributes.shape == (2, 5)
 
 
 @pytest.fixture
@@ -141,7 +168,8 @@ def test_an_unknown_model_name_lists_what_there_is(tmp_path: Path) -> None:
         load_model("defualt")
 
 
-def test_an_unfolded_convolution_is_the_convolution() -> None:
-    unfolded = UnfoldedConv2d(6, 5)
-    x = torch.rand(3, 6, 4, 4)
+@pytest.mark.parametrize("side", [2, 4, 8])
+def test_an_unfolded_convolution_is_the_convolution(side: int) -> None:
+    unfolded = UnfoldedConv2d(6, 5, side)
+    x = torch.rand(3, 6, side, side)
     assert torch.allclose(unfolded(x), unfolded.as_convolution()(x), atol=1e-5)

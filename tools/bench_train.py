@@ -5,10 +5,10 @@
 
 *Ours* is :meth:`fader.train.trainer.Trainer.step` as ``fader train`` runs it on this device. The
 *literal* step is the paper's two updates written down plainly: float32, NCHW, torch's own
-convolutions throughout, the batch encoded once for the discriminator's update and again for the
-autoencoder's. Both train the same networks (paper's decoder, attribute planes) with λ > 0 and no
-optional term. Blocks of steps alternate, so
-that whatever else the machine does falls on both; medians are reported, as JSON.
+convolutions throughout, the attributes concatenated as constant planes, the batch encoded once for
+the discriminator's update and again for the autoencoder's. Both train the same networks, the
+paper's, with λ > 0 and no optional term. Blocks of steps alternate, so that whatever else the
+machine does falls on both; medians are reported, as JSON.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from types import SimpleNamespace
 import click
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fader.commands.options import device_option, resolve_device
-from fader.models.autoencoder import Autoencoder, AutoencoderConfig
+from fader.models.autoencoder import Autoencoder, AutoencoderConfig, DecoderLayer
 from fader.models.discriminators import LatentDiscriminator, UnfoldedConv2d
 from fader.train import losses
 from fader.train.config import TrainConfig
@@ -35,12 +36,27 @@ from fader.train.trainer import Trainer
 LAMBDA = 1e-4
 
 
+class ConcatenatedPlanes(torch.nn.Module):
+    """A decoder layer as the paper writes it: the code as constant planes beside the features."""
+
+    def __init__(self, layer: DecoderLayer) -> None:
+        super().__init__()
+        self.up, self.norm = layer.up, layer.norm
+
+    def forward(self, h: Tensor, code: Tensor) -> Tensor:
+        planes = code[:, :, None, None].expand(-1, -1, *h.shape[2:])
+        h = self.up(torch.cat([h, planes], dim=1))
+        return h if self.norm is None else F.relu(self.norm(h))
+
+
 class Literal:
     """Lample et al. 2017, §3: update the discriminator on E(x), then the autoencoder."""
 
     def __init__(self, config: AutoencoderConfig, device: torch.device) -> None:
         self.autoencoder = Autoencoder(config).to(device)
-        self.discriminator = LatentDiscriminator(config.latent_shape, len(config.attributes)).to(
+        for i, layer in enumerate(self.autoencoder.decoder):
+            self.autoencoder.decoder[i] = ConcatenatedPlanes(layer)
+        self.discriminator = LatentDiscriminator(config.feature_shapes, len(config.attributes)).to(
             device
         )
         for name, module in self.discriminator.convolutions.named_children():
@@ -54,16 +70,16 @@ class Literal:
     def step(self, x: Tensor, y: Tensor) -> None:
         self.discriminator.train()
         with torch.no_grad():
-            z = self.autoencoder.encode(x)[-1]
-        loss = losses.attribute_nll(self.discriminator(z), y)
+            code = self.autoencoder.encode(x)
+        loss = losses.attribute_nll(self.discriminator(code), y)
         self.of_discriminator.zero_grad()
         loss.backward()
         self.of_discriminator.step()
 
         self.discriminator.eval()
-        z, decoded = self.autoencoder(x, y)
+        code, decoded = self.autoencoder(x, y)
         loss = losses.reconstruction_mse(decoded, x)
-        loss = loss + LAMBDA * losses.attribute_nll(self.discriminator(z), 1 - y)
+        loss = loss + LAMBDA * losses.attribute_nll(self.discriminator(code), 1 - y)
         self.of_autoencoder.zero_grad()
         loss.backward()
         self.of_autoencoder.step()

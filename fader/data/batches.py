@@ -85,7 +85,10 @@ class Batches:
         self.seed, self.rank = seed, rank
         share = labels.mean(axis=0).clip(1e-3, 1 - 1e-3)
         rarity = (labels / share + (1 - labels) / (1 - share)).mean(axis=1) ** balance
-        self._cumulative = np.cumsum(rarity / rarity.sum())
+        weights = rarity / rarity.sum()
+        #: Each attribute's mean value among the faces drawn, (n,) float32.
+        self.prior = torch.from_numpy(weights @ labels).float()
+        self._cumulative = np.cumsum(weights)
         self._cumulative[-1] = 1.0  # whatever the rounding of the sum
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:

@@ -21,10 +21,16 @@ _STEPS, _CHECK_EVERY, _BATCH = 600, 40, 128
 
 @torch.inference_mode()
 def latents(model: FaderModel, images: np.ndarray, rows: np.ndarray) -> Tensor:
-    """The flattened latents of these rows of ``images``, float32 on the CPU."""
+    """All that the decoder gets of these rows of ``images``, flat, float32 on the CPU."""
     device = device_of(model)
     parts = [
-        model.encode(to_tensor(images[rows[start : start + 32]]).to(device))[-1].flatten(1).cpu()
+        torch.cat(
+            [
+                f.flatten(1)
+                for f in model.encode(to_tensor(images[rows[start : start + 32]]).to(device))
+            ],
+            dim=1,
+        ).cpu()
         for start in range(0, len(rows), 32)
     ]
     return torch.cat(parts).float()

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from fader.errors import FaderError
 
@@ -28,7 +29,7 @@ class AutoencoderConfig:
         frequency, so that the period-2 checkerboard of transposed convolutions cannot survive.
     residual_blocks: 3×3 residual blocks after each of the decoder's layers below half resolution.
     skip: number of encoder layers (counted from the latent) joined to their decoder twins, U-Net
-        fashion. They carry attributes past the latent discriminator; 0 in all shipped models.
+        fashion. Detail survives better; only the ``perceptron`` discriminator reads them too.
     instance_norm: normalise by instance instead of by batch.
     """
 
@@ -63,10 +64,12 @@ class AutoencoderConfig:
         return tuple(min(self.width * 2**i, self.max_width) for i in range(self.layers))
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the latent code."""
-        side = self.size // 2**self.layers
-        return self.channels[-1], side, side
+    def feature_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(C, H, W) of all that the decoder gets of an image; the last is the latent code."""
+        return tuple(
+            (self.channels[i], self.size // 2 ** (i + 1), self.size // 2 ** (i + 1))
+            for i in range(self.layers - 1 - self.skip, self.layers)
+        )
 
 
 class Autoencoder(nn.Module):
@@ -115,8 +118,8 @@ class Autoencoder(nn.Module):
     def encode(self, x: Tensor) -> list[Tensor]:
         """Images N×3×S×S in [-1, 1] → what the decoder needs of them.
 
-        The last element is the latent, N×C×s×s (``config.latent_shape``); before it, for a model
-        with ``skip``, the encoder features that are joined to the decoder.
+        Shaped as ``config.feature_shapes`` says: the last element is the latent; before it, for a
+        model with ``skip``, the encoder features that are joined to the decoder.
         """
         features = []
         for layer in self.encoder:
@@ -140,10 +143,10 @@ class Autoencoder(nn.Module):
             h = layer(h, code)
         return torch.tanh(h)
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode ``x`` once, decode it with every row of ``y``: the latent and the decodings."""
+    def forward(self, x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Encode ``x`` once, decode it with every row of ``y``: the features and the decodings."""
         features = self.encode(x)
-        return features[-1], self.decode(features, y)
+        return features, self.decode(features, y)
 
 
 class DecoderLayer(nn.Module):
@@ -174,12 +177,7 @@ class DecoderLayer(nn.Module):
             nn.init.zeros_(self.modulation.bias)
 
     def forward(self, h: Tensor, code: Tensor) -> Tensor:
-        if self.planes:
-            constant = code.to(h.dtype)[:, :, None, None].expand(-1, -1, *h.shape[2:])
-            # An expanded tensor has no memory format; cat would choose NCHW, and the convolution
-            # would have to convert all of it.
-            h = torch.cat([h, constant.contiguous(memory_format=_memory_format(h))], dim=1)
-        h = self.blur(self.up(h))
+        h = self.blur(self._up_with_planes(h, code) if self.planes else self.up(h))
         for block in self.residual:
             h = block(h)
         if self.norm is None:
@@ -190,10 +188,44 @@ class DecoderLayer(nn.Module):
             h = torch.addcmul(shift, h, 1 + scale)
         return F.relu(h)
 
+    def _up_with_planes(self, h: Tensor, code: Tensor) -> Tensor:
+        """``self.up`` of ``h`` and the code as constant planes, without laying out the planes.
 
-def _memory_format(h: Tensor) -> torch.memory_format:
-    channels_last = h.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
+        The convolution is linear, and what it makes of a constant plane is the same all over the
+        inside of the map and differs only at its border: a doubled map has four kinds of rows and
+        of columns. So the planes' part is a 4×4 map for each image, added to the rest by kind. It
+        saves the planes' memory and keeps the convolution to a channel count that is fast.
+        """
+        ours, planes = self.up.weight.split([h.shape[1], self.planes])
+        corner = code[:, :, None, None].expand(-1, -1, 2, 2)
+        part = F.conv_transpose2d(corner, planes, self.up.bias, stride=2, padding=1)
+        return _AddByKind.apply(F.conv_transpose2d(h, ours, stride=2, padding=1), part)
+
+
+#: Which rows (or columns) of a doubled map are alike: the first, odd, even, and the last.
+_KINDS = (slice(0, 1), slice(1, -1, 2), slice(2, -1, 2), slice(-1, None))
+
+
+class _AddByKind(torch.autograd.Function):
+    """``h`` (N×C×H×W, changed in place) + ``part`` (N×C×4×4), spread by kind of row and column."""
+
+    @staticmethod
+    def forward(ctx, h: Tensor, part: Tensor) -> Tensor:
+        ctx.mark_dirty(h)
+        part = part.to(h)
+        rows = h.new_empty(*h.shape[:2], 4, h.shape[3])
+        for i, kind in enumerate(_KINDS):
+            rows[:, :, :, kind] = part[:, :, :, i, None]
+        for i, kind in enumerate(_KINDS):
+            h[:, :, kind] += rows[:, :, i, None]
+        return h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        rows = torch.stack([grad[:, :, kind].sum(2) for kind in _KINDS], dim=2).float()
+        part = torch.stack([rows[:, :, :, kind].sum(3) for kind in _KINDS], dim=3)
+        return grad, part
 
 
 class Blur(nn.Module):

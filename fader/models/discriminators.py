@@ -1,9 +1,11 @@
-"""The latent discriminator of the paper, and the optional patch discriminator."""
+"""Discriminators of the latent code, and the optional one of images."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,23 +14,24 @@ class LatentDiscriminator(nn.Module):
     """Guesses the attributes from the latent code (arXiv 1706.00409, §3 and appendix).
 
     Convolutions down to 1×1, dropout 0.3, two linear layers. Returns logits N×n: for a binary
-    attribute the two-way softmax of the paper is the sigmoid of its logits' difference.
+    attribute the two-way softmax of the paper is the sigmoid of its logits' difference. Of the
+    features that the decoder gets (``shapes``) it reads the last, the latent.
     """
 
     def __init__(
-        self, latent_shape: tuple[int, int, int], attributes: int, width: int = 512
+        self, shapes: Sequence[tuple[int, int, int]], attributes: int, width: int = 512
     ) -> None:
         super().__init__()
-        channels, side, _ = latent_shape
+        channels, side, _ = shapes[-1]
         layers: list[nn.Module] = []
         for _ in range(math.ceil(math.log2(side))):
             layers += [
-                UnfoldedConv2d(channels, width),
+                UnfoldedConv2d(channels, width, side),
                 nn.BatchNorm2d(width),
                 nn.LeakyReLU(0.2),
                 nn.Dropout(0.3),
             ]
-            channels = width
+            channels, side = width, side // 2
         self.convolutions = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.Flatten(),
@@ -37,24 +40,24 @@ class LatentDiscriminator(nn.Module):
             nn.Linear(width, attributes),
         )
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.head(self.convolutions(z))
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return self.head(self.convolutions(features[-1]))
 
 
-class PerceptronDiscriminator(nn.Sequential):
-    """Guesses the attributes from the whole latent code at once, each of its values standardised.
+class PerceptronDiscriminator(nn.Module):
+    """Guesses the attributes from all that the decoder gets of the image, each value standardised.
 
     Returns logits N×n. Against an encoder that hides attributes it is the sharper of the two: its
-    first layer sees every place of the latent, and standardising lets it see what is written in
+    first layer sees every place of the code, and standardising lets it see what is written in
     small letters.
     """
 
     def __init__(
-        self, latent_shape: tuple[int, int, int], attributes: int, width: int = 512
+        self, shapes: Sequence[tuple[int, int, int]], attributes: int, width: int = 512
     ) -> None:
-        values = math.prod(latent_shape)
-        super().__init__(
-            nn.Flatten(),
+        super().__init__()
+        values = sum(math.prod(shape) for shape in shapes)
+        self.layers = nn.Sequential(
             nn.BatchNorm1d(values, affine=False),
             nn.Linear(values, width),
             nn.LeakyReLU(0.2),
@@ -62,6 +65,9 @@ class PerceptronDiscriminator(nn.Sequential):
             nn.LeakyReLU(0.2),
             nn.Linear(width, attributes),
         )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return self.layers(torch.cat([f.flatten(1) for f in features], dim=1))
 
 
 LATENT_DISCRIMINATORS = {
@@ -74,45 +80,64 @@ class UnfoldedConv2d(nn.Linear):
     """4×4 convolution, stride 2, padding 1, as one matrix product: for small maps of many channels.
 
     There the weights are all the work; oneDNN's convolution reorders them at every call, which
-    makes it half as fast on a CPU as the product itself.
+    makes it half as fast on a CPU as the product itself. On a map of ``side`` 2 the outer taps
+    only ever meet the padding, so there are no weights for them.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs * 16, outputs)
+    def __init__(self, inputs: int, outputs: int, side: int) -> None:
+        taps = 2 if side == 2 else 4
+        super().__init__(inputs * taps**2, outputs)
+        self.taps = taps
+        # As torch initialises the whole convolution.
+        bound = (inputs * 16) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, height, width = x.shape
+        if self.taps == 2:
+            return super().forward(x.flatten(1))[:, :, None, None]
         columns = F.unfold(x, 4, padding=1, stride=2).transpose(1, 2)
         h = super().forward(columns.reshape(-1, self.in_features))
         return h.view(n, height // 2, width // 2, self.out_features).permute(0, 3, 1, 2)
 
     def as_convolution(self) -> nn.Conv2d:
         """The same map as torch's own convolution."""
-        conv = nn.Conv2d(self.in_features // 16, self.out_features, 4, stride=2, padding=1)
-        conv.weight.data.copy_(self.weight.view_as(conv.weight))
+        weight = self.weight.data.unflatten(1, (-1, self.taps, self.taps))
+        conv = nn.Conv2d(weight.shape[1], self.out_features, 4, stride=2, padding=1)
+        conv.weight.data.copy_(F.pad(weight, [(4 - self.taps) // 2] * 4))
         conv.bias.data.copy_(self.bias)
         return conv
 
 
-class PatchDiscriminator(nn.Module):
-    """Real or decoded, patch by patch (Isola et al. 2017, arXiv 1611.07004).
+class ImageDiscriminator(nn.Module):
+    """Real or decoded, patch by patch (Isola et al. 2017, arXiv 1611.07004), and which attributes
+    the whole shows (an auxiliary head, as in AttGAN, He et al. 2019, arXiv 1711.10678).
 
-    Images N×3×S×S in [-1, 1] → logits N×1×S/8×S/8, each of which sees 22×22 pixels: enough for
-    texture and edges, too little for what a face is. Unnormalised: held to a gain of 1 per layer by
-    spectral normalisation it could not tell even rainbow stripes from skin.
+    Images N×3×S×S in [-1, 1] → logits N×1×S/16×S/16, each of which sees 46×46 pixels, and logits
+    N×n. Unnormalised: held to a gain of 1 per layer by spectral normalisation it could not tell
+    even rainbow stripes from skin.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, size: int, attributes: int, width: int = 32) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
-        for i in range(3):
+        for i in range(4):
             layers += [
                 nn.Conv2d(channels, width * 2**i, 4, stride=2, padding=1),
                 nn.LeakyReLU(0.2),
             ]
             channels = width * 2**i
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, 1))
+        self.trunk = nn.Sequential(*layers)
+        self.real = nn.Conv2d(channels, 1, 1)
+        self.attributes = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(channels * math.ceil(size / 32) ** 2, attributes),
+        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(x)
+        return self.real(h), self.attributes(h)

@@ -26,12 +26,16 @@ class TrainConfig:
 
     model: the network. steps: all optimisation steps; the first ``pretrain_steps`` of them with
     λ = 0, the next ``ramp_steps`` with λ rising to ``lambda_max``, the last ``decay_steps`` with
-    a falling learning rate. classifier_weight, patch_weight and change_weight scale the optional
-    terms (asked attributes seen, patches real, change small), which are computed on the decodings
+    a falling learning rate. classifier_weight, patch_weight, recognition_weight and change_weight
+    scale the optional terms (asked attributes seen by a fixed classifier, patches real, asked
+    attributes seen by the image discriminator, change small), computed on the decodings
     of ``changed_fraction`` of each batch with one attribute flipped, and rise together with λ.
     discriminator: what reads the latent: ``convolutions`` (the paper's) or ``perceptron`` (learns
     in fewer steps what is in it, see :mod:`fader.models.discriminators`); it is updated
-    ``discriminator_steps`` times on every batch.
+    ``discriminator_steps`` times on every batch. adversarial_target: what the encoder wants it to
+    guess: the ``opposite`` of the truth (the paper's eq. 2) or the ``prior``, each attribute's
+    share among the images drawn, whatever the face (domain confusion, Tzeng et al. 2015,
+    arXiv 1510.02192): an encoder that is done hiding is then left in peace.
     balance: see :class:`fader.data.batches.Batches`.
     rotation, zoom, shift: see :class:`fader.data.batches.Augmentation`. mixed_precision: ``auto``
     is bf16 or fp16 where the device is fast at it.
@@ -46,10 +50,12 @@ class TrainConfig:
     lambda_max: float = 1e-4
     classifier_weight: float = 0.0
     patch_weight: float = 0.0
+    recognition_weight: float = 0.0
     change_weight: float = 0.0
     changed_fraction: float = 0.5
     discriminator: str = "convolutions"
     discriminator_steps: int = 1
+    adversarial_target: str = "opposite"
     learning_rate: float = 2e-3
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
@@ -76,11 +82,14 @@ class TrainConfig:
             )
         if self.discriminator not in LATENT_DISCRIMINATORS:
             raise FaderError(
-                f"discriminator={self.discriminator}: must be "
-                f"{' or '.join(LATENT_DISCRIMINATORS)}"
+                f"discriminator={self.discriminator}: must be {' or '.join(LATENT_DISCRIMINATORS)}"
             )
-        for name in ("batch_size", "steps", "discriminator_steps", "log_every", "sample_every", "validate_every",
-                     "validation_images", "keep_checkpoints"):  # fmt: skip
+        if self.adversarial_target not in ("opposite", "prior"):
+            raise FaderError(
+                f"adversarial_target={self.adversarial_target}: must be opposite or prior"
+            )
+        for name in ("batch_size", "steps", "discriminator_steps", "log_every", "sample_every",
+                     "validate_every", "validation_images", "keep_checkpoints"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.batch_size < 2:

@@ -23,7 +23,7 @@ from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.autoencoder import Autoencoder, copy_weights
 from fader.models.classifier import AttributeClassifier
-from fader.models.discriminators import LATENT_DISCRIMINATORS, PatchDiscriminator
+from fader.models.discriminators import LATENT_DISCRIMINATORS, ImageDiscriminator
 from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig
@@ -83,10 +83,10 @@ class Trainer:
         discriminator = LATENT_DISCRIMINATORS[config.discriminator]
         nets = {
             "autoencoder": network,
-            "discriminator": discriminator(config.model.latent_shape, len(attributes)),
+            "discriminator": discriminator(config.model.feature_shapes, len(attributes)),
         }
-        if config.patch_weight:
-            nets["patch"] = PatchDiscriminator()
+        if config.patch_weight or config.recognition_weight:
+            nets["images"] = ImageDiscriminator(config.model.size, len(attributes))
         prepared = self.accelerator.prepare(
             *(net.to(memory_format=torch.channels_last) for net in nets.values())
         )
@@ -133,6 +133,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             balance=config.balance,
         )
+        self.prior = self.batches.prior.to(self.accelerator.device)
         held_out = store.indices(VALID)
         held_out = held_out if len(held_out) else rows
         self.held_out = held_out[
@@ -162,9 +163,9 @@ class Trainer:
         L_dis = −log P_dis(y | E(x))                                          (eq. 1)
         L_ae = ‖D(E(x), y) − x‖² − λ_E log P_dis(1 − y | E(x))                (eq. 2)
 
-        Both use the same encoding. While λ_E > 0, the optional terms look at decodings with one
-        attribute flipped: the patch discriminator's and the classifier's opinion of them, and
-        how much of the picture changed.
+        (or, for 1 − y, what ``adversarial_target`` says). Both use the same encoding. While
+        λ_E > 0, the optional terms look at decodings with one attribute flipped: the image
+        discriminator's and the classifier's opinion of them, and how much of the picture changed.
         """
         c = self.config
         lambda_e = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, c.lambda_max)
@@ -176,35 +177,48 @@ class Trainer:
 
         n = len(x)
         changed_images = self.changed_images(n)
-        use_changed = ramp > 0 and max(c.classifier_weight, c.patch_weight, c.change_weight) > 0
+        weights = (c.classifier_weight, c.patch_weight, c.recognition_weight, c.change_weight)
+        use_changed = ramp > 0 and max(weights) > 0
         asked, flipped = losses.flip_one(y[:changed_images], random)
-        z, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
+        code, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
 
         for i in range(c.discriminator_steps):
-            logits = self.nets["discriminator"](z.detach())
+            logits = self.nets["discriminator"]([z.detach() for z in code])
             loss = losses.attribute_nll(logits, y)
             if i == 0:  # what it knows of a batch it has not seen
                 guesses, loss_dis = logits, loss.detach()
             self._update("discriminator", loss)
 
-        loss_patch = None
-        if use_changed and c.patch_weight:
-            verdicts = self.nets["patch"](torch.cat([x[:changed_images], changed.detach()]))
-            loss_patch = losses.patch_discriminator_loss(*verdicts.chunk(2))
-            self._update("patch", loss_patch)
+        parts: dict[str, Tensor] = {}
+        if use_changed and "images" in self.nets:
+            images = torch.cat([x[:changed_images], changed.detach()])
+            verdicts, seen = self.nets["images"](images)
+            parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(*verdicts.chunk(2))
+            parts["recognition_discriminator_loss"] = (
+                losses.attribute_nll(seen[:changed_images], y[:changed_images]) / y.shape[1]
+            )
+            self._update(
+                "images",
+                parts["patch_discriminator_loss"] + parts["recognition_discriminator_loss"],
+            )
 
         reconstruction = losses.reconstruction_mse(decoded, x)
         loss_ae = reconstruction
-        parts: dict[str, Tensor] = {}
         if lambda_e:
             with self._judging("discriminator") as discriminator:
-                parts["adversarial_loss"] = losses.attribute_nll(discriminator(z), 1 - y)
+                wanted = 1 - y if c.adversarial_target == "opposite" else self.prior.expand_as(y)
+                parts["adversarial_loss"] = losses.attribute_nll(discriminator(code), wanted)
             loss_ae = loss_ae + lambda_e * parts["adversarial_loss"]
-        if use_changed and c.patch_weight:
-            with self._judging("patch") as patch:
-                parts["patch_loss"] = losses.patch_generator_loss(patch(changed))
-            loss_ae = loss_ae + ramp * c.patch_weight * parts["patch_loss"]
+        if use_changed and "images" in self.nets:
+            with self._judging("images") as discriminator:
+                verdicts, seen = discriminator(changed)
+            parts["patch_loss"] = losses.patch_generator_loss(verdicts)
+            parts["recognition_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
+            loss_ae = loss_ae + ramp * (
+                c.patch_weight * parts["patch_loss"]
+                + c.recognition_weight * parts["recognition_loss"]
+            )
         if use_changed and c.classifier_weight:
             with self.accelerator.autocast():
                 seen = self.classifier(losses.weathered(changed, random))[:, self.seen_columns]
@@ -216,7 +230,6 @@ class Trainer:
         self._update("autoencoder", loss_ae)
         self.ema.update_parameters(self.bare("autoencoder"))
 
-        parts |= {"patch_discriminator_loss": loss_patch} if loss_patch is not None else {}
         return {
             "reconstruction_loss": reconstruction.detach(),
             # Per attribute, so that ln 2 = 0.693 always means "knows nothing".
