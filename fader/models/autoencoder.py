@@ -166,6 +166,10 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.planes = planes
         self.up = nn.ConvTranspose2d(inputs + planes, outputs, 4, stride=2, padding=1)
+        with torch.no_grad():  # starts as bilinear enlargements, which make no checkerboard
+            row = torch.tensor([0.25, 0.75, 0.75, 0.25])
+            mix = torch.empty(inputs + planes, outputs, 1, 1).uniform_(-1, 1)
+            self.up.weight.copy_(mix * torch.outer(row, row) / (inputs + planes) ** 0.5)
         # The image itself gets a filter that is sharper below Nyquist: 0.75 at half of it, not 0.5.
         taps = (1, 2, 1) if norm else (-1, 4, 10, 4, -1)
         self.blur = Blur(outputs, taps) if blur else nn.Identity()

@@ -137,6 +137,12 @@ class ImageDiscriminator(nn.Module):
             nn.Flatten(),
             nn.Linear(channels * math.ceil(size / 32) ** 2, attributes),
         )
+        # torch's own start shrinks what five unnormalised layers say to nearly nothing, and the
+        # discriminator stays at chance for as long as a short run lasts.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, 0.2)
+                nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.trunk(x)

@@ -30,6 +30,8 @@ class TrainConfig:
     scale the optional terms (asked attributes seen by a fixed classifier, patches real, asked
     attributes seen by the image discriminator, change small), computed on the decodings
     of ``changed_fraction`` of each batch with one attribute flipped, and rise together with λ.
+    gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
+    rate, in parts of ``learning_rate`` (two time scales, Heusel et al. 2017, arXiv 1706.08500).
     discriminator: what reads the latent: ``convolutions`` (the paper's) or ``perceptron`` (learns
     in fewer steps what is in it, see :mod:`fader.models.discriminators`); it is updated
     ``discriminator_steps`` times on every batch. adversarial_target: what the encoder wants it to
@@ -52,11 +54,13 @@ class TrainConfig:
     patch_weight: float = 0.0
     recognition_weight: float = 0.0
     change_weight: float = 0.0
+    gradient_penalty: float = 0.0
     changed_fraction: float = 0.5
     discriminator: str = "convolutions"
     discriminator_steps: int = 1
     adversarial_target: str = "opposite"
     learning_rate: float = 2e-3
+    image_learning_rate: float = 1.0
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
     gradient_clip: float = 0.0

@@ -36,6 +36,8 @@ from fader.train.schedule import lambda_at, learning_rate_at
 TRAIN, VALID = 0, 1
 #: Batches over which the averaged model's normalisation is measured.
 CALIBRATION_BATCHES = 8
+#: Steps between gradient penalties, each for all of them (lazy regularisation, Karras et al. 2020).
+PENALTY_EVERY = 8
 
 
 class Trainer:
@@ -198,10 +200,11 @@ class Trainer:
             parts["recognition_discriminator_loss"] = (
                 losses.attribute_nll(seen[:changed_images], y[:changed_images]) / y.shape[1]
             )
-            self._update(
-                "images",
-                parts["patch_discriminator_loss"] + parts["recognition_discriminator_loss"],
-            )
+            loss = parts["patch_discriminator_loss"] + parts["recognition_discriminator_loss"]
+            if c.gradient_penalty and self.done % PENALTY_EVERY == 0:
+                penalty = losses.gradient_penalty(self.nets["images"], x[:changed_images], random)
+                loss = loss + PENALTY_EVERY / 2 * c.gradient_penalty * penalty
+            self._update("images", loss)
 
         reconstruction = losses.reconstruction_mse(decoded, x)
         loss_ae = reconstruction
@@ -337,9 +340,9 @@ class Trainer:
     def _set_learning_rate(self) -> None:
         c = self.config
         rate = learning_rate_at(self.done, c.steps, c.decay_steps, c.learning_rate)
-        for optimizer in self.optimizers.values():
+        for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * (c.image_learning_rate if name == "images" else 1)
 
     def _log(
         self,
