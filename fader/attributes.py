@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fader.errors import FaderError, UnknownAttributeError
@@ -66,14 +67,15 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 
-#: Common edits in words, for ``--to``.
+#: Common edits in words, for ``--to``: what the word means, and what goes along with it for models
+#: that know it (an open mouth that does not smile is not what "serious" says).
 WORDS: dict[str, str] = {
-    "female": "Male=0",
+    "female": "Male=0,No_Beard=1",
     "male": "Male=1",
     "older": "Young=0",
     "younger": "Young=1",
     "smiling": "Smiling=1",
-    "serious": "Smiling=0",
+    "serious": "Smiling=0,Mouth_Slightly_Open=0",
     "glasses": "Eyeglasses=1",
     "no-glasses": "Eyeglasses=0",
     "mouth-open": "Mouth_Slightly_Open=1",
@@ -189,7 +191,11 @@ def parse_words(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change, .
         if word not in WORDS:
             hint = _suggest(word, WORDS) or f"; the words are {', '.join(WORDS)}"
             raise FaderError(f"unknown word {word!r} for --to{hint}")
-        changes += parse_changes(WORDS[word], known)
+        meant, *along = WORDS[word].split(",")
+        changes += parse_changes(meant, known)
+        for change in along:
+            with suppress(UnknownAttributeError):  # what goes along, where the model knows it
+                changes += parse_changes(change, known)
     return tuple(changes)
 
 

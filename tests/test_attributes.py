@@ -74,7 +74,15 @@ def test_what_is_not_name_equals_number_is_refused(text: str) -> None:
 
 
 def test_words() -> None:
-    assert parse_words("Female,older") == (Change("Male", 0.0), Change("Young", 0.0))
+    assert parse_words("Older,glasses") == (Change("Young", 0.0), Change("Eyeglasses", 1.0))
+    # What goes along with a word is left out for a model that does not know it.
+    assert parse_words("female", ("Male",)) == (Change("Male", 0.0),)
+    assert parse_words("female", ("Male", "No_Beard")) == (
+        Change("Male", 0.0),
+        Change("No_Beard", 1.0),
+    )
+    with pytest.raises(FaderError, match="does not know Male"):
+        parse_words("female", ("No_Beard",))
     with pytest.raises(FaderError, match="did you mean younger"):
         parse_words("yunger")
     for word in WORDS:

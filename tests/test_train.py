@@ -16,11 +16,13 @@ import torch
 from click.testing import CliRunner
 
 from fader.commands import main
+from fader.data.batches import Augmentation, Batches
 from fader.data.prepared import PreparedStore, prepare
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import FaderModel
+from fader.train import losses
 from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
 from fader.train.run import read_rows
 from fader.train.schedule import lambda_at, learning_rate_at
@@ -42,6 +44,16 @@ SMALL = [
     "model.layers=3",
     "model.width=8",
     "model.max_width=16",
+]
+EVERY_TERM = [
+    "patch_weight=0.01",
+    "recognition_weight=0.01",
+    "change_weight=0.1",
+    "gradient_penalty=0.1",
+    "discriminator=perceptron",
+    "discriminator_steps=2",
+    "adversarial_target=prior",
+    "model.skip=1",
 ]
 
 
@@ -95,7 +107,7 @@ def test_overrides_are_checked_by_name_and_kind() -> None:
 
 
 def test_a_run_leaves_metrics_samples_checkpoints_and_a_model(data: Path, tmp_path: Path) -> None:
-    config = small_config("patch_weight=0.01", "change_weight=0.1")
+    config = small_config(*EVERY_TERM)
     Trainer(config, PreparedStore(data), tmp_path / "run").train()
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 13))
@@ -111,7 +123,7 @@ def test_a_run_leaves_metrics_samples_checkpoints_and_a_model(data: Path, tmp_pa
     }
     assert all(contract <= row.keys() for row in rows)
     # The optional terms are about changed decodings, which stage 1 does not make.
-    for term in ("patch_loss", "change_loss"):
+    for term in ("patch_loss", "recognition_loss", "change_loss"):
         assert [term in row for row in rows] == [False] * 4 + [True] * 8
     assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
     assert list((tmp_path / "run" / "tensorboard").iterdir())
@@ -130,10 +142,10 @@ def test_training_lowers_the_reconstruction_loss(data: Path, tmp_path: Path) -> 
 
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(data: Path, tmp_path: Path) -> None:
     store = PreparedStore(data)
-    whole = Trainer(small_config("patch_weight=0.01"), store, tmp_path / "whole")
+    whole = Trainer(small_config(*EVERY_TERM), store, tmp_path / "whole")
     whole.train()
 
-    config = small_config("patch_weight=0.01")
+    config = small_config(*EVERY_TERM)
     stopped = Trainer(config, store, tmp_path / "parts")
     stopped.train(minutes=0)  # one step, then the checkpoint
     assert stopped.done == 1
@@ -210,6 +222,35 @@ def test_a_model_starts_from_another_by_attribute_name(data: Path, tmp_path: Pat
             assert old.shape == new.shape
         same = second.decode(second.encode(x), torch.tensor([[1.0, value]] * 2))
         assert torch.allclose(new, same)
+
+
+def test_the_prior_is_what_the_batches_hold(data: Path) -> None:
+    store = PreparedStore(data)
+    rows = store.indices(0)
+    labels = store.select_labels(("Eyeglasses", "Wearing_Hat"))[rows]
+    for balance in (0.0, 1.0):
+        batches = Batches(store, rows, labels, 200, Augmentation(flip=False), balance=balance)
+        drawn = torch.cat([batches.batch(step)[1] for step in range(20)]).mean(dim=0)
+        assert torch.allclose(batches.prior, drawn, atol=0.03)
+        rare = abs(batches.prior - 0.5)
+    assert (rare < abs(torch.from_numpy(labels).mean(dim=0) - 0.5)).all()  # balance evens it out
+
+
+def test_a_change_that_is_grain_costs_more_than_one_that_is_a_patch() -> None:
+    decoded = torch.zeros(1, 3, 32, 32)
+    patch, grain = decoded.clone(), decoded.clone()
+    patch[:, :, 8:24, 8:24] = 0.4
+    grain[:, :, ::2, ::2] = 0.4
+    assert patch.sum() == grain.sum()
+    assert losses.change_size(grain, decoded) > 2 * losses.change_size(patch, decoded)
+    assert losses.change_size(decoded, decoded) == 0
+
+
+def test_unknown_kinds_of_discriminator_and_target_are_named() -> None:
+    with pytest.raises(FaderError, match="convolutions or perceptron"):
+        small_config("discriminator=mlp")
+    with pytest.raises(FaderError, match="opposite or prior"):
+        small_config("adversarial_target=none")
 
 
 def test_several_processes_draw_different_images(data: Path, tmp_path: Path) -> None:

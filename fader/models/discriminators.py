@@ -111,7 +111,7 @@ class UnfoldedConv2d(nn.Linear):
 
 
 class ImageDiscriminator(nn.Module):
-    """Real or decoded, patch by patch (Isola et al. 2017, arXiv 1611.07004), and which attributes
+    """Changed or not, patch by patch (Isola et al. 2017, arXiv 1611.07004), and which attributes
     the whole shows (an auxiliary head, as in AttGAN, He et al. 2019, arXiv 1711.10678).
 
     Images N×3×S×S in [-1, 1] → logits N×1×S/16×S/16, each of which sees 46×46 pixels, and logits

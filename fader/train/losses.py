@@ -58,17 +58,22 @@ def change_size(changed: Tensor, decoded: Tensor) -> Tensor:
     return change.abs().mean() + rough
 
 
-def patch_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Cross-entropy of the patch discriminator, real labels smoothed to 0.9 (Salimans 2016)."""
-    real, fake = real.float(), fake.float()
+def patch_discriminator_loss(unchanged: Tensor, changed: Tensor) -> Tensor:
+    """Cross-entropy of telling decodings with changed attributes from those without.
+
+    Against photos the discriminator would mostly see that decodings are soft, and the decoder
+    would paint grain to look sharp. The labels of the first are smoothed to 0.9 (Salimans et al.
+    2016).
+    """
+    unchanged, changed = unchanged.float(), changed.float()
     return 0.5 * (
-        F.binary_cross_entropy_with_logits(real, torch.full_like(real, 0.9))
-        + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+        F.binary_cross_entropy_with_logits(unchanged, torch.full_like(unchanged, 0.9))
+        + F.binary_cross_entropy_with_logits(changed, torch.zeros_like(changed))
     )
 
 
 def patch_generator_loss(fake: Tensor) -> Tensor:
-    """Non-saturating: the decoder wants its patches taken for real (Goodfellow et al. 2014)."""
+    """Non-saturating: the decoder wants its changes not to be noticed (Goodfellow et al. 2014)."""
     fake = fake.float()
     return F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
 

@@ -194,15 +194,18 @@ class Trainer:
 
         parts: dict[str, Tensor] = {}
         if use_changed and "images" in self.nets:
-            images = torch.cat([x[:changed_images], changed.detach()])
+            k = changed_images
+            images = torch.cat([x[:k], decoded[:k].detach(), changed.detach()])
             verdicts, seen = self.nets["images"](images)
-            parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(*verdicts.chunk(2))
+            parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(
+                *verdicts[k:].chunk(2)
+            )
             parts["recognition_discriminator_loss"] = (
-                losses.attribute_nll(seen[:changed_images], y[:changed_images]) / y.shape[1]
+                losses.attribute_nll(seen[:k], y[:k]) / y.shape[1]
             )
             loss = parts["patch_discriminator_loss"] + parts["recognition_discriminator_loss"]
             if c.gradient_penalty and self.done % PENALTY_EVERY == 0:
-                penalty = losses.gradient_penalty(self.nets["images"], x[:changed_images], random)
+                penalty = losses.gradient_penalty(self.nets["images"], x[:k], random)
                 loss = loss + PENALTY_EVERY / 2 * c.gradient_penalty * penalty
             self._update("images", loss)
 
