@@ -19,7 +19,7 @@ if ! test -e "$runs/guide/model/config.json"; then
     fader train-classifier --data "$runs/store-128" --out "$runs/guide" --identities even --steps 1800
 fi
 
-fader train --attrs Male,Young,Smiling,Eyeglasses --data "$runs/store-128" \
+fader train --attrs Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,Gray_Hair --data "$runs/store-128" \
     --classifier "$runs/guide/model" --out "$runs/default" --resume
 
 python "$(dirname "$0")/package_model.py" "$runs/default/model" fader/weights/default \
