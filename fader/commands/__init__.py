@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 import warnings
 from importlib import import_module
+from typing import Any
 
 import click
 
 from fader._version import __version__
 from fader.errors import FaderError
 
-#: Subcommand → the one line ``fader --help`` shows; its module is ``fader.commands.<name>``.
+#: Subcommand → the one line ``fader --help`` shows.
 COMMANDS = {
     "edit": "Edit face attributes in photos.",
     "strip": "Show one attribute's slider as a picture or GIF.",
@@ -30,19 +31,27 @@ COMMANDS = {
 
 
 class CommandGroup(click.Group):
-    """A group that imports a subcommand when it is asked for, and turns failures into sentences."""
+    """A group that imports a subcommand when it is asked for, and turns failures into sentences.
+
+    ``summaries`` are its subcommands with a line on each; the subcommand ``x-y`` is
+    ``<package>.x_y.command``.
+    """
+
+    def __init__(self, *args: Any, package: str, summaries: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.package, self.summaries = package, summaries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.summaries)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in self.summaries:
             return None
-        return import_module(f"fader.commands.{name.replace('-', '_')}").command
+        return import_module(f"{self.package}.{name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.summaries.items()))
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -53,6 +62,8 @@ class CommandGroup(click.Group):
 
 @click.group(
     cls=CommandGroup,
+    package="fader.commands",
+    summaries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: fader edit photo.jpg --set Smiling=0",
 )

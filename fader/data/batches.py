@@ -9,22 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fader.data.prepared import PreparedStore
+
+class HasImages(Protocol):
+    images: Any
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
-    """uint8 N×H×W×3 → float32 N×3×H×W in [-1, 1], channels_last in memory."""
+    """uint8 N×H×W×C → float32 N×C×H×W in [-1, 1], channels_last in memory."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_images(x: Tensor) -> np.ndarray:
-    """float N×3×H×W in [-1, 1] → uint8 N×H×W×3, rounded."""
+    """float N×C×H×W in [-1, 1] → uint8 N×H×W×C, rounded."""
     scaled = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).cpu().numpy()
 
@@ -66,7 +69,7 @@ class Batches:
 
     def __init__(
         self,
-        store: PreparedStore,
+        store: HasImages,
         rows: np.ndarray,
         labels: np.ndarray,
         batch_size: int,
@@ -75,7 +78,8 @@ class Batches:
         rank: int = 0,
         balance: float = 0.0,
     ) -> None:
-        """``labels`` is N×n in 0..1, a row for each of ``rows``.
+        """``store`` is anything with ``images``, (N, S, S, channels) uint8 that rows can be taken
+        of; ``labels`` is N×n in 0..1, a row for each of ``rows``; n may be 0.
 
         ``balance`` draws faces with rare attribute values more often: a face's weight is the
         mean over attributes of 1 / frequency of its value, to this power; 0 draws all alike.
@@ -83,8 +87,10 @@ class Batches:
         self.store, self.rows, self.labels = store, rows, labels
         self.batch_size, self.augmentation = batch_size, augmentation
         self.seed, self.rank = seed, rank
-        share = labels.mean(axis=0).clip(1e-3, 1 - 1e-3)
-        rarity = (labels / share + (1 - labels) / (1 - share)).mean(axis=1) ** balance
+        rarity = np.ones(len(rows))
+        if labels.shape[1]:
+            share = labels.mean(axis=0).clip(1e-3, 1 - 1e-3)
+            rarity = (labels / share + (1 - labels) / (1 - share)).mean(axis=1) ** balance
         weights = rarity / rarity.sum()
         #: Each attribute's mean value among the faces drawn, (n,) float32.
         self.prior = torch.from_numpy(weights @ labels).float()
@@ -93,10 +99,17 @@ class Batches:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of this step: x N×3×S×S in [-1, 1], y N×n in 0..1."""
-        random = np.random.default_rng([self.seed, step, self.rank])
-        chosen = np.searchsorted(self._cumulative, random.random(self.batch_size))
+        random, chosen = self._draw(step)
         x = to_tensor(self.store.images[self.rows[chosen]])
         return self.augmentation(x, random), torch.from_numpy(self.labels[chosen])
+
+    def labels_of(self, step: int) -> Tensor:
+        """The labels N×n of this step's batch, without its images."""
+        return torch.from_numpy(self.labels[self._draw(step)[1]])
+
+    def _draw(self, step: int) -> tuple[np.random.Generator, np.ndarray]:
+        random = np.random.default_rng([self.seed, step, self.rank])
+        return random, np.searchsorted(self._cumulative, random.random(self.batch_size))
 
     def from_step(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from ``step`` on; the next one is made while the present one is used."""

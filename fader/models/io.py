@@ -83,9 +83,9 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        _save_weights(self.autoencoder, folder / WEIGHTS, dtype)
+        save_weights(self.autoencoder, folder / WEIGHTS, dtype)
         if self.classifier is not None:
-            _save_weights(self.classifier, folder / CLASSIFIER_WEIGHTS, dtype)
+            save_weights(self.classifier, folder / CLASSIFIER_WEIGHTS, dtype)
         config = {
             "format": FORMAT,
             "fader": __version__,
@@ -159,7 +159,7 @@ def save_classifier(
     """Write a classifier alone, as a model folder without autoencoder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _save_weights(classifier, folder / CLASSIFIER_WEIGHTS, dtype)
+    save_weights(classifier, folder / CLASSIFIER_WEIGHTS, dtype)
     config = {
         "format": FORMAT,
         "fader": __version__,
@@ -208,7 +208,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise FaderError(f"{path}: does not fit the model's {CONFIG} ({first})") from None
 
 
-def _save_weights(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
+def save_weights(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
+    """Write the module's state as safetensors, atomically, its floating numbers as ``dtype``."""
     weights = {
         key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
         for key, value in module.state_dict().items()

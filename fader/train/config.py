@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 from fader.errors import FaderError
 from fader.models.autoencoder import AutoencoderConfig
 from fader.models.discriminators import LATENT_DISCRIMINATORS
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+from fader.train.settings import (
+    check_names,
+    parse_value,
+    preset_names,
+    read_preset,
+    split_override,
+)
 
 
 @dataclass(frozen=True)
@@ -109,24 +108,20 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """The inverse of :meth:`to_dict`; missing values take their defaults."""
         values = dict(values)
-        _check_names(values, cls, "")
+        check_names(values, cls)
         model = values.pop("model", {})
-        _check_names(model, AutoencoderConfig, "model.")
+        check_names(model, AutoencoderConfig, "model.")
         return cls(model=AutoencoderConfig(**model), **values)
 
 
 def presets() -> tuple[str, ...]:
     """Names of the presets in the package."""
-    folder = resources.files("fader.train") / "presets"
-    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir()))
+    return preset_names("fader.train")
 
 
 def load_preset(name: str) -> dict[str, Any]:
     """A preset's values, as :meth:`TrainConfig.from_dict` takes them."""
-    if name not in presets():
-        raise FaderError(f"no preset named {name!r}; the presets are {', '.join(presets())}")
-    path = resources.files("fader.train") / "presets" / f"{name}.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return read_preset("fader.train", name)
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -137,34 +132,14 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
     """
     values = {**values, "model": dict(values.get("model", {}))}
     for override in overrides:
-        name, equals, text = (part.strip() for part in override.partition("="))
-        if not equals:
-            raise FaderError(f"{override!r} is not KEY=VALUE, such as lambda_max=0.01")
+        name, text = split_override(override)
         in_model = name.startswith("model.")
         owner = AutoencoderConfig if in_model else TrainConfig
         key = name.removeprefix("model.")
-        _check_names({key: text}, owner, "model." if in_model else "")
+        check_names([key], owner, "model." if in_model else "")
         if key in ("model", "attributes"):
             raise FaderError(f"{name} cannot be set this way; use --attrs or model.KEY=VALUE")
-        (values["model"] if in_model else values)[key] = _parse(name, text, owner, key)
+        (values["model"] if in_model else values)[key] = parse_value(
+            name, text, getattr(owner(), key)
+        )
     return values
-
-
-def _parse(name: str, text: str, owner: type, key: str) -> Any:
-    default = getattr(owner(), key)
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        return type(default)(text)
-    except (KeyError, ValueError):
-        kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
-        raise FaderError(f"{name}={text}: must be {kind}") from None
-
-
-def _check_names(values: dict[str, Any], owner: type, prefix: str) -> None:
-    names = [f.name for f in dataclasses.fields(owner)]
-    for key in values:
-        if key not in names:
-            close = difflib.get_close_matches(key, names, n=1)
-            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
-            raise FaderError(f"there is no setting {prefix}{key}{hint}")

@@ -15,16 +15,16 @@ from fader.files import atomic_path, write_text
 
 
 class RunFolder:
-    """``RUN/`` with ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``samples/``,
-    ``tensorboard/`` and ``model/`` (what ``--model`` takes)."""
+    """``RUN/`` with ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``samples/``
+    (or what it is named), ``tensorboard/`` and ``model/`` (what ``--model`` takes)."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, samples: str = "samples") -> None:
         self.path = Path(path)
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.jsonl"
         self.validation = self.path / "validation.jsonl"
         self.checkpoints = self.path / "checkpoints"
-        self.samples = self.path / "samples"
+        self.samples = self.path / samples
         self.tensorboard = self.path / "tensorboard"
         self.model = self.path / "model"
 

@@ -1,0 +1,70 @@
+"""Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738).
+
+The discriminator sees real and generated images only after the same kind of random changes, so
+that it cannot learn a small set by heart, and the generator does not learn the changes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: Sets of fewer images are augmented when ``diffaugment`` is ``auto``.
+SMALL_SET = 5000
+
+
+def policy_for(diffaugment: str, images: int) -> tuple[str, ...]:
+    """The augmentations that this setting means for a set of so many images."""
+    if diffaugment == "auto":
+        diffaugment = "color,translation,cutout" if images < SMALL_SET else "none"
+    return () if diffaugment == "none" else tuple(diffaugment.split(","))
+
+
+def augment(x: Tensor, policy: tuple[str, ...], random: torch.Generator) -> Tensor:
+    """Images N×C×S×S in [-1, 1] → the same, each changed in its own way, differentiably."""
+    for name in policy:
+        x = _KINDS[name](x, random)
+    return x
+
+
+def _color(x: Tensor, random: torch.Generator) -> Tensor:
+    """Brightness ±0.5 (of a range of 2), saturation ×0…2, contrast ×0.5…1.5."""
+    shift, saturation, contrast = _uniform(3, len(x), random, x)
+    x = x + (shift - 0.5)
+    if x.shape[1] > 1:
+        grey = x.mean(dim=1, keepdim=True)
+        x = torch.lerp(grey, x, 2 * saturation)
+    middle = x.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(middle, x, contrast + 0.5)
+
+
+def _translation(x: Tensor, random: torch.Generator) -> Tensor:
+    """Shifts by up to an eighth of the side, what comes in is 0 (grey)."""
+    side = x.shape[-1]
+    reach = side // 8
+    offsets = torch.randint(0, 2 * reach + 1, (len(x), 2), generator=random).tolist()
+    padded = torch.nn.functional.pad(x, (reach,) * 4)
+    # Unbound first: the gradient of a slice of one image is as small as that image.
+    moved = [
+        image[:, top : top + side, left : left + side]
+        for image, (top, left) in zip(padded.unbind(), offsets, strict=True)
+    ]
+    return torch.stack(moved).contiguous(memory_format=torch.channels_last)
+
+
+def _cutout(x: Tensor, random: torch.Generator) -> Tensor:
+    """A square of half the side, anywhere, also in part outside, is 0."""
+    side = x.shape[-1]
+    hole = side // 2
+    centres = torch.randint(0, side + 1 - hole % 2, (2, len(x), 1), generator=random)
+    places = torch.arange(side)
+    inside = (places >= centres - hole // 2) & (places < centres - hole // 2 + hole)
+    mask = inside[0][:, :, None] & inside[1][:, None, :]
+    return x * (~mask)[:, None].to(x.device, x.dtype)
+
+
+def _uniform(count: int, n: int, random: torch.Generator, like: Tensor) -> Tensor:
+    return torch.rand(count, n, 1, 1, 1, generator=random).to(like.device, like.dtype)
+
+
+_KINDS = {"color": _color, "translation": _translation, "cutout": _cutout}

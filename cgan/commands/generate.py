@@ -1,0 +1,135 @@
+"""``cgan generate``."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import click
+
+from fader.commands.options import device_option, overwrite_option, resolve_device
+from fader.errors import FaderError
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+@click.command("generate", epilog="Example: cgan generate --set Male=0,Blond_Hair=1 -n 10")
+@click.option(
+    "--model",
+    default="default",
+    show_default=True,
+    metavar="NAME|FOLDER",
+    help="The generator: one that comes with the package (cgan models), or a run of cgan train.",
+)
+@click.option(
+    "--set",
+    "values",
+    metavar="NAME=V,…",
+    help="Attributes to ask for, 0..1, such as Male=0,Blond_Hair=1; others are left to chance.",
+)
+@click.option(
+    "--label",
+    "classes",
+    multiple=True,
+    metavar="CLASS",
+    help="The class to ask for, such as happy; repeated, -n of each; all is a row of each.",
+)
+@click.option("-n", "count", type=click.IntRange(1, 100_000), default=10, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0), help="The same seed draws the same.  [default: any]"
+)
+@click.option(
+    "--truncation",
+    type=click.FloatRange(0, 2),
+    default=1.0,
+    show_default=True,
+    help="Below 1: nearer to the average face, less various, usually cleaner.",
+)
+@click.option(
+    "--interpolate",
+    "second_seed",
+    type=click.IntRange(0),
+    metavar="SEED2",
+    help="A GIF of each image turning into that of another seed, and back.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(2, 200),
+    default=24,
+    show_default=True,
+    help="Pictures from seed to seed.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A picture (.png, .jpg) for a grid, .gif with --interpolate, or a folder for a file "
+    "each.  [default: MODEL-seed-SEED.png]",
+)
+@overwrite_option
+@device_option
+def command(
+    model: str,
+    values: str | None,
+    classes: tuple[str, ...],
+    count: int,
+    seed: int | None,
+    truncation: float,
+    second_seed: int | None,
+    frames: int,
+    out: Path | None,
+    overwrite: bool,
+    device: str,
+) -> None:
+    """Draw new images, as a grid or as files.
+
+    The same seed gives the same images, whatever else is asked: with another --set or --label the
+    same latents become the same kind of person with what was asked.
+    """
+    if values and classes:
+        raise click.UsageError("--set is for attributes and --label for classes; give one of them")
+    animated = second_seed is not None
+    suffix = ".gif" if animated else ".png"
+    chosen = secrets.randbelow(1_000_000) if seed is None else seed
+    out = out or Path(f"{Path(model).name}-seed-{chosen}{suffix}")
+    if animated != (out.suffix.lower() == ".gif"):
+        raise click.UsageError(
+            "--interpolate makes a GIF: give -o a name that ends in .gif"
+            if animated
+            else "a GIF needs --interpolate SEED2; for a grid end the name in .png"
+        )
+    if out.suffix and out.suffix.lower() not in (*_PICTURES, ".gif"):
+        raise click.UsageError(f"{out}: give a name that ends in .png or .jpg, or a folder")
+    as_files = not out.suffix
+    if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
+        raise FaderError(f"{out}: is already there; add --overwrite, or give another -o")
+
+    from cgan.generate import asked_labels, interpolation
+    from cgan.io import load_generator
+    from cgan.pictures import grid, save_animation, save_png
+    from fader.images import save_image
+
+    generator = load_generator(model, resolve_device(device))
+    if classes == ("all",):
+        classes = generator.label_names
+    labels, titles = asked_labels(generator, count, chosen, values, classes)
+    columns = count if titles and count <= 16 else min(len(labels), 10)
+    titles = titles if columns == count else []
+    if animated:
+        steps = interpolation(generator, labels, count, (chosen, second_seed), frames, truncation)
+        save_animation([grid(faces, columns, titles) for faces in steps], out, 60)
+    else:
+        kinds = len(labels) // count
+        z = truncation * generator.latents(count, chosen).repeat(kinds, 1)
+        faces = generator.render(z, labels)
+        if as_files:
+            for i in range(len(faces)):
+                kind = f"{classes[i // count]}-" if classes else ""
+                save_png(
+                    grid(faces[i : i + 1], 1), out / f"{kind}seed-{chosen}-{i % count:04d}.png"
+                )
+        else:
+            save_image(grid(faces, columns, titles), out)
+    if seed is None:
+        click.echo(f"seed {chosen}: --seed {chosen} draws the same again", err=True)
+    click.echo(out)

@@ -1,0 +1,28 @@
+"""``cgan models``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from fader.commands.options import json_option
+
+
+@click.command("models", epilog="Example: cgan models --json")
+@json_option
+def command(as_json: bool) -> None:
+    """List the generators that come in the package, and what each can be asked for."""
+    from cgan.io import available_generators, find_generator, read_config
+
+    models = {name: read_config(find_generator(name)) for name in available_generators()}
+    if as_json:
+        click.echo(json.dumps(models, indent=2))
+        return
+    for name, info in models.items():
+        settings = info["generator"]
+        asked = ", ".join(settings["label_names"]) or "no labels"
+        colour = "grey" if settings["channels"] == 1 else "colour"
+        click.echo(f"{name}: {settings['size']} px, {colour}, {asked}")
+    if not models:
+        click.echo("no generator comes with this installation; cgan train makes one", err=True)

@@ -1,0 +1,209 @@
+"""``cgan train``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fader.attributes import parse_attributes
+from fader.commands.options import device_option, resolve_device, user_parameter
+from fader.errors import FaderError
+from fader.files import atomic_path, write_text
+
+if TYPE_CHECKING:
+    from cgan.config import GanConfig
+    from cgan.data import ImageSet
+    from fader.train.run import RunFolder
+
+
+def _parse_labels(text: str) -> str | tuple[str, ...]:
+    return text if text in ("none", "folder") else parse_attributes(text)
+
+
+@click.command(
+    "train", epilog="Example: cgan train --data emotions.zip --labels folder --size 48 --channels 1"
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="A folder or zip of images; CelebA, a folder in its layout, or a prepared store.",
+)
+@click.option(
+    "--labels",
+    callback=user_parameter(_parse_labels),
+    metavar="NAME,…|folder|none",
+    help="What can be asked for: attributes such as Male,Blond_Hair; the classes that the "
+    "folders' names say; or nothing.  [default: none]",
+)
+@click.option(
+    "--only", metavar="CLASS", help="Learn this one class, such as happy, with no labels."
+)
+@click.option(
+    "--size", type=click.Choice(["32", "48", "64", "96", "128"]), help="Pixels.  [default: 64]"
+)
+@click.option(
+    "--channels", type=click.Choice(["1", "3"]), help="1 is grey, 3 is colour.  [default: 3]"
+)
+@click.option("--steps", type=click.IntRange(1), help="[default: the preset's]")
+@click.option(
+    "--snapshot-every",
+    type=click.IntRange(1),
+    metavar="STEPS",
+    help="How often to keep a picture and a backup.  [default: 50]",
+)
+@click.option("--preset", metavar="NAME", help="default, dcgan or tiny.  [default: default]")
+@click.option(
+    "-s",
+    "--setting",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one value of the preset, such as loss=nonsaturating or width=48. Repeatable.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/…]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option(
+    "--init",
+    metavar="MODEL",
+    help="Start from this generator's weights instead of from chance: for few images.",
+)
+@click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
+@device_option
+def command(
+    data: Path | None,
+    labels: str | tuple[str, ...] | None,
+    only: str | None,
+    size: str | None,
+    channels: str | None,
+    steps: int | None,
+    snapshot_every: int | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    init: str | None,
+    minutes: float | None,
+    device: str,
+) -> None:
+    """Train a generator on the images in --data.
+
+    OUT/model (or OUT itself) is what `cgan generate --model` takes; OUT/snapshots, progress.gif,
+    losses.png and grid.png show how it went. A run that was stopped or killed goes on exactly
+    where its last backup was with --resume --out OUT, which needs no other option.
+    """
+    if data is None and not resume:
+        raise click.UsageError("Missing option '--data', a folder or zip of images")
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out, the folder of the run to go on with")
+    if only and labels not in (None, "folder"):
+        raise click.UsageError("--only is for class folders, and learns without --labels")
+    out = out or _default_out(data, labels, only)
+
+    from cgan.data import open_images
+    from cgan.io import load_generator
+    from cgan.trainer import GanTrainer
+    from fader.train.run import RunFolder
+
+    given = {"size": size, "channels": channels, "steps": steps, "snapshot_every": snapshot_every}
+    overrides = [*settings, *(f"{name}={value}" for name, value in given.items() if value)]
+    run = RunFolder(out, samples="snapshots")
+    resume = resume and run.config.exists()  # killed before it began: begin
+    if resume:
+        if preset:
+            raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
+        config, inputs = _resumed(run, overrides)
+        if (labels or only) and {"labels": _plain(labels), "only": only} != {
+            name: inputs[name] for name in ("labels", "only")
+        }:
+            raise FaderError(f"{out}: was started with other labels; start another run")
+        data, labels, only = data or Path(inputs["data"]), inputs["labels"], inputs["only"]
+    elif data is None:
+        raise FaderError(f"{out}: holds no run to resume")
+    elif run.config.exists():
+        run.start({})  # says so, before the images are read
+    else:
+        config = _new(preset or "default", overrides, {})
+
+    labels = "folder" if only else labels or "none"
+    images = open_images(data, config.size, config.channels, labels)
+    if only:
+        images = images.only(only)
+    if not resume:
+        named = {"label_names": images.label_names, "label_kind": images.label_kind}
+        config = _new(preset or "default", overrides, named)
+    trainer = GanTrainer(
+        config,
+        images,
+        out,
+        device=resolve_device(device),
+        initial=load_generator(init) if init and not resume else None,
+        resume=resume,
+        warn=_warn,
+    )
+    inputs = {"data": str(data), "labels": None if only else _plain(labels), "only": only}
+    write_text(_inputs(run), json.dumps(inputs) + "\n")
+    _tell_about(images, run)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    try:
+        trainer.train(minutes)
+    except KeyboardInterrupt:
+        click.echo(
+            f"stopped at step {trainer.done}; go on with: cgan train --resume --out {out}", err=True
+        )
+        raise SystemExit(130) from None
+    click.echo(f"step {trainer.done} of {config.steps}; the generator is {run.model}")
+
+
+def _default_out(data: Path | None, labels: str | tuple[str, ...] | None, only: str | None) -> Path:
+    parts = [data.stem if data else "", only or (labels if isinstance(labels, str) else None)]
+    parts += labels if isinstance(labels, tuple) else ()
+    return Path("runs") / "-".join(["cgan", *(part for part in parts if part and part != "none")])
+
+
+def _plain(labels: str | tuple[str, ...] | None) -> str | list[str] | None:
+    return list(labels) if isinstance(labels, tuple) else labels
+
+
+def _new(preset: str, overrides: list[str], named: dict[str, Any]) -> GanConfig:
+    from cgan.config import GanConfig, apply_overrides, load_preset
+
+    return GanConfig.from_dict(apply_overrides(load_preset(preset), overrides) | named)
+
+
+def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str, Any]]:
+    """The run's own settings (some changed, such as steps), and where its images came from."""
+    from cgan.config import GanConfig, apply_overrides
+
+    config = GanConfig.from_dict(apply_overrides(run.read_config(), overrides))
+    path = _inputs(run)
+    if not path.exists():
+        raise FaderError(f"{run.path}: was not started by cgan train, so --resume cannot know it")
+    return config, json.loads(path.read_text(encoding="utf-8"))
+
+
+def _inputs(run: RunFolder) -> Path:
+    return run.path / "inputs.json"
+
+
+def _tell_about(images: ImageSet, run: RunFolder) -> None:
+    """How many images there are, and which files are not among them."""
+    if images.rejected:
+        path = run.path / "rejected.csv"
+        with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+            csv.writer(file).writerows([("image", "reason"), *images.rejected])
+        for name, reason in images.rejected[:3]:
+            click.echo(f"left out: {name}: {reason}", err=True)
+        click.echo(f"{len(images.rejected)} files left out; {path} lists them", err=True)
+    click.echo(f"{len(images.indices(0))} images to learn from", err=True)
+
+
+def _warn(sentence: str) -> None:
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        click.echo(f"warning: {sentence}", err=True)

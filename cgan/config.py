@@ -1,0 +1,169 @@
+"""A generator's settings: presets as data, defaults in one place, every value open to override."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fader.errors import FaderError
+from fader.train.settings import (
+    check_names,
+    parse_value,
+    preset_names,
+    read_preset,
+    split_override,
+)
+
+SIZES = (32, 48, 64, 96, 128)
+DIFFAUGMENT = ("color", "translation", "cutout")
+_CHOICES = {
+    "size": SIZES,
+    "channels": (1, 3),
+    "label_kind": ("none", "attributes", "classes"),
+    "upsampling": ("nearest", "deconvolution"),
+    "conditioning": ("cbn", "concat"),
+    "critic": ("projection", "concat", "auxiliary"),
+    "critic_norm": ("spectral", "batch", "none"),
+    "loss": ("hinge", "nonsaturating", "minimax"),
+    "mixed_precision": ("auto", "no", "bf16", "fp16"),
+}
+
+
+@dataclass(frozen=True)
+class GanConfig:
+    """Everything that decides a generator and its training, but for the images.
+
+    size, channels: of the images. label_names, label_kind: what a face can be asked to be;
+    ``attributes`` are values 0..1 each for itself, ``classes`` exclude each other.
+    latent: length of the random vector. width: channels of the generator's largest maps; each
+    halving of the side doubles them, up to max_width. critic_width: of the discriminator's.
+
+    upsampling: ``nearest`` (with a convolution) or ``deconvolution``. residual: a second
+    convolution and a shortcut in each of the generator's blocks. conditioning: labels enter the
+    generator by conditional batch normalisation (``cbn``) or beside the latent (``concat``).
+    critic: labels enter the discriminator by ``projection`` (Miyato & Koyama 2018), as constant
+    planes beside the image (``concat``), or as something it has to tell (``auxiliary``,
+    Odena et al. 2017, weighed by auxiliary_weight). critic_norm: ``spectral`` (Miyato et al.
+    2018), ``batch`` or ``none``. batch_deviation: the discriminator sees how much a batch varies
+    (Karras et al. 2018, §3).
+
+    loss: see :mod:`cgan.losses`. r1_weight: γ of the penalty on real images' gradients (Mescheder
+    et al. 2018), every r1_interval steps; 0 is off. diffaugment: of color, translation and cutout
+    those wanted, separated by commas, ``none``, or ``auto``: all for sets of fewer than
+    :data:`cgan.augment.SMALL_SET` images, none for larger ones. flip: mirror half of the images.
+    balance: see :class:`fader.data.batches.Batches`; it applies to the asked labels as well.
+
+    ema_decay: of the averaged generator, which is what is shown and kept; 0 keeps the last.
+    learning_rate is the generator's. decay_steps: how many of the last steps have a falling
+    learning rate. snapshot_every: steps between snapshots, each with a backup. mixed_precision:
+    ``auto`` is bf16 or fp16 where the device is fast at it.
+    """
+
+    size: int = 64
+    channels: int = 3
+    label_names: tuple[str, ...] = ()
+    label_kind: str = "none"
+    latent: int = 128
+    width: int = 32
+    max_width: int = 256
+    critic_width: int = 32
+    critic_max_width: int = 256
+    upsampling: str = "nearest"
+    residual: bool = False
+    conditioning: str = "cbn"
+    critic: str = "projection"
+    critic_norm: str = "spectral"
+    batch_deviation: bool = True
+    loss: str = "hinge"
+    auxiliary_weight: float = 0.5
+    r1_weight: float = 0.0
+    r1_interval: int = 16
+    diffaugment: str = "auto"
+    flip: bool = True
+    balance: float = 0.5
+    ema_decay: float = 0.999
+    batch_size: int = 64
+    learning_rate: float = 2e-4
+    critic_learning_rate: float = 4e-4
+    adam_beta1: float = 0.0
+    adam_beta2: float = 0.99
+    steps: int = 10_000
+    decay_steps: int = 0
+    snapshot_every: int = 50
+    log_every: int = 10
+    keep_backups: int = 2
+    seed: int = 0
+    mixed_precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise FaderError(
+                    f"{name}={getattr(self, name)}: must be one of {', '.join(map(str, choices))}"
+                )
+        if bool(self.label_names) != (self.label_kind != "none"):
+            raise FaderError(f"label_kind={self.label_kind} does not fit {self.label_names!r}")
+        for name in ("latent", "width", "critic_width", "steps", "r1_interval", "snapshot_every",
+                     "log_every", "keep_backups"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.batch_size < 2:
+            raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
+        if not 0 <= self.ema_decay < 1:
+            raise FaderError(f"ema_decay={self.ema_decay}: must be in [0, 1)")
+        if self.diffaugment not in ("auto", "none"):
+            for part in self.diffaugment.split(","):
+                if part not in DIFFAUGMENT:
+                    raise FaderError(
+                        f"diffaugment={self.diffaugment}: must be auto, none, or of "
+                        f"{','.join(DIFFAUGMENT)} those wanted"
+                    )
+
+    @property
+    def base(self) -> int:
+        """Side of the generator's first maps, 4 to 7."""
+        side = self.size
+        while side >= 8:
+            side //= 2
+        return side
+
+    @property
+    def blocks(self) -> int:
+        """How often the generator doubles the side."""
+        return (self.size // self.base).bit_length() - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and for :meth:`from_dict`."""
+        return {**dataclasses.asdict(self), "label_names": list(self.label_names)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> GanConfig:
+        """The inverse of :meth:`to_dict`; missing values take their defaults."""
+        check_names(values, cls)
+        values = dict(values)
+        values["label_names"] = tuple(values.get("label_names", ()))
+        return cls(**values)
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the presets in the package."""
+    return preset_names("cgan")
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """A preset's values, as :meth:`GanConfig.from_dict` takes them."""
+    return read_preset("cgan", name)
+
+
+def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """``values`` with ``"loss=hinge"`` and the like put in, names and kinds checked."""
+    values = dict(values)
+    for override in overrides:
+        name, text = split_override(override)
+        check_names([name], GanConfig)
+        if name in ("label_names", "label_kind"):
+            raise FaderError(f"{name} cannot be set this way; use --labels")
+        values[name] = parse_value(name, text, getattr(GanConfig(), name))
+    return values

@@ -1,0 +1,387 @@
+"""Images to learn from: CelebA's layout with attributes, class folders, or any folder of images.
+
+A folder or a zip, which is read in place. Folders named like ``train`` and ``validation`` at the
+top are a split; below them (or at the top, where there are none) folders may be classes::
+
+    emotions.zip/train/happy/0001.jpg
+    emotions.zip/validation/happy/0007.jpg
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image
+from tqdm import tqdm
+
+from fader.attributes import attribute_name
+from fader.data.annotations import TEST, TRAIN, VALID
+from fader.data.celeba import ATTRIBUTES_FILE, find_files, is_celeba
+from fader.data.folder import find_labels
+from fader.data.prepared import PreparedStore, is_prepared, is_unfinished
+from fader.data.source import open_data
+from fader.errors import FaderError, UnreadableImageError
+from fader.images import IMAGE_SUFFIXES, Photo, open_photo
+
+#: Fewer images than this are no set to learn from.
+FEWEST = 10
+
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("valid", "validation", "val"), VALID),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+_GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one size with what is known of them; row i of every array belongs to names[i].
+
+    ``images`` (N, S, S, C) uint8, an array or something that is indexed like one; ``labels``
+    (N, k) float32 in 0..1: attribute values, one-hot classes, or k = 0; ``label_kind`` is
+    ``attributes``, ``classes`` or ``none``; ``split`` (N,) uint8, 0 train, 1 valid, 2 test (all 0
+    where the source knows none). ``rejected`` are the files that could not be used, with reasons.
+    """
+
+    images: Any
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    label_kind: str
+    split: np.ndarray
+    names: Sequence[str]
+    rejected: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def size(self) -> int:
+        return self.images.shape[1]
+
+    @property
+    def channels(self) -> int:
+        return self.images.shape[3]
+
+    def indices(self, split: int) -> np.ndarray:
+        """(M,) int64 rows of one split (0 train, 1 valid, 2 test), ascending."""
+        return np.flatnonzero(self.split == split)
+
+    @property
+    def class_numbers(self) -> np.ndarray:
+        """(N,) int64: each image's class, of a set with classes."""
+        return self.labels.argmax(axis=1)
+
+    def only(self, label: str) -> ImageSet:
+        """The images of one class, or those that have one attribute, without labels.
+
+        Raises :class:`FaderError` when there are fewer than ten of them.
+        """
+        column = self.label_names.index(label_name(label, self.label_names))
+        rows = np.flatnonzero(self.labels[:, column] > 0.5)
+        if len(rows) < FEWEST:
+            raise FaderError(
+                f"only {len(rows)} images are {self.label_names[column]}; "
+                f"at least {FEWEST} are needed"
+            )
+        return replace(
+            self._taken(rows), labels=np.zeros((len(rows), 0), np.float32), label_names=(),
+            label_kind="none",
+        )  # fmt: skip
+
+    def _taken(self, rows: np.ndarray) -> ImageSet:
+        return replace(
+            self,
+            images=_Rows(self.images, rows),
+            labels=self.labels[rows],
+            split=self.split[rows],
+            names=[self.names[row] for row in rows],
+        )
+
+
+def open_images(
+    path: str | os.PathLike[str],
+    size: int,
+    channels: int = 3,
+    labels: str | Sequence[str] = "none",
+    progress: bool = True,
+) -> ImageSet:
+    """The images at ``path`` as squares of ``size`` pixels with 3 channels (RGB) or 1 (grey).
+
+    ``labels`` is ``none``; ``folder``, for classes named by folders; or names of attributes, for
+    a prepared store, CelebA's layout or a folder with a CSV (see :func:`open_data`), whose faces
+    are aligned. Other images are made upright, cut to their middle square and resized. Files that
+    are no images are in ``rejected``.
+
+    Raises :class:`FaderError` when there is nothing usable, fewer than ten images, or a label
+    that no image has (or that all have).
+    """
+    path = Path(path)
+    if not isinstance(labels, str):
+        return _with_attributes(path, size, channels, labels, progress)
+    if labels not in ("none", "folder"):
+        raise FaderError(f"labels={labels!r}: must be none, folder, or a list of attribute names")
+    if not path.exists():
+        raise FaderError(f"{path}: there is no such folder or zip")
+    if labels == "none" and _is_annotated(path):
+        store = open_data(path, size, progress)
+        return _of_store(store, channels, np.zeros((len(store), 0), np.float32), ())
+    if is_prepared(path):
+        raise FaderError(
+            f"{path}: is a prepared store, which has no class folders; name attributes"
+        )
+    return _read_folder(path, size, channels, labels == "folder", progress)
+
+
+# Faces with attributes
+
+
+def _is_annotated(path: Path) -> bool:
+    if is_prepared(path) or is_unfinished(path):
+        return True
+    # Images in CelebA's folder without the annotations are a folder like any other.
+    return path.is_dir() and is_celeba(path) and _has_annotations(path)
+
+
+def _has_annotations(path: Path) -> bool:
+    try:
+        return ATTRIBUTES_FILE in find_files(path)
+    except FaderError:
+        return False
+
+
+def _with_attributes(
+    path: Path, size: int, channels: int, labels: Sequence[str], progress: bool
+) -> ImageSet:
+    names = tuple(attribute_name(name) for name in labels)
+    is_folder = path.is_dir() and any(path.iterdir())
+    if path.is_file() or (is_folder and not _is_annotated(path) and not find_labels(path)):
+        raise FaderError(
+            f"{path}: says nothing of {', '.join(names)}: it has no {ATTRIBUTES_FILE}.txt and no "
+            "labels.csv; for classes from folders' names use --labels folder"
+        )
+    store = open_data(path, size, progress)
+    values = store.select_labels(names)
+    for name, column in zip(names, values.T, strict=True):
+        positive = column > 0.5
+        if not positive.any() or positive.all():
+            which = "every" if positive.any() else "no"
+            raise FaderError(f"{path}: {which} image has {name}, so it cannot be learned")
+    return _of_store(store, channels, values, names)
+
+
+def _of_store(
+    store: PreparedStore, channels: int, labels: np.ndarray, names: tuple[str, ...]
+) -> ImageSet:
+    if len(store) < FEWEST:
+        raise _too_few(store.path, len(store), ())
+    return ImageSet(
+        images=store.images if channels == 3 else _Grey(store.images),
+        labels=labels,
+        label_names=names,
+        label_kind="attributes" if names else "none",
+        split=store.split,
+        names=store.names,
+    )
+
+
+class _Grey:
+    """(N, S, S, 3) images seen as (N, S, S, 1), turned grey when they are taken."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+        self.shape = (*images.shape[:3], 1)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return (self.images[rows] @ _GREY).round().astype(np.uint8)[..., None]
+
+
+class _Rows:
+    """Some rows of images, taken when they are asked for."""
+
+    def __init__(self, images: Any, rows: np.ndarray) -> None:
+        self.images, self.rows = images, rows
+        self.shape = (len(rows), *images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return self.images[self.rows[rows]]
+
+
+# Any folder, any zip
+
+
+def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: bool) -> ImageSet:
+    source = _Zip(path) if path.is_file() else _Folder(path)
+    files = source.files()
+    places = [PurePosixPath(name).parts[:-1] for name in files]
+    # A folder around everything says nothing.
+    while len(set(p[:1] for p in places)) == 1 and places[0] and places[0][0] not in _SPLITS:
+        if classes and all(len(p) == 1 for p in places):
+            break  # it is the only class
+        places = [p[1:] for p in places]
+    split = np.zeros(len(files), np.uint8)
+    tops = {p[0].casefold() for p in places if p}
+    if any(_SPLITS.get(top) == TRAIN for top in tops):
+        split[:] = [_SPLITS.get(p[0].casefold(), TRAIN) if p else TRAIN for p in places]
+        places = [p[1:] if p and p[0].casefold() in _SPLITS else p for p in places]
+
+    rejected: dict[int, str] = {}
+    label_names: tuple[str, ...] = ()
+    if classes:
+        label_names = tuple(sorted({p[0] for p in places if p}))
+        if not label_names:
+            raise FaderError(
+                f"{path}: has no folders of images to name classes, such as happy/ and sad/; "
+                "use --labels none to learn without"
+            )
+        rejected = {i: "in no class folder" for i, p in enumerate(places) if not p}
+
+    images = np.zeros((len(files), size, size, channels), np.uint8)
+
+    bar = tqdm(
+        files, unit="image", desc="reading", disable=None if progress else True, dynamic_ncols=True
+    )
+    # Threads would spend more time on waiting for each other than such small images take.
+    for i, name in enumerate(bar):
+        if i in rejected:
+            continue
+        try:
+            images[i] = _square(source.open(name), size, channels)
+        except (UnreadableImageError, OSError, zipfile.BadZipFile, RuntimeError) as error:
+            # The file is named beside it.
+            rejected[i] = str(error).removeprefix("the image: ").removeprefix(f"{path / name}: ")
+    kept = np.array([i for i in range(len(files)) if i not in rejected], dtype=np.int64)
+    bad = tuple((files[i], reason) for i, reason in sorted(rejected.items()))
+    if len(kept) < FEWEST:
+        raise _too_few(path, len(kept), bad)
+    labels = np.zeros((len(files), len(label_names)), np.float32)
+    for i, place in enumerate(places):
+        if classes and place:
+            labels[i, label_names.index(place[0])] = 1
+    for name, column in zip(label_names, labels[kept].T, strict=True):
+        if not column.any():
+            raise FaderError(f"{path}: no image in {name} could be read, so it cannot be learned")
+    if not (split[kept] == TRAIN).any():
+        raise FaderError(f"{path}: has no readable images in its training folder")
+    return ImageSet(
+        images=images if len(kept) == len(files) else images[kept],
+        labels=labels[kept],
+        label_names=label_names,
+        label_kind="classes" if classes else "none",
+        split=split[kept],
+        names=[files[i] for i in kept],
+        rejected=bad,
+    )
+
+
+class _Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def files(self) -> list[str]:
+        found = []
+        for folder, below, names in os.walk(self.path):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            inside = Path(folder).relative_to(self.path)
+            found += [(inside / name).as_posix() for name in sorted(names) if _is_image(name)]
+        return found
+
+    def open(self, name: str) -> Path:
+        return self.path / name
+
+
+class _Zip:
+    """Images read straight from a zip; Python's zip reader may be shared between threads."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise FaderError(f"{path}: not a folder, and not a whole zip file ({error})") from None
+
+    def files(self) -> list[str]:
+        return sorted(
+            info.filename
+            for info in self.zip.infolist()
+            if _is_image(PurePosixPath(info.filename).name)
+            and not info.filename.startswith("__MACOSX/")
+        )
+
+    def open(self, name: str) -> io.BytesIO:
+        return io.BytesIO(self.zip.read(name))
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _square(file: Path | io.BytesIO, size: int, channels: int) -> np.ndarray:
+    """The upright image's middle square, (size, size, channels) uint8; see-through is white.
+
+    Raises :class:`UnreadableImageError`.
+    """
+    try:
+        with Image.open(file) as opened:
+            plain = opened.mode in ("L", "RGB") and "transparency" not in opened.info
+            if plain and opened.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+                # A JPEG is decoded at a fraction of its size where that is enough.
+                opened.draft(opened.mode, (2 * size, 2 * size))
+                image = opened.convert("RGB")
+            else:
+                image = _on_white(open_photo(file if isinstance(file, Path) else opened))
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        if isinstance(file, Path):
+            open_photo(file)  # says in words what is wrong with it
+        # Decoders answer broken data with any exception there is.
+        reason = str(error).split(" <_io")[0] or type(error).__name__
+        raise UnreadableImageError(f"broken: {reason}") from None
+    if channels == 1:
+        image = image.convert("L")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    image = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+    return np.asarray(image).reshape(size, size, channels)
+
+
+def _on_white(photo: Photo) -> Image.Image:
+    image = Image.fromarray(photo.pixels)
+    if photo.alpha is None:
+        return image
+    alpha = photo.alpha
+    alpha = (alpha >> 8).astype(np.uint8) if alpha.dtype == np.uint16 else alpha
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=Image.fromarray(alpha))
+    return white
+
+
+def _too_few(path: Path, count: int, rejected: Sequence[tuple[str, str]]) -> FaderError:
+    unusable = ""
+    if rejected:
+        name, reason = rejected[0]
+        unusable = f" ({len(rejected)} more could not be used: {name}: {reason})"
+    usable = f"{count} usable image{'s' if count != 1 else ''}" if count else "no usable image"
+    return FaderError(f"{path}: has {usable}{unusable}; at least {FEWEST} are needed")
+
+
+def label_name(name: str, known: Sequence[str]) -> str:
+    """The exact spelling of a label given in any case; raises :class:`FaderError` with the rest."""
+    for candidate in known:
+        if candidate.casefold() == name.strip().casefold():
+            return candidate
+    raise FaderError(f"there is no {name.strip()!r} here; the labels are {', '.join(known)}")

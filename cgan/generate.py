@@ -1,0 +1,74 @@
+"""New images from a generator: what is asked for, one face turning into another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cgan.data import label_name
+from cgan.networks import Generator
+from fader.attributes import parse_changes
+from fader.errors import FaderError
+
+
+def asked_labels(
+    generator: Generator,
+    n: int,
+    seed: int,
+    values: str | None = None,
+    classes: Sequence[str] = (),
+) -> tuple[Tensor, list[str]]:
+    """The labels of n images of each kind asked for, (n · kinds)×k, and the kinds' names.
+
+    ``values`` such as ``"Male=0,Blond_Hair=1"`` set attributes, ``classes`` name classes; what is
+    left open is drawn as frequent as in training, the same for the same seed.
+
+    Raises :class:`FaderError` for what this generator cannot be asked.
+    """
+    names = generator.label_names
+    kind = generator.label_kind
+    if values and kind != "attributes":
+        raise FaderError(f"this generator has no attributes to set; it knows {_knows(generator)}")
+    if classes and kind != "classes":
+        raise FaderError(f"this generator has no classes; it knows {_knows(generator)}")
+    if classes:
+        wanted = [label_name(name, names) for name in classes]
+        rows = torch.eye(len(names))[[names.index(name) for name in wanted]]
+        return rows.repeat_interleave(n, dim=0), wanted
+    labels = generator.random_labels(n, seed)
+    for change in parse_changes(values, names) if values else ():
+        if change.relative:
+            raise FaderError(f"{change}: a new face has no value to move from; write it unsigned")
+        labels[:, names.index(change.attribute)] = change.value
+    return labels, []
+
+
+def interpolation(
+    generator: Generator,
+    labels: Tensor,
+    n: int,
+    seeds: tuple[int, int],
+    steps: int,
+    truncation: float,
+) -> list[Tensor]:
+    """The n images of the first seed on their way to those of the second and back, with labels of
+    each kind, (n · kinds)×k: 2 · steps − 2 frames (n · kinds)×C×S×S.
+
+    Latents go along the arc between them: a straight line would pass nearer to the average face
+    than any face of training (White 2016, arXiv 1609.04468).
+    """
+    start, stop = (generator.latents(n, seed).repeat(len(labels) // n, 1) for seed in seeds)
+    cosine = torch.nn.functional.cosine_similarity(start, stop, dim=1).clamp(-1, 1)
+    angle = torch.acos(cosine)[:, None].clamp_min(1e-4)
+    frames = []
+    for t in np.linspace(0, 1, steps).tolist():
+        z = (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * stop) / torch.sin(angle)
+        frames.append(generator.render(truncation * z, labels))
+    return frames + frames[-2:0:-1]
+
+
+def _knows(generator: Generator) -> str:
+    return ", ".join(generator.label_names) or "no labels"

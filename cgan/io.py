@@ -1,0 +1,106 @@
+"""Generators as folders: ``config.json`` and ``model.safetensors``; never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cgan.config import GanConfig
+from cgan.networks import Generator
+from fader._version import __version__
+from fader.errors import FaderError
+from fader.files import write_text
+from fader.models.io import load_weights, save_weights
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+#: Generators that come in the package, by name.
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+#: What ``default`` means.
+DEFAULT = "faces"
+
+
+def save_generator(
+    generator: Generator,
+    folder: str | os.PathLike[str],
+    notes: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write ``generator`` into ``folder``, each file atomically; ``dtype`` is of the weights.
+
+    ``notes`` say how it was trained. ``config.json`` comes last: a folder with one is whole.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(generator, folder / WEIGHTS, dtype)
+    config = {
+        "format": FORMAT,
+        "fader": __version__,
+        "generator": generator.config.to_dict(),
+        "training": notes or {},
+    }
+    write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def load_generator(
+    name: str | os.PathLike[str] = "default", device: str | torch.device = "cpu"
+) -> Generator:
+    """A generator by name (:func:`available_generators`; ``default`` is ``faces``) or folder, in
+    evaluation mode; a run's folder stands for its ``model``.
+
+    Raises :class:`FaderError` when there is no such generator or its files do not fit.
+    """
+    folder = find_generator(name)
+    try:
+        generator = Generator(GanConfig.from_dict(read_config(folder)["generator"]))
+    except (KeyError, TypeError, FaderError) as error:
+        raise FaderError(f"{folder / CONFIG}: not a generator's configuration ({error})") from None
+    load_weights(generator, folder / WEIGHTS)
+    generator.eval().requires_grad_(False)
+    return generator.to(device, memory_format=torch.channels_last)
+
+
+def available_generators() -> tuple[str, ...]:
+    """Names of the generators that come in the package."""
+    return tuple(sorted(path.parent.name for path in WEIGHTS_FOLDER.glob(f"*/{CONFIG}")))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of a generator's ``config.json``: ``generator``, ``training``."""
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FaderError(f"{folder}: not a generator, it has no {CONFIG}") from None
+    except (OSError, ValueError) as error:
+        raise FaderError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(config, dict) or "generator" not in config:
+        raise FaderError(f"{path}: not the configuration of a generator (those of cgan train are)")
+    if config.get("format", 0) > FORMAT:
+        raise FaderError(f"{path}: made by a newer fader; upgrade with pip install -U fader")
+    return config
+
+
+def find_generator(name: str | os.PathLike[str] = "default") -> Path:
+    """The folder of a generator; see :func:`load_generator`."""
+    text = os.fspath(name)
+    names = available_generators()
+    wanted = DEFAULT if text == "default" else text
+    if wanted in names:
+        return WEIGHTS_FOLDER / wanted
+    path = Path(text)
+    if (path / "model" / CONFIG).is_file():
+        return path / "model"
+    if path.is_dir():
+        return path
+    if text == "default":
+        raise FaderError(
+            "this installation has no packaged generator; train one with cgan train --data FOLDER "
+            "and name it with --model RUN"
+        )
+    known = f"a name ({', '.join(names)}) or " if names else ""
+    raise FaderError(f"{text}: no such generator; give {known}the folder of a run of cgan train")

@@ -1,0 +1,45 @@
+"""What the two players of a GAN want, from the discriminator's logits (N,), positive for real.
+
+- ``minimax``: min_G max_D E[log D(x)] + E[log(1 − D(G(z)))], D the sigmoid of the logit
+  (Goodfellow et al. 2014, arXiv 1406.2661, eq. 1), as it stands.
+- ``nonsaturating``: the same for D; G maximises E[log D(G(z))] instead, which is the usual
+  "generator with labels set to real" (ibid., end of §3).
+- ``hinge``: Lim & Ye 2017 (arXiv 1705.02894), as in spectrally normalised GANs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
+    """What D minimises; ln 4 = 1.39 (2 for ``hinge``) where it cannot tell, 0 where it is sure."""
+    if kind == "hinge":
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def generator_loss(kind: str, fake: Tensor) -> Tensor:
+    """What G minimises, given D's logits of its images."""
+    if kind == "hinge":
+        return -fake.mean()
+    if kind == "minimax":
+        return -F.softplus(fake).mean()
+    return F.softplus(-fake).mean()
+
+
+def gradient_penalty(discriminator: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """E‖∇_x D(x)‖² on real images: R1 without its γ/2 (Mescheder et al. 2018, arXiv 1801.04406)."""
+    x = x.detach().requires_grad_(True)
+    logits, _ = discriminator(x, y)
+    (gradient,) = torch.autograd.grad(logits.float().sum(), x, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+
+
+def told_labels_loss(kind: str, told: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of the labels an ``auxiliary`` discriminator tells (logits N×k) with y."""
+    if kind == "classes":
+        return F.cross_entropy(told, y)
+    return F.binary_cross_entropy_with_logits(told, y)

@@ -1,0 +1,273 @@
+"""Generator and discriminator: DCGAN (Radford et al. 2015, arXiv 1511.06434) and what came after.
+
+Labels y are N×k in 0..1: attribute values, or one-hot classes; k may be 0.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from cgan.config import GanConfig
+
+#: Rows of training labels that a generator carries, to draw from when it is asked for nothing.
+LABEL_ROWS = 256
+#: Images per pass of :meth:`Generator.render`, always exactly this many: a convolution may round
+#: differently for another batch size, and a face must not depend on how many are asked for.
+RENDER_BATCH = 16
+
+
+class Generator(nn.Module):
+    """Latents N×latent and labels N×k → images N×C×S×S in [-1, 1]."""
+
+    def __init__(self, config: GanConfig) -> None:
+        super().__init__()
+        self.config = config
+        k = len(config.label_names)
+        self.concat = k if config.conditioning == "concat" else 0
+        self.modulated = k if config.conditioning == "cbn" else 0
+        widths = [
+            min(config.max_width, config.width * 2 ** (config.blocks - i))
+            for i in range(config.blocks + 1)
+        ]
+        self.first = nn.Linear(config.latent + self.concat, widths[0] * config.base**2)
+        self.blocks = nn.ModuleList(
+            GeneratorBlock(a, b, config, self.modulated) for a, b in pairwise(widths)
+        )
+        self.norm = Norm(widths[-1], self.modulated)
+        self.last = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
+        rows = torch.zeros(LABEL_ROWS, k)
+        if config.label_kind == "classes":
+            rows = F.one_hot(torch.arange(LABEL_ROWS) % k, k).float()
+        #: (LABEL_ROWS, k): labels as frequent as they were in training.
+        self.register_buffer("label_rows", rows)
+        self.apply(_initialise)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What a face can be asked to be, in the order of y's columns."""
+        return self.config.label_names
+
+    @property
+    def label_kind(self) -> str:
+        """``attributes``, ``classes`` or ``none``."""
+        return self.config.label_kind
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        h = self.first(torch.cat([z, y], dim=1) if self.concat else z)
+        h = h.view(len(z), -1, self.config.base, self.config.base)
+        for block in self.blocks:
+            h = block(h, y)
+        return torch.tanh(self.last(F.relu(self.norm(h, y))))
+
+    # As users draw from it
+
+    def latents(self, n: int, seed: int) -> Tensor:
+        """(n, latent) standard normal; row i depends on seed and i alone."""
+        return torch.stack(
+            [
+                torch.randn(self.config.latent, generator=_stream(seed, i, "latent"))
+                for i in range(n)
+            ]
+        )
+
+    def random_labels(self, n: int, seed: int) -> Tensor:
+        """(n, k) labels drawn as frequent as in training; row i depends on seed and i alone."""
+        rows = [
+            int(torch.randint(LABEL_ROWS, (), generator=_stream(seed, i, "label")))
+            for i in range(n)
+        ]
+        return self.label_rows.cpu()[rows]
+
+    @torch.no_grad()
+    def render(self, z: Tensor, y: Tensor) -> Tensor:
+        """Images of latents n×latent and labels n×k: n×C×S×S in [-1, 1], float32 on the CPU."""
+        device = self.label_rows.device
+        images = []
+        for start in range(0, len(z), RENDER_BATCH):
+            some_z, some_y = z[start : start + RENDER_BATCH], y[start : start + RENDER_BATCH]
+            missing = RENDER_BATCH - len(some_z)
+            batch = self(
+                F.pad(some_z, (0, 0, 0, missing)).to(device),
+                F.pad(some_y, (0, 0, 0, missing)).to(device),
+            )
+            images.append(batch[: len(some_z)].float().cpu())
+        side = self.config.size
+        return torch.cat(images) if images else torch.empty(0, self.config.channels, side, side)
+
+    def sample(
+        self, n: int, seed: int, labels: Tensor | None = None, truncation: float = 1.0
+    ) -> Tensor:
+        """n new images, n×C×S×S in [-1, 1]: the same for the same seed, whatever n is.
+
+        ``labels`` are n×k in 0..1, or n class numbers; without, they are drawn as frequent as in
+        training. ``truncation`` scales the latents: below 1 faces are nearer to the average one,
+        less various and usually cleaner. Expects evaluation mode.
+        """
+        if labels is None:
+            labels = self.random_labels(n, seed)
+        elif labels.ndim == 1 and self.label_kind == "classes":
+            labels = F.one_hot(labels.long(), len(self.label_names))
+        return self.render(self.latents(n, seed) * truncation, labels.float())
+
+
+class Norm(nn.Module):
+    """Batch normalisation whose gain and shift may depend on labels (de Vries et al. 2017)."""
+
+    def __init__(self, channels: int, labels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=not labels)
+        self.label_gain = nn.Linear(labels, channels) if labels else None
+        self.label_shift = nn.Linear(labels, channels) if labels else None
+
+    def forward(self, h: Tensor, y: Tensor) -> Tensor:
+        h = self.norm(h)
+        if self.label_gain is None:
+            return h
+        centred = 2 * y - 1
+        gain, shift = self.label_gain(centred), self.label_shift(centred)
+        return torch.addcmul(shift[:, :, None, None], h, 1 + gain[:, :, None, None])
+
+
+class Upsample(nn.Module):
+    """Twice the side. ``nearest`` has the weights of a 3×3 convolution behind nearest-neighbour
+    enlargement, which draws no checkerboard (Odena et al. 2016).
+
+    That is the same map as a transposed 4×4 convolution with each weight spread over the 2×2
+    places it would meet, at 4/9 of the work, so it is computed as one.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kind: str) -> None:
+        super().__init__()
+        self.nearest = kind == "nearest"
+        side = 3 if self.nearest else 4
+        self.weight = nn.Parameter(torch.empty(inputs, outputs, side, side))
+        nn.init.normal_(self.weight, 0, 0.02)
+
+    def kernel(self) -> Tensor:
+        """The 4×4 kernel of the transposed convolution."""
+        if not self.nearest:
+            return self.weight
+        w = F.pad(self.weight, (1, 1, 1, 1))
+        return w[..., 1:, 1:] + w[..., :-1, 1:] + w[..., 1:, :-1] + w[..., :-1, :-1]
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.conv_transpose2d(h, self.kernel(), stride=2, padding=1)
+
+
+class GeneratorBlock(nn.Module):
+    """Norm, ReLU, enlargement; in the residual kind also Norm, ReLU, convolution and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, config: GanConfig, labels: int) -> None:
+        super().__init__()
+        self.norm = Norm(inputs, labels)
+        self.enlarge = Upsample(inputs, outputs, config.upsampling)
+        self.residual = config.residual
+        if self.residual:
+            self.second_norm = Norm(outputs, labels)
+            self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, h: Tensor, y: Tensor) -> Tensor:
+        out = self.enlarge(F.relu(self.norm(h, y)))
+        if not self.residual:
+            return out
+        out = self.second(F.relu(self.second_norm(out, y)))
+        return out + F.interpolate(self.shortcut(h), scale_factor=2, mode="nearest")
+
+
+class Discriminator(nn.Module):
+    """Images N×C×S×S in [-1, 1] and labels N×k → how real each is with these labels, N logits.
+
+    With ``auxiliary`` labels it also tells them: N×k logits, else None.
+    """
+
+    def __init__(self, config: GanConfig) -> None:
+        super().__init__()
+        k = len(config.label_names)
+        self.kind = config.critic if k else "none"
+        self.batch_deviation = config.batch_deviation
+        wrap = spectral_norm if config.critic_norm == "spectral" else _unchanged
+        batch_norm = config.critic_norm == "batch"
+        layers: list[nn.Module] = []
+        channels = config.channels + (k if self.kind == "concat" else 0)
+        for i in range(config.blocks):
+            width = min(config.critic_max_width, config.critic_width * 2**i)
+            # As in DCGAN, the layer that sees the pixels is not normalised.
+            normed = batch_norm and i > 0
+            layers.append(wrap(nn.Conv2d(channels, width, 4, 2, padding=1, bias=not normed)))
+            if normed:
+                layers.append(nn.BatchNorm2d(width))
+            layers.append(nn.LeakyReLU(0.2))
+            channels = width
+        self.features = nn.Sequential(*layers)
+        inputs = (channels + self.batch_deviation) * config.base**2
+        if config.critic_norm == "batch":
+            # DCGAN's own end: every place of the last maps straight into the verdict.
+            self.code, code = nn.Flatten(), inputs
+        else:
+            code = config.critic_max_width
+            self.code = nn.Sequential(
+                nn.Flatten(), wrap(nn.Linear(inputs, code)), nn.LeakyReLU(0.2)
+            )
+        self.verdict = wrap(nn.Linear(code, 1))
+        if self.kind == "projection":
+            self.projection = wrap(nn.Linear(k, code, bias=False))
+        if self.kind == "auxiliary":
+            self.told = wrap(nn.Linear(code, k))
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.kind == "concat":
+            planes = (2 * y - 1)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+            x = torch.cat([x, planes.to(x.dtype)], dim=1)
+        h = self.features(x)
+        if self.batch_deviation:
+            h = torch.cat([h, _batch_deviation(h)], dim=1)
+        code = self.code(h)
+        logits = self.verdict(code)[:, 0]
+        if self.kind == "projection":
+            logits = logits + (self.projection(2 * y - 1) * code).sum(dim=1)
+        return logits, self.told(code) if self.kind == "auxiliary" else None
+
+
+def _batch_deviation(h: Tensor) -> Tensor:
+    """Maps N×1×s×s of the mean deviation, over groups of 4 images, of all features."""
+    n, _, height, width = h.shape
+    group = next(size for size in (4, 3, 2, 1) if n % size == 0)
+    features = h.float().reshape(group, n // group, -1)
+    variance = (features - features.mean(dim=0)).square().mean(dim=0)
+    level = (variance + 1e-8).sqrt().mean(dim=1)
+    return level.repeat(group)[:, None, None, None].expand(-1, 1, height, width).to(h.dtype)
+
+
+def _stream(seed: int, index: int, what: str) -> torch.Generator:
+    sequence = np.random.SeedSequence([seed, index, {"latent": 0, "label": 1}[what]])
+    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+
+
+def _unchanged(layer: nn.Module) -> nn.Module:
+    return layer
+
+
+def _initialise(module: nn.Module) -> None:
+    """As in DCGAN: all weights normal with deviation 0.02; label gains and shifts begin at zero.
+
+    In an unnormalised discriminator that begins as a weak judge, which is to the good: begun with
+    He's, its first gradients were so large that R1 was all it learned from for hundreds of steps.
+    """
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        parametrized = hasattr(module, "parametrizations")
+        weight = module.parametrizations.weight.original if parametrized else module.weight
+        nn.init.normal_(weight, 0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if isinstance(module, Norm) and module.label_gain is not None:
+        for layer in (module.label_gain, module.label_shift):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,125 @@
+"""What a run looks like: grids of faces, the GIF of its snapshots, the graph of its losses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from cgan.config import GanConfig
+from fader.data.batches import to_images
+from fader.files import atomic_path
+from fader.images import save_image
+
+#: A GIF of a run has at most this many frames, and is at most this wide, in pixels.
+MOST_FRAMES, WIDEST = 60, 384
+_UNDITHERED = Image.Dither.NONE
+
+
+def grid(images: Tensor, columns: int, titles: Sequence[str] = ()) -> Image.Image:
+    """Images N×C×S×S in [-1, 1] in rows of ``columns``, each row under its title if it has one."""
+    pixels = to_images(images)
+    n, side, _, channels = pixels.shape
+    rows = -(-n // columns)
+    band = 14 if titles else 0
+    picture = np.full((rows * (side + band), columns * side, channels), 255, np.uint8)
+    for i, image in enumerate(pixels):
+        top, left = i // columns * (side + band) + band, i % columns * side
+        picture[top : top + side, left : left + side] = image
+    whole = Image.fromarray(picture[..., 0] if channels == 1 else picture)
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=11)
+    for row, title in enumerate(titles):
+        draw.text((2, row * (side + band)), title, fill="black", font=font)
+    return whole
+
+
+def label_rows(config: GanConfig, columns: int = 8) -> tuple[Tensor, list[str]]:
+    """Labels for a grid of rows that differ in what is asked, (rows · columns)×k, and their titles.
+
+    A row per class, per combination of up to three attributes, or per attribute of more; without
+    labels eight rows and no titles.
+    """
+    names, k = config.label_names, len(config.label_names)
+    if config.label_kind == "none":
+        return torch.zeros(8 * columns, 0), []
+    if config.label_kind == "classes":
+        rows, titles = torch.eye(k), list(names)
+    elif k <= 3:
+        values = list(itertools.product((0, 1), repeat=k))
+        rows = torch.tensor(values).float()
+        titles = [
+            ", ".join(f"{name}={v}" for name, v in zip(names, row, strict=True)) for row in values
+        ]
+    else:
+        rows, titles = torch.eye(k), [f"{name} alone" for name in names]
+    return rows.repeat_interleave(columns, dim=0), titles
+
+
+def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int) -> None:
+    """Write frames as a GIF that goes on for ever; the last frame stays for two seconds."""
+    times = [milliseconds] * (len(frames) - 1) + [max(milliseconds, 2000)]
+    with atomic_path(path) as temporary:
+        frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=times, loop=0)
+
+
+def thinned(items: Sequence[Any], most: int = MOST_FRAMES) -> list[Any]:
+    """At most so many of the items, evenly spaced, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def save_snapshots_gif(snapshots: Sequence[Path], path: Path) -> None:
+    """The GIF of a run from its snapshots, each marked with its step; see :data:`MOST_FRAMES`."""
+    frames = []
+    for snapshot in thinned(snapshots):
+        with Image.open(snapshot) as opened:
+            frame = opened.convert("RGB") if opened.mode != "L" else opened.copy()
+        if frame.width > WIDEST:
+            height = round(frame.height * WIDEST / frame.width)
+            frame = frame.resize((WIDEST, height), Image.Resampling.LANCZOS)
+        marked = Image.new(frame.mode, (frame.width, frame.height + 16), "white")
+        marked.paste(frame, (0, 16))
+        step = int(snapshot.stem.removeprefix("step-"))
+        ImageDraw.Draw(marked).text((2, 1), f"step {step}", fill="black")
+        # Of 64 colours and undithered it is a third of the size, and no worse to look at.
+        frames.append(marked if marked.mode == "L" else marked.quantize(64, dither=_UNDITHERED))
+    save_animation(frames, path, max(40, min(200, 12_000 // len(frames))))
+
+
+def save_loss_graph(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Both losses over the steps of ``metrics.jsonl``'s rows, smoothed over the rows behind."""
+    # The figure's own canvas: pyplot would pick a window system and keep the figure alive.
+    from matplotlib.figure import Figure
+
+    steps = np.array([row["step"] for row in rows])
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, colour in (("discriminator_loss", "tab:blue"), ("generator_loss", "tab:orange")):
+        values = np.array([row[name] for row in rows])
+        axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=name.replace("_", " "))
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def _smooth(values: np.ndarray, keep: float = 0.95) -> np.ndarray:
+    total, weight, smooth = 0.0, 0.0, np.empty(len(values))
+    for i, value in enumerate(values):
+        total, weight = keep * total + (1 - keep) * value, keep * weight + 1 - keep
+        smooth[i] = total / weight
+    return smooth
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    save_image(image, path, compress_level=1)

@@ -1,0 +1,450 @@
+"""Training of a generator against a discriminator (Goodfellow et al. 2014, arXiv 1406.2661).
+
+A step is :meth:`GanTrainer.step`; everything else is bookkeeping that lets a run be watched, killed
+and resumed. Whatever a step draws is a function of (seed, step), so a resumed run repeats what a
+killed one had done since its last backup, snapshots included.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from cgan import losses
+from cgan.augment import augment, policy_for
+from cgan.config import GanConfig
+from cgan.data import ImageSet
+from cgan.io import save_generator
+from cgan.networks import LABEL_ROWS, Discriminator, Generator
+from cgan.pictures import grid, label_rows, save_loss_graph, save_png, save_snapshots_gif
+from cgan.signs import Signs, diversity
+from fader.data.annotations import TRAIN
+from fader.data.batches import Augmentation, Batches, to_tensor
+from fader.errors import FaderError
+from fader.files import atomic_path
+from fader.train.device import make_accelerator
+from fader.train.ema import averaged, recalibrate
+from fader.train.run import RunFolder, check_finite, read_rows
+from fader.train.schedule import learning_rate_at
+
+#: Batches over which the averaged generator's normalisation is measured.
+CALIBRATION_BATCHES = 4
+#: Faces in a row of a snapshot.
+COLUMNS = 8
+#: Backups take at most this share of the time; snapshots between two are repeated by a resume.
+BACKUP_SHARE = 0.03
+
+
+class GanTrainer:
+    """Trains a generator on an image set, into a run folder.
+
+    ``initial`` is a generator to start from, its weights taken wherever the two have the same
+    layer. ``warn`` is told in a sentence when a sign of collapse or divergence shows; the
+    sentences are also in ``validation.jsonl``.
+    """
+
+    def __init__(
+        self,
+        config: GanConfig,
+        images: ImageSet,
+        out: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        initial: Generator | None = None,
+        resume: bool = False,
+        progress: bool = True,
+        warn: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        self.accelerator = make_accelerator(torch.device(device), config.mixed_precision)
+        if self.accelerator.num_processes > 1:
+            raise FaderError("cgan trains in one process; start it without accelerate launch")
+        self.config, self.images = config, images
+        self.run = RunFolder(out, samples="snapshots")
+        self.progress, self.warn = progress, warn
+        _check_fit(config, images)
+        rows = images.indices(TRAIN)
+        self.policy = policy_for(config.diffaugment, len(rows))
+        labels = images.labels[rows]
+        self.batches = Batches(
+            images,
+            rows,
+            labels,
+            config.batch_size,
+            Augmentation(flip=config.flip),
+            seed=config.seed,
+            balance=config.balance,
+        )
+
+        torch.manual_seed(config.seed)
+        nets: dict[str, nn.Module] = {
+            "generator": Generator(config),
+            "discriminator": Discriminator(config),
+        }
+        random = np.random.default_rng(config.seed)
+        chosen = rows[random.integers(len(rows), size=LABEL_ROWS)]
+        nets["generator"].label_rows.copy_(torch.from_numpy(images.labels[chosen]).round())
+        if initial is not None:
+            copy_weights(initial, nets["generator"])
+        prepared = self.accelerator.prepare(
+            *(net.to(memory_format=torch.channels_last) for net in nets.values())
+        )
+        self.nets: dict[str, nn.Module] = dict(zip(nets, prepared, strict=True))
+        self.rates = {
+            "generator": config.learning_rate,
+            "discriminator": config.critic_learning_rate,
+        }
+        self.optimizers = {
+            name: self.accelerator.prepare(
+                torch.optim.Adam(
+                    net.parameters(),
+                    self.rates[name],
+                    betas=(config.adam_beta1, config.adam_beta2),
+                    fused=self.accelerator.device.type in ("cpu", "cuda"),
+                )
+            )
+            for name, net in self.nets.items()
+        }
+        self.ema = averaged(self.bare("generator"), config.ema_decay)
+        some = rows[random.permutation(len(rows))[:128]]
+        self.signs = Signs(diversity(to_tensor(images.images[some])))
+
+        self.done = 0  # steps finished
+        self._averaged: tuple[int, Generator] | None = None  # of which step, and the generator
+        if resume:
+            self._resume()
+        else:
+            self.run.start(config.to_dict())
+
+    def bare(self, name: str) -> Any:
+        """A network without accelerate's wrapper."""
+        return self.accelerator.unwrap_model(self.nets[name])
+
+    # One step
+
+    def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """One optimisation step of both networks on images N×C×S×S and labels N×k.
+
+        First the discriminator, on real and on generated images; then the generator, on the same
+        generated images with the discriminator just updated. Both ask for the labels of the real
+        batch.
+        """
+        c = self.config
+        generator, critic = self.nets["generator"], self.nets["discriminator"]
+        random = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([c.seed, self.done]).generate_state(1)[0])
+        )
+        z = torch.randn(len(x), c.latent, generator=random).to(x.device)
+        fake = generator(z, y)
+
+        # Spectral normalisation estimates its norms once per update, not once per pass.
+        with self._cached_norms():
+            real, told_real = critic(augment(x, self.policy, random), y)
+            made, told_made = critic(augment(fake.detach(), self.policy, random), y)
+            loss_d = adversarial_d = losses.discriminator_loss(c.loss, real, made)
+            if told_real is not None:
+                told = losses.told_labels_loss(c.label_kind, told_real, y)
+                loss_d = loss_d + c.auxiliary_weight * told
+            parts: dict[str, Tensor] = {}
+            if c.r1_weight and self.done % c.r1_interval == 0:
+                # Over fewer steps with as much more weight: the same mean (Karras et al. 2020, §4).
+                seen = augment(x, self.policy, random)
+                parts["gradient_penalty"] = losses.gradient_penalty(
+                    self.bare("discriminator"), seen, y
+                )
+                loss_d = loss_d + c.r1_interval * c.r1_weight / 2 * parts["gradient_penalty"]
+            self._update("discriminator", loss_d)
+
+        critic.requires_grad_(False)
+        with self._cached_norms():
+            verdict, told_made = critic(augment(fake, self.policy, random), y)
+            loss_g = adversarial_g = losses.generator_loss(c.loss, verdict)
+            if told_made is not None:
+                told = losses.told_labels_loss(c.label_kind, told_made, y)
+                loss_g = loss_g + c.auxiliary_weight * told
+            self._update("generator", loss_g)
+        critic.requires_grad_(True)
+        self.ema.update_parameters(self.bare("generator"))
+        return {
+            "generator_loss": adversarial_g.detach(),
+            "discriminator_loss": adversarial_d.detach(),
+            "real_score": real.detach().mean(),
+            "fake_score": made.detach().mean(),
+            **{name: value.detach() for name, value in parts.items()},
+        }
+
+    def _cached_norms(self) -> AbstractContextManager[Any]:
+        return parametrize.cached() if self.config.critic_norm == "spectral" else nullcontext()
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        optimizer.step()
+
+    # The loop
+
+    def train(self, minutes: float | None = None) -> Generator:
+        """Train to ``config.steps``, or for about ``minutes``; returns the averaged generator.
+
+        A stop of any kind leaves the last backup; a stop by ``minutes`` or Ctrl-C also makes one
+        at that step.
+        """
+        c = self.config
+        started = backed_up = time.monotonic()
+        backup_seconds = 0.0
+        writer = SummaryWriter(self.run.tensorboard, purge_step=self.done)
+        bar = tqdm(
+            total=c.steps,
+            initial=self.done,
+            unit="step",
+            disable=None if self.progress else True,
+            dynamic_ncols=True,
+        )
+        totals: dict[str, list[float]] = {}
+        window_start, window_images = time.monotonic(), 0
+        for net in self.nets.values():
+            net.train()
+        try:
+            if self.done == 0:
+                self._snapshot(writer)  # untrained, to compare with
+            for x, y in self.batches.from_step(self.done):
+                if self.done >= c.steps:
+                    break
+                self._set_learning_rates()
+                device = self.accelerator.device
+                values = self.step(x.to(device), y.to(device))
+                self.done += 1
+                window_images += len(x)
+                numbers = {name: float(value) for name, value in values.items()}
+                check_finite(numbers, self.done, self.run)
+                for name, value in numbers.items():
+                    totals.setdefault(name, []).append(value)
+                bar.update()
+
+                last = self.done == c.steps
+                if self.done % c.log_every == 0 or last:
+                    seconds = time.monotonic() - window_start
+                    self._log(totals, window_images / seconds, writer, bar)
+                    totals, window_images = {}, 0
+                    window_start = time.monotonic()
+                paused = time.monotonic()
+                out_of_time = minutes is not None and paused - started > minutes * 60
+                if self.done % c.snapshot_every == 0 or last:
+                    self._snapshot(writer)
+                    before = time.monotonic()
+                    due = before - backed_up >= backup_seconds / BACKUP_SHARE
+                    if due or last or out_of_time:
+                        self._backup()
+                        backed_up = time.monotonic()
+                        backup_seconds = backed_up - before
+                elif out_of_time:
+                    self._backup()
+                # Rates are of training, without snapshots and backups.
+                window_start += time.monotonic() - paused
+                if out_of_time:
+                    break
+        except KeyboardInterrupt:
+            self._backup()
+            raise
+        finally:
+            bar.close()
+            writer.close()
+        save_progress(self.run)
+        return self.averaged_generator()
+
+    def _set_learning_rates(self) -> None:
+        c = self.config
+        for name, optimizer in self.optimizers.items():
+            rate = learning_rate_at(self.done, c.steps, c.decay_steps, self.rates[name])
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def _log(
+        self,
+        totals: dict[str, list[float]],
+        images_per_second: float,
+        writer: SummaryWriter,
+        bar: tqdm,
+    ) -> None:
+        row = {
+            "step": self.done,
+            **{name: float(np.mean(values)) for name, values in totals.items()},
+            "images_per_second": round(images_per_second, 2),
+        }
+        self.run.log(self.run.metrics, row)
+        for name, value in row.items():
+            if name != "step":
+                writer.add_scalar(f"train/{name}", value, self.done)
+        self.signs.losses(row["discriminator_loss"])
+        bar.set_postfix_str(
+            f"D={row['discriminator_loss']:.3f} G={row['generator_loss']:.3f} "
+            f"{images_per_second:.0f} img/s"
+        )
+
+    # Looking at it
+
+    def averaged_generator(self) -> Generator:
+        """The generator with averaged weights, in evaluation mode."""
+        if self._averaged is None or self._averaged[0] != self.done:
+            self._averaged = self.done, self._average()
+        return self._averaged[1]
+
+    def _average(self) -> Generator:
+        generator = Generator(self.config)
+        source = self.ema.module if self.config.ema_decay else self.bare("generator")
+        generator.load_state_dict(source.state_dict())
+        generator.to(self.accelerator.device, memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            recalibrate(generator, self._calibration())
+        return generator.eval().requires_grad_(False)
+
+    def _calibration(self) -> list[tuple[Tensor, Tensor]]:
+        """Inputs such as the generator sees in training: every time the same."""
+        c, device = self.config, self.accelerator.device
+        return [
+            (
+                torch.randn(c.batch_size, c.latent, generator=torch.Generator().manual_seed(i)).to(
+                    device
+                ),
+                self.batches.labels_of(i).to(device),
+            )
+            for i in range(CALIBRATION_BATCHES)
+        ]
+
+    def _snapshot(self, writer: SummaryWriter) -> None:
+        """A grid of the same latents and labels every time, and what it says about the run.
+
+        Each row of it has the same latents, so that only what is asked changes down a column.
+        """
+        generator = self.averaged_generator()
+        y, titles = label_rows(self.config, COLUMNS)
+        rows = len(y) // COLUMNS
+        z = generator.latents(COLUMNS if titles else len(y), self.config.seed)
+        with self.accelerator.autocast():
+            faces = generator.render(z.repeat(rows, 1) if titles else z, y)
+        picture = grid(faces, COLUMNS, titles)
+        save_png(picture, self.run.samples / f"step-{self.done:08d}.png")
+        # Faces of one row: those of a column are meant to be alike.
+        spread = float(np.mean([diversity(row) for row in faces.split(COLUMNS)]))
+        warnings = self.signs.snapshot(spread) if self.done else []
+        self.run.log(
+            self.run.validation,
+            {
+                "step": self.done,
+                "diversity": spread,
+                "diversity_of_data": self.signs.real,
+                "warnings": warnings,
+            },
+        )
+        writer.add_scalar("snapshot/diversity", spread, self.done)
+        for sentence in warnings:
+            self.warn(f"step {self.done}: {sentence}")
+
+    # Stopping and going on
+
+    def _backup(self) -> None:
+        """Everything the next step depends on, in one file; and the generator so far."""
+        state = {
+            "step": self.done,
+            "ema": self.ema.state_dict(),
+            "nets": {name: self.bare(name).state_dict() for name in self.nets},
+            "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
+            "signs": self.signs.state_dict(),
+        }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        self.run.save_checkpoint(self.done, state, self.config.keep_backups)
+        notes = {
+            "steps": self.done,
+            "images_seen": self.done * self.config.batch_size,
+            "training_images": len(self.images.indices(TRAIN)),
+            "diffaugment": ",".join(self.policy) or "none",
+        }
+        save_generator(self.averaged_generator(), self.run.model, notes)
+
+    def _resume(self) -> None:
+        """Take up the newest backup, or the beginning when the run died before its first."""
+        state = self.run.load_checkpoint(self.accelerator.device)
+        if state is not None:
+            try:
+                for name in self.nets:
+                    self.bare(name).load_state_dict(state["nets"][name])
+                    self.optimizers[name].load_state_dict(state["optimizers"][name])
+                self.ema.load_state_dict(state["ema"])
+                self.signs.load_state_dict(state["signs"])
+            except (KeyError, RuntimeError, ValueError) as error:
+                first = str(error).splitlines()[-1].strip()
+                raise FaderError(
+                    f"{self.run.path}: its backup does not fit these settings ({first})"
+                ) from None
+            if self.accelerator.scaler is not None and "scaler" in state:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            self.done = state["step"]
+        # What was made since will be made again.
+        self.run.forget_after(self.done if state else -1)
+        for path in snapshots(self.run):
+            if state is None or int(path.stem.removeprefix("step-")) > self.done:
+                path.unlink()
+        self.run.write_config(self.config.to_dict())
+
+
+def snapshots(run: RunFolder) -> list[Path]:
+    """A run's snapshots, oldest first."""
+    return sorted(run.samples.glob("step-*.png"))
+
+
+def save_progress(run: RunFolder) -> list[Path]:
+    """Write what a run looks like so far: ``progress.gif``, ``losses.png`` and ``grid.png``.
+
+    Can be called at any time, from any process. Raises :class:`FaderError` for a run that has
+    made no snapshot yet.
+    """
+    pictures = snapshots(run)
+    if not pictures:
+        raise FaderError(f"{run.path}: has no snapshots yet; is it a run of cgan train?")
+    written = [run.path / "progress.gif", run.path / "grid.png"]
+    save_snapshots_gif(pictures, written[0])
+    newest = pictures[-1].read_bytes()
+    with atomic_path(written[1]) as temporary:
+        temporary.write_bytes(newest)
+    if rows := read_rows(run.metrics):
+        written.append(run.path / "losses.png")
+        save_loss_graph(rows, written[-1])
+    return written
+
+
+def copy_weights(source: Generator, target: Generator) -> None:
+    """Take over every layer that both have in the same shape; what reads labels, only when both
+    have the same labels."""
+    same_labels = source.label_names == target.label_names
+    theirs, ours = source.state_dict(), target.state_dict()
+    for name, value in theirs.items():
+        reads_labels = "label_" in name
+        fits = name in ours and ours[name].shape == value.shape
+        if fits and name != "label_rows" and (same_labels or not reads_labels):
+            ours[name].copy_(value)
+
+
+def _check_fit(config: GanConfig, images: ImageSet) -> None:
+    if (images.size, images.channels) != (config.size, config.channels):
+        raise FaderError(
+            f"the images are {images.size} px with {images.channels} channels, the generator is "
+            f"for {config.size} px with {config.channels}; open them with its size and channels"
+        )
+    if images.label_names != config.label_names:
+        raise FaderError(
+            f"the images have the labels {', '.join(images.label_names) or 'none'}, the generator "
+            f"is for {', '.join(config.label_names) or 'none'}"
+        )
+    if not len(images.indices(TRAIN)):
+        raise FaderError("the data has no training images; its partition names none")
