@@ -59,11 +59,12 @@ def change_size(changed: Tensor, decoded: Tensor) -> Tensor:
 
 
 def patch_discriminator_loss(unchanged: Tensor, changed: Tensor) -> Tensor:
-    """Cross-entropy of telling decodings with changed attributes from those without.
+    """Cross-entropy of telling decodings with changed attributes from pictures without.
 
-    Against photos the discriminator would mostly see that decodings are soft, and the decoder
-    would paint grain to look sharp. The labels of the first are smoothed to 0.9 (Salimans et al.
-    2016).
+    The latter are photos and their unchanged decodings alike. Against photos alone the
+    discriminator would mostly see that decodings are soft, and the decoder would paint grain to
+    look sharp; against decodings alone nothing would keep both from drifting into one pattern.
+    Their labels are smoothed to 0.9 (Salimans et al. 2016).
     """
     unchanged, changed = unchanged.float(), changed.float()
     return 0.5 * (

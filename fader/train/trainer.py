@@ -198,7 +198,7 @@ class Trainer:
             images = torch.cat([x[:k], decoded[:k].detach(), changed.detach()])
             verdicts, seen = self.nets["images"](images)
             parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(
-                *verdicts[k:].chunk(2)
+                verdicts[: 2 * k], verdicts[2 * k :]
             )
             parts["recognition_discriminator_loss"] = (
                 losses.attribute_nll(seen[:k], y[:k]) / y.shape[1]
