@@ -29,13 +29,18 @@ def scales(size: int) -> int:
     return max(1, min(len(_SCALES), int(np.log2(size / 11)) + 1))
 
 
+def scale_weights(size: int) -> tuple[float, ...]:
+    """The weight of each of these scales, finest first; they add up to 1."""
+    weights = np.array(_SCALES[: scales(size)])
+    return tuple((weights / weights.sum()).tolist())
+
+
 @torch.inference_mode()
 def reconstruction(
     model: FaderModel, faces: Faces, batches: Sequence[slice], seed: int
 ) -> dict[str, Estimate]:
     """PSNR (dB), SSIM and MS-SSIM of the decoding with a face's own labels, mean over faces."""
-    betas = np.array(_SCALES[: scales(model.size)])
-    betas = tuple((betas / betas.sum()).tolist())
+    betas = scale_weights(model.size)
     rows: dict[str, list[np.ndarray]] = {"psnr": [], "ssim": [], "ms_ssim": []}
     device = device_of(model)
     for batch in batches:

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from html import escape
 from typing import Any
 
-from PIL import Image
-
 from fader._version import __version__
 from fader.evaluate.evaluation import Evaluation
+from fader.evaluate.page import cautions, page, picture, tabular
 from fader.evaluate.table import COLUMNS, number, rows, summary
 from fader.files import write_text
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;
-  color: #222; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-.wide { overflow-x: auto }
-th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4 }
-th { border-bottom: 2px solid #999 } td:first-child, th:first-child { text-align: left }
-tr.mean { background: #f3f6fa; font-weight: 600 }
-td.bad { color: #b00020 }
-.caution { background: #fff3cd; border-left: 4px solid #d39e00; padding: .5rem 1rem }
-figure { margin: 0 0 1.5rem; overflow-x: auto } figcaption { margin-bottom: .3rem; color: #555 }
-img { max-width: none; display: block }
-.curves { display: flex; flex-wrap: wrap; gap: 1rem } svg { background: #fafafa }
-dt { font-weight: 600; float: left; clear: left; width: 6rem } dd { margin-left: 6.5rem }
-"""
 
 # A slider curve, in SVG units.
 _WIDTH, _HEIGHT, _MARGIN = 260, 170, 26
@@ -48,20 +28,14 @@ def html(evaluation: Evaluation) -> str:
     """The report's text. It refers to nothing outside itself."""
     document = evaluation.document
     data = document["data"]
-    title = f"Evaluation of {escape(document['model']['name'])}"
-    cautions = "".join(f'<p class="caution">{escape(c)}</p>' for c in document["cautions"])
     lines = [line for line in summary(document) if not line.startswith("CAUTION")]
     curves = "".join(_curve(name, curve) for name, curve in document["continuity"].items())
-    pictures = "".join(_picture(name, one) for name, one in evaluation.pictures.items())
+    pictures = "".join(picture(name, one) for name, one in evaluation.pictures.items())
     legend = "".join(f"<dt>{name}</dt><dd>{escape(what)}</dd>" for name, what in COLUMNS.items())
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>{_STYLE}</style></head><body>
-<h1>{title}</h1>
-<p>{data["faces"]} faces of {data["people"]} people, the {escape(data["split"])} split of
-{escape(data["path"])}, {document["model"]["size"]} pixels, seed {data["seed"]}; fader
-{__version__}.</p>
-{cautions}
+    body = f"""<p>{data["faces"]} faces of {data["people"]} people, the
+{escape(data["split"])} split of {escape(data["path"])}, {document["model"]["size"]} pixels,
+seed {data["seed"]}; fader {__version__}.</p>
+{cautions(document["cautions"])}
 <ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>
 <h2>Attributes</h2>
 <div class="wide">{_table(document)}</div>
@@ -79,9 +53,8 @@ was set.</p>
 <div class="wide">{_groups(document)}</div>
 <h2>Pictures</h2>
 <p>Random faces of the split, not chosen ones.</p>
-{pictures}
-</body></html>
-"""
+{pictures}"""
+    return page(f"Evaluation of {document['model']['name']}", body)
 
 
 def _table(document: dict[str, Any]) -> str:
@@ -95,7 +68,7 @@ def _table(document: dict[str, Any]) -> str:
             bad = column == "blurred" and cells and _dropped(entry, direction)
             texts.append(f"<td{' class=bad' if bad else ''}>{escape(cells.get(column, ''))}</td>")
         body.append(f"<tr{kind}><td>{escape(name)} {direction}</td>{''.join(texts)}</tr>")
-    return _tabular(["attribute", *COLUMNS], body)
+    return tabular(["attribute", *COLUMNS], body)
 
 
 def _dropped(entry: dict[str, Any], direction: str) -> bool:
@@ -112,7 +85,7 @@ def _side_effects(document: dict[str, Any]) -> str:
             cells = "".join(_shaded(score["side_effects"].get(other)) for other in names)
             label = f"{escape(name)} {direction.replace('to_', '→')}"
             body.append(f"<tr><td>{label}</td>{cells}</tr>")
-    return _tabular(["set", *names], body)
+    return tabular(["set", *names], body)
 
 
 def _shaded(move: float | None) -> str:
@@ -134,12 +107,7 @@ def _groups(document: dict[str, Any]) -> str:
             for g in groups
         )
         body.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-    return _tabular(["attribute", *groups], body)
-
-
-def _tabular(heads: list[str], body: list[str]) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return tabular(["attribute", *groups], body)
 
 
 def _curve(name: str, curve: dict[str, Any]) -> str:
@@ -176,15 +144,4 @@ def _curve(name: str, curve: dict[str, Any]) -> str:
         f'stroke="#1f4e8c" stroke-width="2"/>'
         f'<text x="{_MARGIN}" y="16" font-weight="bold">{escape(name)}</text>'
         f'<text x="{_WIDTH - _MARGIN}" y="16" text-anchor="end">{scores}</text></svg>'
-    )
-
-
-def _picture(title: str, image: Image.Image) -> str:
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=88)
-    code = base64.b64encode(data.getvalue()).decode("ascii")
-    return (
-        f"<figure><figcaption>{escape(title)}</figcaption>"
-        f'<img alt="{escape(title)}" width="{image.width}" height="{image.height}" '
-        f'src="data:image/jpeg;base64,{code}"></figure>'
     )
