@@ -1,0 +1,169 @@
+"""Who says what a generated picture shows: a classifier that had no part in its generator."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from cgan.data import ImageSet
+from cgan.evaluate.features import as_rgb
+from fader.data.batches import Augmentation, Batches
+from fader.errors import FaderError
+from fader.evaluate.judge import PACKAGED, Judge
+from fader.models.classifier import AttributeClassifier, ClassifierConfig
+from fader.models.io import CONFIG, load_classifier, model_info, save_classifier
+from fader.train.classifier import photographic
+from fader.train.ema import averaged
+
+# Of a set that names no held-out images, every so manyth is kept from the judge, to score it.
+_KEPT_BACK = 10
+
+
+@dataclass(frozen=True)
+class ClassTraining:
+    """Settings of a class judge: AdamW, one cycle of learning rate, averaged weights.
+
+    size: of the pictures it looks at, a multiple of 32; width: its first channels.
+    """
+
+    size: int = 64
+    width: int = 32
+    steps: int = 1500
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    seed: int = 4321
+
+
+@dataclass(frozen=True)
+class LabelJudge:
+    """A judge of the labels it knows: ``names`` in its order, of ``kind`` attributes or classes.
+
+    ``scored_on``: rows of the data that it did not learn from.
+    """
+
+    judge: Judge
+    kind: str
+    scored_on: np.ndarray
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.judge.attributes
+
+    def see(self, images: np.ndarray) -> np.ndarray:
+        """N×S×S×C uint8 → (N, k) bool: attributes each for itself, of classes exactly one."""
+        logits = self.judge.see(as_rgb(images))[0]
+        if self.kind == "attributes":
+            return logits > 0
+        return logits.argmax(axis=1)[:, None] == np.arange(len(self.names))
+
+
+def find_label_judge(
+    images: ImageSet,
+    folder: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+    training: ClassTraining | None = None,
+    progress: bool = True,
+) -> LabelJudge | None:
+    """The judge of a set's labels; None for a set without labels.
+
+    Of attributes it is the packaged one, or that in ``folder`` (a run of ``fader
+    train-classifier``). Of classes it is trained on the training images, once: the next
+    evaluation on the same images finds it under ``~/.cache/fader`` (``$XDG_CACHE_HOME/fader``).
+    """
+    if images.label_kind == "none":
+        return None
+    held_out = np.flatnonzero(images.split != 0)
+    if images.label_kind == "attributes":
+        folder = PACKAGED if folder is None else Path(folder)
+        inside = folder / "model"
+        folder = inside if (inside / CONFIG).is_file() else folder
+        classifier = load_classifier(folder).requires_grad_(False).to(device)
+        name = "packaged" if folder == PACKAGED else str(folder)
+        judge = Judge(classifier, name, model_info(folder).get("training"))
+        scored_on = held_out if len(held_out) else np.arange(len(images))
+        return LabelJudge(judge, "attributes", scored_on)
+    if folder is not None:
+        raise FaderError(
+            "--judge is for attributes; of classes the judge is trained on the data, leave it out"
+        )
+    training = training or ClassTraining(size=min(96, -(-images.size // 32) * 32))
+    learnt_from = images.indices(0)
+    if not len(held_out):
+        held_out = learnt_from[::_KEPT_BACK]
+        learnt_from = np.setdiff1d(learnt_from, held_out)
+    cache = _cache_of(images, learnt_from, training)
+    if not (cache / CONFIG).is_file():
+        _train(images, learnt_from, training, cache, device, progress)
+    classifier = load_classifier(cache).requires_grad_(False).to(device)
+    name = "trained on the training images"
+    return LabelJudge(Judge(classifier, name, model_info(cache)["training"]), "classes", held_out)
+
+
+def _cache_of(images: ImageSet, rows: np.ndarray, training: ClassTraining) -> Path:
+    """Where a judge of exactly these images and settings is kept."""
+    key = hashlib.sha256(repr((asdict(training), images.label_names)).encode())
+    for chunk in np.array_split(rows, max(1, len(rows) // 1024)):
+        key.update(np.ascontiguousarray(images.images[chunk]))
+        key.update(np.ascontiguousarray(images.labels[chunk]))
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fader"
+    return root / f"judge-{key.hexdigest()[:16]}"
+
+
+def _train(
+    images: ImageSet,
+    rows: np.ndarray,
+    training: ClassTraining,
+    out: Path,
+    device: str | torch.device,
+    progress: bool,
+) -> None:
+    """Train a classifier of the classes on these rows, and save it into ``out``."""
+    labels = images.labels[rows]
+    # With rare classes as rare as they are, but judged as if all were alike (logit adjustment,
+    # Menon et al. 2021, arXiv 2007.07314): else a rare one is seldom decided for.
+    frequency = torch.from_numpy(np.log(labels.mean(axis=0).clip(min=1e-6))).float().to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        config = ClassifierConfig(images.label_names, training.size, training.width, "plain")
+        net = AttributeClassifier(config).to(device, memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(
+            net.parameters(), training.learning_rate, weight_decay=training.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, training.learning_rate, total_steps=training.steps
+        )
+        ema = averaged(net, 0.99)
+        augmentation = Augmentation(flip=True, rotation=4, zoom=0.05, shift=0.03)
+        batches = Batches(
+            images, rows, labels, training.batch_size, augmentation, seed=training.seed
+        )
+        bar = tqdm(
+            batches.from_step(0),
+            desc="judge of labels",
+            total=training.steps,
+            unit="step",
+            disable=None if progress else True,
+        )
+        for step, (x, y) in enumerate(bar):
+            if step == training.steps:
+                break
+            random = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
+            x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+            x = photographic(x, random).to(device, memory_format=torch.channels_last)
+            loss = F.cross_entropy(net(x) + frequency, y.argmax(dim=1).to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            ema.update_parameters(net)
+    notes: dict[str, Any] = {**asdict(training), "images": len(rows), "labels": "classes"}
+    save_classifier(ema.module.eval(), out, notes)
