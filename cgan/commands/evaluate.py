@@ -1,0 +1,141 @@
+"""``cgan evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fader.commands.options import device_option, json_option, resolve_device
+
+if TYPE_CHECKING:
+    from cgan.networks import Generator
+
+
+@click.command(
+    epilog="Example: cgan evaluate --model runs/emotions --data emotions48.zip --html report.html"
+)
+@click.option(
+    "--model",
+    default="default",
+    show_default=True,
+    metavar="NAME|RUN",
+    help="The generator: the name of one that comes in the package, or the folder of a run.",
+)
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="What it was trained on, with held-out images where there are any.",
+)
+@click.option(
+    "--only",
+    metavar="LABEL",
+    help="Compare with the images of one class, or with one attribute: for a generator that was "
+    "trained on these alone.",
+)
+@click.option("-n", "n", default=2000, show_default=True, type=click.IntRange(2), help="Samples.")
+@click.option(
+    "--features",
+    type=click.Choice(["attributes", "inception"]),
+    default="attributes",
+    show_default=True,
+    help="What distances are measured in: our attribute classifier's features, or those of "
+    "Inception, which FID is defined on; they need torch-fidelity and its weights.",
+)
+@click.option(
+    "--judge",
+    metavar="FOLDER",
+    help="A run of fader train-classifier that scores attributes; the default is the judge in "
+    "the package. Of classes a judge is trained on the data, once.",
+)
+@click.option(
+    "--truncation",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="As in cgan generate.",
+)
+@click.option(
+    "--html",
+    "report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write a report with pictures: one HTML file.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@device_option
+@json_option
+def command(
+    model: str,
+    data: Path,
+    only: str | None,
+    n: int,
+    features: str,
+    judge: str | None,
+    truncation: float,
+    report: Path | None,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Measure how good a generator is: quality, variety, collapse, labels, memory.
+
+    Every score of the samples stands beside what real images score in their place. Distances are
+    on named features; labels are judged by a classifier that had no part in the training; and the
+    training image nearest to each sample says whether it is one over again.
+    """
+    from cgan.data import open_images
+    from cgan.evaluate.evaluation import Reals, evaluate
+    from cgan.evaluate.features import SPACES
+    from cgan.evaluate.labels import find_label_judge
+    from cgan.evaluate.report import write_report
+    from cgan.evaluate.table import text
+    from cgan.io import load_generator
+
+    where = resolve_device(device)
+    generator = load_generator(model, where)
+    if only is not None and generator.label_kind != "none":
+        raise click.UsageError(
+            f"--only {only}: this generator has labels and is scored on all of them; leave it out"
+        )
+    config = generator.config
+    space = SPACES[features](where)
+    images = open_images(data, config.size, config.channels, _labels(generator, only))
+    if only is not None:
+        images = images.only(only)
+    label_judge = find_label_judge(images, judge, where)
+    reals = Reals.seen(images, space, limit=n, seed=seed)
+    evaluation = evaluate(
+        generator,
+        reals,
+        label_judge,
+        name=model,
+        data=str(data),
+        n=n,
+        seed=seed,
+        truncation=truncation,
+    )
+    if report is not None:
+        write_report(evaluation, report)
+        click.echo(f"report: {report}", err=True)
+    if as_json:
+        click.echo(json.dumps(evaluation.document, indent=2))
+    else:
+        click.echo(text(evaluation.document))
+
+
+def _labels(generator: Generator, only: str | None) -> str | tuple[str, ...]:
+    """The labels to open the data with."""
+    from fader.attributes import attribute_name
+    from fader.errors import UnknownAttributeError
+
+    if only is not None:
+        try:
+            return (attribute_name(only),)
+        except UnknownAttributeError:
+            return "folder"
+    if generator.label_kind == "attributes":
+        return generator.label_names
+    return "folder" if generator.label_kind == "classes" else "none"
