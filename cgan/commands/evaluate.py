@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--only",
-    metavar="LABEL",
-    help="Compare with the images of one class, or with one attribute: for a generator that was "
-    "trained on these alone.",
+    metavar="CLASS",
+    help="Compare with the images of this one class: for a generator that was trained with --only.",
 )
 @click.option("-n", "n", default=2000, show_default=True, type=click.IntRange(2), help="Samples.")
 @click.option(
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
     "--truncation",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True),
+    type=click.FloatRange(0, 2),
     help="As in cgan generate.",
 )
 @click.option(
@@ -92,7 +91,7 @@ def command(
     from cgan.evaluate.labels import find_label_judge
     from cgan.evaluate.report import write_report
     from cgan.evaluate.table import text
-    from cgan.io import load_generator
+    from cgan.io import find_generator, load_generator, read_config
 
     where = resolve_device(device)
     generator = load_generator(model, where)
@@ -107,6 +106,7 @@ def command(
         images = images.only(only)
     label_judge = find_label_judge(images, judge, where)
     reals = Reals.seen(images, space, limit=n, seed=seed)
+    notes = read_config(find_generator(model)).get("training") or {}
     evaluation = evaluate(
         generator,
         reals,
@@ -116,6 +116,7 @@ def command(
         n=n,
         seed=seed,
         truncation=truncation,
+        learnt_from=notes.get("training_images"),
     )
     if report is not None:
         write_report(evaluation, report)
@@ -128,14 +129,6 @@ def command(
 
 def _labels(generator: Generator, only: str | None) -> str | tuple[str, ...]:
     """The labels to open the data with."""
-    from fader.attributes import attribute_name
-    from fader.errors import UnknownAttributeError
-
-    if only is not None:
-        try:
-            return (attribute_name(only),)
-        except UnknownAttributeError:
-            return "folder"
     if generator.label_kind == "attributes":
         return generator.label_names
-    return "folder" if generator.label_kind == "classes" else "none"
+    return "folder" if only or generator.label_kind == "classes" else "none"

@@ -151,11 +151,14 @@ def evaluate(
     n: int = 2000,
     seed: int = 0,
     truncation: float = 1.0,
+    learnt_from: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score ``n`` samples of ``generator``, with labels as frequent as in the training pictures.
 
     ``name`` and ``data`` are what the report calls them. Without ``judge`` labels are not scored.
+    ``learnt_from`` is how many images the generator says it was trained on; another number than
+    there are training pictures is remarked upon.
 
     Raises :class:`FaderError` when the pictures do not fit the generator, or ``n`` is below 2.
     """
@@ -232,7 +235,7 @@ def evaluate(
             "description": reals.space.description,
             "distance": reals.space.distance,
         },
-        "cautions": _cautions(reals, count, judge, generator, truncation),
+        "cautions": _cautions(reals, count, judge, generator, truncation, learnt_from),
         "scores": scores,
         "memory": {
             "features": _memory(in_features),
@@ -423,9 +426,19 @@ def _repeated(features: np.ndarray, real: np.ndarray) -> float:
 
 
 def _cautions(
-    reals: Reals, count: int, judge: LabelJudge | None, generator: Generator, truncation: float
+    reals: Reals,
+    count: int,
+    judge: LabelJudge | None,
+    generator: Generator,
+    truncation: float,
+    learnt_from: int | None,
 ) -> list[str]:
     found = []
+    if learnt_from is not None and learnt_from != len(reals.training):
+        found.append(
+            f"The generator was trained on {learnt_from} images and the data has "
+            f"{len(reals.training)} training images: other data, so copies may go unnoticed."
+        )
     if not reals.held_out:
         found.append(
             "The data has too few held-out pictures: the column of real pictures is one half of "
