@@ -101,7 +101,7 @@ class Copyist(Artist):
         return image[:, ::-1] if random.random() < 0.5 else image
 
 
-SPACE = FeatureSpace("attributes", "pixels, for a test", "distance of pixels", pixels)
+SPACE = FeatureSpace("attributes", "pixel", "pixels, for a test", "distance of pixels", pixels)
 
 
 class ShapeJudge:

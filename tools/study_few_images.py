@@ -218,7 +218,7 @@ def write_outputs(study: Study) -> None:
         writer.writeheader()
         writer.writerows({**row, "images": row["images"] or "all"} for row in rows)
     write_text(study.out / "results.md", markdown(rows, study.space.description))
-    plot(rows, study.space.name, study.out / "study.png")
+    plot(rows, study.space.title, study.out / "study.png")
     strips = [Image.open(study.picture(_cell_of(row))).convert("RGB") for row in rows]
     sheet = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
     top = 0

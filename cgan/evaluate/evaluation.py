@@ -47,9 +47,10 @@ ROUGH = 500
 #: Collapse scores from which on one speaks of a partial, and of a full collapse.
 PARTIAL, FULL = 0.25, 0.5
 
-# Real pictures a group needs to be compared with, pictures looked at together for features, and
-# what the report shows: a grid's side, samples beside their nearest, faces by label.
-_ENOUGH_IN_GROUP, _CHUNK, _GRID, _BESIDE, _BY_LABEL = 30, 256, 8, 12, 10
+# Real pictures a group needs to be compared with, and for the judge to be scored on it; pictures
+# looked at together for features; and what the report shows: a grid's side, samples beside their
+# nearest, faces by label.
+_ENOUGH_IN_GROUP, _ENOUGH_TO_JUDGE, _CHUNK, _GRID, _BESIDE, _BY_LABEL = 30, 5, 256, 8, 12, 10
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ def evaluate(
         },
         "features": {
             "name": reals.space.name,
+            "title": reals.space.title,
             "description": reals.space.description,
             "distance": reals.space.distance,
         },
@@ -334,7 +336,7 @@ def _labels(
         judged = (told_of_real[of_group] == truth[of_group][:, known]).all(axis=1)
         entry: dict[str, Any] = {
             "right": _plain(estimate(right, np.arange(per_group), seed=seed)),
-            "judge": _rounded(judged.mean()) if len(judged) else None,
+            "judge": _rounded(judged.mean()) if len(judged) >= _ENOUGH_TO_JUDGE else None,
             "real": int((training_labels == values).all(axis=1).sum()),
         }
         real = reals.training_features[(training_labels == values).all(axis=1)][:2000]
@@ -380,7 +382,7 @@ def _labels(
             own = told_of_real[real, column] == value
             sides[str(int(value))] = {
                 **(_plain(estimate(hits, np.arange(len(hits)), seed=seed)) or {"value": None}),
-                "judge": _rounded(own.mean()) if len(own) else None,
+                "judge": _rounded(own.mean()) if len(own) >= _ENOUGH_TO_JUDGE else None,
             }
         document["attributes"][generator.label_names[i]] = sides
     # Attributes weigh alike, and so do the two sides of each.
@@ -417,8 +419,9 @@ def _balanced(hits: np.ndarray, classes: np.ndarray, seed: int) -> Estimate | No
 
 def _repeated(features: np.ndarray, real: np.ndarray) -> float:
     """The share of samples of one group with another one nearer than real ones come."""
-    near = repeat_distance(real[: len(features)])
-    closest = nearest(features, features, among_themselves=True)[0][:, 0]
+    count = min(len(features), len(real))
+    near = repeat_distance(real[:count])
+    closest = nearest(features[:count], features[:count], among_themselves=True)[0][:, 0]
     return _rounded((closest <= near).mean())
 
 
@@ -523,6 +526,6 @@ def _pictures(
         pictures[f"{title}, and the training pictures nearest to each"] = grid(
             to_tensor(np.concatenate([samples[some], *found])),
             len(some),
-            ["samples", f"nearest in {reals.space.name} features", "nearest in pixels"],
+            ["samples", f"nearest in {reals.space.title} features", "nearest in pixels"],
         )
     return pictures

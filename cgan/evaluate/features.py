@@ -28,10 +28,12 @@ _BATCH = 32
 class FeatureSpace:
     """``see`` turns N×S×S×C uint8 (C is 3 or 1) into (N, width) float32.
 
-    ``distance`` is what a Fréchet distance in this space may be called.
+    ``title`` comes before the word features; ``distance`` is what a Fréchet distance in this
+    space may be called.
     """
 
     name: str
+    title: str
     description: str
     distance: str
     see: Callable[[np.ndarray], np.ndarray]
@@ -45,6 +47,7 @@ def attribute_features(device: str | torch.device = "cpu") -> FeatureSpace:
     width = classifier.head[-1].in_features
     return FeatureSpace(
         "attributes",
+        "attribute",
         f"pooled features of the default model's face attribute classifier "
         f"({viewer.architecture}), {width}-d",
         "Fréchet distance on attribute features (no FID)",
@@ -95,6 +98,7 @@ def inception_features(device: str | torch.device = "cpu") -> FeatureSpace:
 
     return FeatureSpace(
         "inception",
+        "Inception",
         "pool3 features of Inception v3 (2015-12-05, torch-fidelity), 2048-d",
         "FID",
         see,

@@ -33,7 +33,7 @@ def html(evaluation: Evaluation) -> str:
 seed {data["seed"]}; fader {__version__}.</p>
 {cautions(document["cautions"])}
 <ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>
-<h2>Quality and variety, on {escape(document["features"]["name"])} features</h2>
+<h2>Quality and variety, on {escape(document["features"]["title"])} features</h2>
 <p>↓ lower is better, ↑ higher, = as near to the real pictures' value as can be. The second
 column is what {escape(data["real"])} score in the samples' place.</p>
 <div class="wide">{tabular(["measure", "generated", "real", ""], measures)}</div>

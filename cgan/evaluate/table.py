@@ -74,8 +74,8 @@ def summary(document: dict[str, Any]) -> list[str]:
     parts = ", ".join(f"{part} {number(found[part])}" for part in ("spread", "repeats", "bins"))
     verdict = {"none": "not collapsed", "partial": "partly collapsed", "collapsed": "collapsed"}
     lines.append(f"{verdict[found['verdict']]}: {number(found['score'])}, the largest of {parts}")
-    for space, title in (("features", f"{document['features']['name']} features"),
-                         ("pixels", "pixels")):  # fmt: skip
+    spaces = {"features": f"{document['features']['title']} features", "pixels": "pixels"}
+    for space, title in spaces.items():
         one = document["memory"][space]
         lines.append(
             f"memory, in {title}: {percent(one['copies'])} of the samples are copies of a training "
@@ -102,8 +102,7 @@ def text(document: dict[str, Any]) -> str:
     """The whole evaluation."""
     data = document["data"]
     lines = [f"{document['model']['name']} against {data['path']}", ""]
-    title = {"attributes": "on attribute features", "inception": "on Inception features"}
-    header = [title[document["features"]["name"]], "", "generated", "real", ""]
+    header = [f"on {document['features']['title']} features", "", "generated", "real", ""]
     lines += _aligned([header, *map(list, rows(document))], left=(0, 1, 4))
     if document["labels"]:
         for heads, body in (attribute_rows(document), group_rows(document)):
@@ -139,7 +138,7 @@ def _cell(key: str, scores: dict[str, Any]) -> str:
         return number(scores[key]["score"])
     if key == "modes":
         modes = scores["collapse"]["modes"]
-        return "no two alike" if modes is None else f"{modes:.0f}"
+        return "no two alike" if modes is None else f"{float(f'{modes:.2g}'):,.0f}"
     return interval(scores[key]) or "too small"
 
 
