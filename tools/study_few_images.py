@@ -51,6 +51,7 @@ MEASURES = {
     "spread": ("spread of features", ("spread",)),
     "ms_ssim": ("MS-SSIM between samples", ("ms_ssim", "value")),
     "collapse": ("collapse ↓", ("collapse", "score")),
+    "near": ("nearer to a training image than 99 % of real ones ↓", None),
     "copies": ("copies of training images ↓", None),
 }
 _PLOTTED = ("frechet", "precision", "recall", "spread", "collapse", "copies")
@@ -187,8 +188,10 @@ class Study:
             for name, (_, place) in MEASURES.items():
                 if place:
                     row[_key(name, who)] = _at(document["scores"][who], place)
-        row["copies"] = document["memory"]["pixels"]["copies"]["value"]
-        row["copies_real"] = 0.0
+        # Of real images 1 % are so near, by definition; a copy is beyond that.
+        in_pixels = document["memory"]["pixels"]
+        row |= {"near": in_pixels["near"]["value"], "near_real": 0.01}
+        row |= {"copies": in_pixels["copies"]["value"], "copies_real": 0.0}
         with open(self.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -265,7 +268,11 @@ def plot(rows: list[dict[str, Any]], features: str, path: Path) -> None:
         real = rows[0][_key(name, "real")]
         if real is not None:
             panel.axhline(real, color="grey", linewidth=1, linestyle=":", label="real, held out")
-        panel.set_xscale("symlog", linthresh=100)
+        iterations = sorted({row["iterations"] for row in rows})
+        panel.set_xscale("symlog", linthresh=100, linscale=0.5)
+        panel.set_xlim(-15, 1.2 * max(100, *iterations))
+        panel.set_xticks(iterations, [str(number) for number in iterations])
+        panel.minorticks_off()
         panel.set_title(MEASURES[name][0])
         panel.set_xlabel("iterations")
     panels[0].legend(fontsize=8)
