@@ -104,6 +104,9 @@ def command(
     images = open_images(data, config.size, config.channels, _labels(generator, only))
     if only is not None:
         images = images.only(only)
+    if images.rejected:
+        name, reason = images.rejected[0]
+        click.echo(f"{len(images.rejected)} files left out, such as {name}: {reason}", err=True)
     label_judge = find_label_judge(images, judge, where)
     reals = Reals.seen(images, space, limit=n, seed=seed)
     notes = read_config(find_generator(model)).get("training") or {}
