@@ -205,7 +205,7 @@ class Trainer:
             )
             loss = parts["patch_discriminator_loss"] + parts["recognition_discriminator_loss"]
             if c.gradient_penalty and self.done % PENALTY_EVERY == 0:
-                penalty = losses.gradient_penalty(self.nets["images"], x[:k], random)
+                penalty = losses.gradient_penalty(self.bare("images"), x[:k], random)
                 loss = loss + PENALTY_EVERY / 2 * c.gradient_penalty * penalty
             self._update("images", loss)
 
