@@ -304,7 +304,8 @@ def _photo_of(image: Image.Image, name: str, path: Path | None) -> Photo:
             image = image.convert("LA" if grey else "RGBA")
             alpha = np.asarray(image.getchannel("A"))
         # Dropping the alpha channel by hand keeps the colours of transparent pixels.
-        values = np.asarray(image.convert("L" if grey else "RGB"))
+        mode = "L" if grey else "RGB"
+        values = np.asarray(image if image.mode == mode else image.convert(mode))
         pixels = _stacked(values) if grey else values
     pixels = _turned(pixels, orientation)
     alpha = None if alpha is None else _turned(alpha, orientation)

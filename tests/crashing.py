@@ -6,9 +6,10 @@ import os
 
 
 def worker(editor):
-    def work(task: str) -> str:
-        if task.startswith("deadly"):
-            os._exit(9)
-        return f"{task} done"
+    def work(pull):
+        while (task := pull(True)) is not None:
+            if task.startswith("deadly"):
+                os._exit(9)
+            yield task, f"{task} done"
 
     return work

@@ -56,6 +56,17 @@ def test_a_huge_photo_gives_the_places_in_its_own_pixels(detector, astronaut):
     assert np.abs((same.landmarks + 0.5) / 7 - 0.5 - face.landmarks).max() < 3
 
 
+def test_landmarks_of_small_faces_in_large_photos_are_those_at_full_size(detector, astronaut):
+    """In the copy that is searched this face has some thirty pixels."""
+    photo = np.full((3000, 4000, 3), 90, np.uint8)
+    head = cv2.resize(astronaut[:256, 100:356], (180, 180), interpolation=cv2.INTER_AREA)
+    photo[2000:2180, 3000:3180] = head
+    (face,) = detector(photo)
+    (near,) = detector(np.ascontiguousarray(photo[1900:2300, 2900:3300]))
+    assert 55 < near.side < 100
+    assert np.abs(face.landmarks - (2900, 1900) - near.landmarks).max() < 0.02 * near.side
+
+
 def test_a_face_cut_by_the_photos_border_keeps_its_landmarks(detector, astronaut):
     (face,) = detector(astronaut)
     x0, y0, x1, y1 = face.box.round().astype(int)

@@ -31,6 +31,7 @@ from fader import Editor
 from fader.attributes import parse_changes
 from fader.commands.options import model_option
 from fader.edit.batch import Job, edit_folder, find_photos
+from fader.edit.editor import FaceEdit, settle
 from fader.edit.workers import sensible_workers
 from fader.images import open_photo, save_photo
 
@@ -64,7 +65,9 @@ def breakdown(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
         faces = editor.detector(opened.pixels)
         times.append(time.process_time())
         crops = editor.crop(opened.pixels, faces[:1])
-        (edit,) = editor._settled(faces[:1], crops, changes)
+        (estimates,) = editor.estimate(crops)
+        before = {name: estimates[name] for name in editor.attributes}
+        edit = FaceEdit(faces[0], before, settle(before, changes))
         codes = [[list(edit.before.values()), list(edit.after.values())]]
         ((before, after),) = editor.decode(crops, np.array(codes))
         times.append(time.process_time())

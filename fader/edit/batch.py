@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from fader.attributes import Change, parse_changes
-from fader.edit.editor import Box, Editor, FaceEdit, Output, Which
+from fader.edit.editor import Ask, Box, Edit, Editor, FaceEdit, Output, Which
 from fader.edit.outputs import plan, refuse_overwriting, write_edit
-from fader.edit.workers import run_all
+from fader.edit.workers import Crew, Pull
 from fader.errors import DiskFullError, FaderError, NoFaceError, UnreadableImageError
 from fader.files import atomic_path
 from fader.images import IMAGE_SUFFIXES
@@ -31,6 +31,10 @@ REPORT = "report.csv"
 
 # Holds files not finished, and the lock, while a batch runs.
 _SCRATCH = ".fader-work"
+
+# Photos whose faces go through the network together: so many, with so many pixels in all at most
+# (or one that is larger), since they are held in memory.
+_TOGETHER, _PIXELS_TOGETHER = 8, 24_000_000
 
 # The last column: what input and settings a row is about. A row cut short has none.
 _KEY = "key"
@@ -139,8 +143,13 @@ def edit_file(
         write(output)
         return ""
 
+    steps = _edit(editor, photo, outputs, job, put)
+    answer = None
     try:
-        return _edit(editor, photo, outputs, job, put)
+        while True:
+            (answer,) = editor.answer([steps.send(answer)])
+    except StopIteration as end:
+        return end.value
     except DiskFullError as error:
         return [Result(photo, None, "failed", detail=str(error))]
 
@@ -151,16 +160,17 @@ def _edit(
     outputs: Sequence[Path],
     job: Job,
     put: Callable[[Callable[[Path], None], Path], str],
-) -> list[Result]:
-    """The results of editing ``photo``.
+) -> Generator[Ask, Any, list[Result]]:
+    """The results of editing ``photo``; yields what it asks the networks.
 
     ``put(write, output)`` has ``write`` make each file, or answers why it leaves it alone.
     """
     results: list[Result] = []
     options = {"face": job.face, "where": job.where, "output": job.output}
     try:
-        edits = editor.variants(photo, job.each, **options, measure=bool(job.variants))
-        for name, output, edit in zip(job.names, outputs, edits, strict=True):
+        steps = editor.steps(photo, job.each, **options, measure=bool(job.variants))
+        for name, output in zip(job.names, outputs, strict=True):
+            edit = yield from _next_edit(steps)
             write = partial(write_edit, edit, photo, quality=job.quality, provenance=job.provenance)
             left = put(lambda place, write=write: write(output=place), output)
             notes = f"{photo}: {'; '.join(edit.notes)}" if edit.notes else ""
@@ -179,6 +189,13 @@ def _edit(
     except MemoryError:
         results.append(Result(photo, None, "failed", detail=f"{photo}: the memory is full"))
     return results
+
+
+def _next_edit(steps: Generator[Ask | Edit, Any, None]) -> Generator[Ask, Any, Edit]:
+    step = next(steps)
+    while isinstance(step, Ask):
+        step = steps.send((yield step))
+    return step
 
 
 def find_photos(folder: Path) -> list[Path]:
@@ -254,18 +271,27 @@ def edit_folder(
     with _Report(destination, _header(editor, job)) as report:
         tasks = [report.task(*task) for task in zip(photos, relatives, places, strict=True)]
         worker = partial(_Worker, folder, destination, job, job.settings(editor))
-        with closing(run_all(worker, editor, tasks, workers, _lost)) as outcomes:
-            for task, (key, results) in outcomes:
-                if results is None:
-                    yield report.skip(task)
-                else:
-                    rows = [_row(editor, destination, task.name, key, r) for r in results]
-                    report.add(task.name, rows)
-                    yield results
+
+        def reported(task: _Task, key: str, results: list[Result] | None) -> list[Result]:
+            if results is None:
+                return report.skip(task)
+            rows = [_row(editor, destination, task.name, key, result) for result in results]
+            report.add(task.name, rows)
+            return results
+
+        with closing(Crew(worker, editor, tasks, workers, _lost)) as crew:
+            try:
+                for task, outcome in crew:
+                    yield reported(task, *outcome)
+            except (KeyboardInterrupt, GeneratorExit):
+                # What is being worked on gets finished, and its rows.
+                for task, outcome in crew.finish():
+                    reported(task, *outcome)
+                raise
 
 
 class _Worker:
-    """What one process does to a task: answers with its key and results, None for "done before"."""
+    """What one process does: answers tasks with a key and results, None for "done before"."""
 
     def __init__(
         self, folder: Path, destination: Path, job: Job, settings: str, editor: Editor
@@ -273,12 +299,44 @@ class _Worker:
         self._inputs, self._scratch = folder.resolve(), destination / _SCRATCH
         self._job, self._settings, self._editor = job, settings, editor
 
-    def __call__(self, task: _Task) -> tuple[str, list[Result] | None]:
+    def __call__(self, pull: Pull) -> Iterator[tuple[_Task, tuple[str, list[Result] | None]]]:
+        """Several photos are begun, and what they ask the networks is answered together."""
+        while True:
+            asking: list[tuple[_Task, Generator[Ask, Any, Any], Ask]] = []
+            while len(asking) < _TOGETHER and (
+                sum(ask.pixels for _, _, ask in asking) < _PIXELS_TOGETHER
+            ):
+                task = pull(not asking)
+                if task is None:
+                    break
+                yield from self._advanced(task, self._done(task), None, asking)
+            if not asking:
+                return
+            while asking:
+                answers = self._editor.answer([ask for _, _, ask in asking])
+                begun, asking = asking, []
+                for i, answer in enumerate(answers):
+                    task, steps, _ = begun[i]
+                    # Nothing else may hold on to a photo that is finished.
+                    begun[i] = None
+                    yield from self._advanced(task, steps, answer, asking)
+                    del steps
+
+    def _advanced(
+        self, task: _Task, steps: Generator[Ask, Any, Any], answer: Any, asking: list
+    ) -> Iterator[tuple[_Task, Any]]:
+        """Yield ``task`` if it gets finished by ``answer``, else add to ``asking`` what it asks."""
+        try:
+            asking.append((task, steps, steps.send(answer)))
+        except StopIteration as end:
+            yield task, end.value
+
+    def _done(self, task: _Task) -> Generator[Ask, Any, tuple[str, list[Result] | None]]:
         key = _key_of(task.photo, self._settings)
         if key and key == task.done and not self._job.overwrite:
             return key, None
         put = partial(self._put, task.owned)
-        results = _edit(self._editor, task.photo, task.outputs, self._job, put)
+        results = yield from _edit(self._editor, task.photo, task.outputs, self._job, put)
         finished = all(result.status in ("edited", "no-face") for result in results)
         return key if finished else "", results
 

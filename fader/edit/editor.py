@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -126,6 +126,19 @@ class Edit:
         """
         mark = self.provenance if provenance else None
         save_photo(self.photo, path, quality=quality, provenance=mark)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What an edit under way asks the networks: see :meth:`Editor.answer`.
+
+    Without ``values`` the estimates of ``crops`` (N, S, S, 3) are asked for, with ``values``
+    (N, K, n) their decodings. ``pixels`` is how many the photo has, which it holds in memory.
+    """
+
+    crops: np.ndarray
+    values: np.ndarray | None
+    pixels: int
 
 
 class Editor:
@@ -292,16 +305,45 @@ class Editor:
         ``measure`` the classifier looks at each edited face again (``FaceEdit.achieved``). Else as
         :meth:`apply`.
         """
+        options = {"face": face, "where": where, "output": output, "measure": measure}
+        steps = self.steps(image, variants, **options)
+        answer = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration:
+                return
+            if isinstance(step, Edit):
+                answer = None
+                yield step
+            else:
+                (answer,) = self.answer([step])
+
+    def steps(
+        self,
+        image: ImageLike | Photo,
+        variants: Sequence[Sequence[Change]],
+        *,
+        face: Which = "largest",
+        where: Box | None = None,
+        output: Output = "photo",
+        measure: bool = False,
+    ) -> Generator[Ask | Edit, Any, None]:
+        """:meth:`variants` for many photos at once: yields what it asks the networks, too.
+
+        Each :class:`Ask` is to be sent its answer; whoever does that for several photos asks for
+        all of them together.
+        """
         if output not in ("photo", "crop", "pair"):
             raise FaderError(f"output={output!r}: must be 'photo', 'crop' or 'pair'")
         photo = open_photo(image)
         found, chosen, notes = self._choose(photo, face, where)
         for wanted in variants:
             if output == "crop":
-                pixels, edits = self._decoded(photo.pixels, chosen, wanted)
+                pixels, edits = yield from self._decoded(photo.pixels, chosen, wanted)
                 result = Photo(pixels, photo.name, icc=photo.icc)
             else:
-                pixels, edits = self._edited(photo.pixels, chosen, wanted)
+                pixels, edits = yield from self._edited(photo.pixels, chosen, wanted)
                 result = photo.edited(pixels)
             if measure:
                 # A crop is aligned already: all of it is the face.
@@ -310,7 +352,7 @@ class Editor:
                     if output == "crop"
                     else self.crop(result.pixels, chosen)
                 )
-                achieved = self._present(crops)
+                achieved = self._present((yield Ask(crops, None, pixels.size // 3)))
                 edits = [
                     replace(edit, achieved=values)
                     for edit, values in zip(edits, achieved, strict=True)
@@ -375,41 +417,67 @@ class Editor:
 
     def _decoded(
         self, photo: np.ndarray, faces: Sequence[Face], changes: Sequence[Change]
-    ) -> tuple[np.ndarray, list[FaceEdit]]:
+    ) -> Generator[Ask, Any, tuple[np.ndarray, list[FaceEdit]]]:
         """The decoder's images of the changed faces, side by side, and the edits."""
         crops = self.crop(photo, faces)
-        edits = self._settled(faces, crops, changes)
-        decoded = self.decode(crops, np.array([[_vector(edit.after)] for edit in edits]))
+        edits = self._settled(faces, (yield Ask(crops, None, photo.size // 3)), changes)
+        values = np.array([[_vector(edit.after)] for edit in edits])
+        decoded = yield Ask(crops, values, photo.size // 3)
         return np.rint(np.concatenate(decoded[:, 0], axis=1)).astype(np.uint8), edits
 
     def _edited(
         self, photo: np.ndarray, faces: Sequence[Face], changes: Sequence[Change]
-    ) -> tuple[np.ndarray, list[FaceEdit]]:
+    ) -> Generator[Ask, Any, tuple[np.ndarray, list[FaceEdit]]]:
         """A copy of the photo with every edit that changes something composited into it."""
-        photo = photo.copy()
+        original = photo
         edits: dict[int, FaceEdit] = {}
         for turn in _turns(faces, photo.shape):
             crops = self.crop(photo, [faces[i] for i in turn])
-            settled = self._settled([faces[i] for i in turn], crops, changes)
+            estimates = yield Ask(crops, None, photo.size // 3)
+            settled = self._settled([faces[i] for i in turn], estimates, changes)
             edits.update(zip(turn, settled, strict=True))
             some = [i for i, edit in enumerate(settled) if edit.changed]
             if not some:
                 continue
             codes = [[_vector(settled[i].before), _vector(settled[i].after)] for i in some]
-            decoded = self.decode(crops[some], np.array(codes))
+            decoded = yield Ask(crops[some], np.array(codes), photo.size // 3)
+            photo = photo.copy() if photo is original else photo
             for i, (before, after) in zip(some, decoded, strict=True):
                 composite_into(photo, settled[i].face, before, after)
         return photo, [edits[i] for i in range(len(faces))]
 
     def _settled(
-        self, faces: Sequence[Face], crops: np.ndarray, changes: Sequence[Change]
+        self,
+        faces: Sequence[Face],
+        estimates: Sequence[dict[str, float]],
+        changes: Sequence[Change],
     ) -> list[FaceEdit]:
         return [
             FaceEdit(face, before, settle(before, changes))
-            for face, before in zip(faces, self._present(crops), strict=True)
+            for face, before in zip(faces, self._present(estimates), strict=True)
         ]
 
     # What the networks are asked, for edits of other shapes than a photo (strips, pages).
+
+    def answer(self, asks: Sequence[Ask]) -> list[Any]:
+        """The answers to what several edits ask, each what :meth:`estimate` or :meth:`decode` give.
+
+        Decodings are made of all together, as far as they are alike. Estimates are made photo by
+        photo: their last bits depend on how many faces go together, and an edit should not.
+        """
+        answers: list[Any] = [None] * len(asks)
+        alike: dict[int, list[int]] = {}
+        for i, ask in enumerate(asks):
+            if ask.values is None:
+                answers[i] = self.estimate(ask.crops)
+            else:
+                alike.setdefault(ask.values.shape[1], []).append(i)
+        for some in alike.values():
+            crops = np.concatenate([asks[i].crops for i in some])
+            decoded = self.decode(crops, np.concatenate([asks[i].values for i in some]))
+            for i, end in zip(some, np.cumsum([len(asks[i].crops) for i in some]), strict=True):
+                answers[i] = decoded[end - len(asks[i].crops) : end]
+        return answers
 
     def crop(self, photo: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         """The faces' aligned crops, (N, S, S, 3) uint8, from an H×W×3 uint8 photo."""
@@ -460,9 +528,8 @@ class Editor:
         x = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
         return x.permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def _present(self, crops: np.ndarray) -> list[dict[str, float]]:
-        """The estimates of the attributes that the model edits, in its order."""
-        estimates = self.estimate(crops)
+    def _present(self, estimates: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+        """Of estimates, the attributes that the model edits, in its order."""
         missing = [name for name in self.attributes if estimates and name not in estimates[0]]
         if missing:
             raise FaderError(f"the model's classifier cannot estimate {', '.join(missing)}")

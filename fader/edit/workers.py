@@ -4,99 +4,215 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
 
 from fader.edit.editor import Editor
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
+#: Gives the next task. Asked with True it waits for one, and None is the end of all; asked with
+#: False it answers None when none is at hand.
+Pull = Callable[[bool], Any]
+
+#: What a process does: takes tasks and yields each with its answer, in any order.
+Work = Callable[[Pull], Iterator[tuple[Any, Any]]]
+
+# Tasks a process has at hand: enough to do some of them together, and near the end fewer.
+_AHEAD = 8
+
 
 def sensible_workers(editor: Editor, tasks: int) -> int:
     """How many processes are worth their start for so many photos.
 
-    On a CPU one per processor: finding a face is many small steps, which two processes do at
-    twice the speed and two threads hardly faster than one. A GPU is shared badly.
+    On a CPU one per processor and one more, for the time that another waits for the disk. A GPU
+    is shared badly.
     """
-    if editor.device.type != "cpu" or editor.source is None:
+    if editor.device.type != "cpu" or (editor.source is None and not _forks(editor)):
         return 1
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    return max(1, min(processors or os.cpu_count() or 1, tasks // 8, 8))
+    processors = min(processors or os.cpu_count() or 1, 8)
+    # Forks are at work at once; other processes load PyTorch and the model first.
+    fewest = 2 if _forks(editor) else 16
+    return max(1, min(processors + 1 if processors > 1 else 1, tasks // fewest))
 
 
-def run_all(
-    worker: Callable[[Editor], Callable[[Task], Answer]],
-    editor: Editor,
-    tasks: Sequence[Task],
-    workers: int,
-    lost: Callable[[Task], Answer],
-) -> Iterator[tuple[Task, Answer]]:
-    """``worker(editor)(task)`` for each task, as they get finished.
+def _forks(editor: Editor) -> bool:
+    # With one thread to compute, as here and in PyTorch's own data loaders, a fork is safe on
+    # Linux; it shares the model with this process and is ready within milliseconds. What is on a
+    # GPU cannot be forked.
+    return sys.platform == "linux" and editor.device.type == "cpu"
 
-    With more than one of ``workers`` each process has its own editor, of the same model, and
-    computes with one thread. A task whose process dies is tried again alone; if that dies too, the
-    answer is ``lost(task)``. What is raised in a process is raised here. When the caller stops
-    (or the keyboard interrupts), tasks under way are finished and yielded no more.
+
+@dataclass(eq=False)
+class _Process(Generic[Task]):
+    process: multiprocessing.process.BaseProcess
+    connection: Connection
+    alone: bool
+    """Whether it gets one task at a time, of those that were there when another process died."""
+    tasks: list[Task] = field(default_factory=list)
+    told_to_end: bool = False
+
+
+class Crew(Generic[Task, Answer]):
+    """``make(editor)`` at work on tasks; iterating yields each task with its answer.
+
+    With more than one of ``workers`` each is a process and computes with one thread. A task whose
+    process dies is tried again alone; if that dies too, the answer is ``lost(task)``. What is
+    raised in a process is raised here. To be closed in any case.
     """
-    if workers == 1 or editor.source is None:
-        work = worker(editor)
-        for task in tasks:
-            yield task, work(task)
-        return
-    start = _start, (worker, editor.source, str(editor.device))
-    waiting, suspects = list(reversed(tasks)), []
-    while waiting or suspects:
-        # After a death any task under way may be the cause: each of them is then tried alone.
-        alone = bool(suspects)
-        queue = suspects if alone else waiting
-        pool = _pool(1 if alone else workers, start)
-        running: dict[Future[Answer], Task] = {}
-        try:
-            while queue or running:
-                # A few in advance, so that no process waits for this one.
-                while queue and len(running) < (1 if alone else 2 * workers):
-                    running[pool.submit(_work, queue[-1])] = queue[-1]
-                    queue.pop()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    answer = future.result()
-                    yield running.pop(future), answer
-        except BrokenProcessPool:
-            if alone:
-                task = next(iter(running.values()), None) or queue.pop()
-                yield task, lost(task)
-            else:
-                suspects += running.values()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+
+    def __init__(
+        self,
+        make: Callable[[Editor], Work],
+        editor: Editor,
+        tasks: Sequence[Task],
+        workers: int,
+        lost: Callable[[Task], Answer],
+    ) -> None:
+        self._make, self._editor, self._lost = make, editor, lost
+        self._waiting, self._suspects = list(reversed(tasks)), list[Task]()
+        self._forks = _forks(editor)
+        self._workers = 1 if editor.source is None and not self._forks else workers
+        self._processes: list[_Process[Task]] = []
+        self._context = multiprocessing.get_context("fork" if self._forks else "spawn")
+        self._stop = self._context.Event()
+
+    def __iter__(self) -> Iterator[tuple[Task, Answer]]:
+        if self._workers == 1:
+            yield from self._make(self._editor)(self._next)
+            return
+        if self._forks:
+            # Loaded once, before the forks.
+            _ = self._editor.model, self._editor.detector
+        while self._waiting or self._suspects or any(one.tasks for one in self._processes):
+            left = len(self._waiting) + len(self._suspects)
+            while len(self._processes) < min(self._workers, left):
+                self._processes.append(self._started())
+            for one in self._processes:
+                self._feed(one)
+            yield from self._answers()
+
+    def finish(self) -> Iterator[tuple[Task, Answer]]:
+        """No more tasks are begun; the answers to those under way."""
+        self._stop.set()
+        self._waiting.clear()
+        self._suspects.clear()
+        for one in self._processes:
+            self._end(one)
+        while self._processes:
+            yield from self._answers()
+
+    def close(self) -> None:
+        """End all processes, whatever they are doing."""
+        for one in self._processes:
+            one.process.kill()
+        for one in self._processes:
+            one.process.join()
+            one.connection.close()
+        self._processes.clear()
+
+    def _next(self, _: bool) -> Task | None:
+        return self._waiting.pop() if self._waiting else None
+
+    def _started(self) -> _Process[Task]:
+        here, there = self._context.Pipe()
+        source = self._editor if self._forks else self._editor.source
+        arguments = (self._make, source, str(self._editor.device), there, self._stop, os.getpid())
+        process = self._context.Process(target=_serve, args=arguments, daemon=True)
+        with warnings.catch_warnings():
+            # Python warns of all forks of a process that has threads.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+        there.close()
+        return _Process(process, here, alone=bool(self._suspects))
+
+    def _feed(self, one: _Process[Task]) -> None:
+        if one.alone and not (one.tasks or self._suspects):
+            one.alone = False
+        queue = self._suspects if one.alone else self._waiting
+        fair = 1 if one.alone else -(-len(queue) // (2 * self._workers))
+        # If it is dead, the end of what it sends will show that.
+        with suppress(OSError):
+            while queue and len(one.tasks) < min(_AHEAD, fair):
+                one.tasks.append(queue.pop())
+                one.connection.send(one.tasks[-1])
+        if not one.tasks and not queue:
+            self._end(one)
+
+    def _end(self, one: _Process[Task]) -> None:
+        if not one.told_to_end:
+            one.told_to_end = True
+            with suppress(OSError):
+                one.connection.send(None)
+
+    def _answers(self) -> Iterator[tuple[Task, Answer]]:
+        ready = wait([one.connection for one in self._processes])
+        for one in [one for one in self._processes if one.connection in ready]:
+            try:
+                task, answer, error = one.connection.recv()
+            except (EOFError, OSError, pickle.UnpicklingError):
+                self._processes.remove(one)
+                one.process.join()
+                one.connection.close()
+                if one.alone and one.tasks:
+                    yield one.tasks[0], self._lost(one.tasks[0])
+                elif not self._stop.is_set():
+                    # Any task at hand may have been the cause: each of them is tried alone.
+                    self._suspects += one.tasks
+                continue
+            if error:
+                raise error
+            one.tasks.remove(task)
+            yield task, answer
 
 
-def _pool(workers: int, start: tuple[Callable[..., None], tuple]) -> ProcessPoolExecutor:
-    # Forking a process that has run PyTorch's threads may hang the child.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=start[0], initargs=start[1])
-
-
-def _start(worker: Callable[[Editor], Callable[[Task], Answer]], source: str, device: str) -> None:
-    """Make this process ready: an editor of its own, and an end together with its parent."""
+def _serve(
+    make: Callable[[Editor], Work],
+    source: Editor | str,
+    device: str,
+    connection: Connection,
+    stop: Any,
+    parent: int,
+) -> None:
+    """The life of a process: tasks come and answers go through ``connection``."""
+    import cv2
     import torch
 
     # The keyboard's interrupt goes to all processes; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
-    global _work_here
-    _work_here = worker(Editor(source, device))
+    cv2.setNumThreads(1)
+    ended = False
+
+    def pull(waiting: bool) -> Any:
+        nonlocal ended
+        if ended or stop.is_set() or not (waiting or connection.poll()):
+            return None
+        task = connection.recv()
+        ended = task is None or stop.is_set()
+        return None if ended else task
+
+    try:
+        work = make(source if isinstance(source, Editor) else Editor(source, device))
+        for task, answer in work(pull):
+            connection.send((task, answer, None))
+    except Exception as error:
+        connection.send((None, None, error))
 
 
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.1)
     os._exit(1)
-
-
-def _work(task: Task) -> Answer:
-    return _work_here(task)

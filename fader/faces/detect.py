@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,24 +15,14 @@ if TYPE_CHECKING:
     import torch
 
 # Detection looks at a copy no larger than this. MTCNN was trained on faces of 48 pixels and its
-# time grows with the area: at 1600 a 12-megapixel photo takes about a second on one CPU core, and
-# a face of a twentieth of the photo's width is still 80 pixels wide.
+# time grows with the area: at 1600 a 12-megapixel photo takes an eighth of a second on one CPU
+# core, and a face of a twentieth of the photo's width is still 80 pixels wide.
 _LONGEST_SIDE = 1600
-
-# MTCNN's own thresholds for its three stages, except the last one: 0.7 there lets patterns in
-# cloth and foliage through, which `--face all` would then edit.
-_THRESHOLDS = (0.6, 0.7, 0.9)
 
 # An upright face scores above 0.99 nearly always; what MTCNN takes for a face in a photo that lies
 # on its side or stands on its head scores less. Where no face is as sure as that, turned copies of
 # at most this size are looked at, and only sure faces count there.
 _SURE, _TURNED_SIDE = 0.99, 640
-
-# A black border this wide (of the shorter side) is put around the photo. The package squeezes
-# boxes that leave the photo into the part that is inside, which in tightly cropped portraits puts
-# landmarks off by a tenth of the face's width (in bad cases four tenths); with the border it is a
-# fiftieth, for about one and a half times the time.
-_BORDER = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +69,15 @@ class Detector:
 
     def __init__(self, device: str | torch.device = "cpu", min_face: int = 20) -> None:
         import torch
-        from facenet_pytorch import MTCNN
+
+        from fader.faces.mtcnn import Cascade
 
         device = torch.device(device)
         if device.type == "mps":
-            # Its area-averaging resize to sizes that do not divide evenly is not implemented.
+            # Many small steps, which cost more to send there than to do.
             device = torch.device("cpu")
         self._min_face = min_face
-        self._mtcnn = MTCNN(
-            keep_all=True, min_face_size=min_face, thresholds=list(_THRESHOLDS), device=device
-        )
+        self._cascade = Cascade(device)
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         """The faces in ``image`` (H×W×3 uint8 RGB), largest first, ties from left to right."""
@@ -100,7 +88,9 @@ class Detector:
 
     def _turned(self, image: np.ndarray) -> list[Face]:
         """The faces of the quarter turn of ``image`` that surely shows some, the most of it."""
-        small = _reduced(image, _TURNED_SIDE)
+        from fader.faces.mtcnn import reduced
+
+        _, small = reduced(image, _TURNED_SIDE)
         areas = {
             quarters: sum(
                 face.area
@@ -116,40 +106,13 @@ class Detector:
         return [_turned_back(face, quarters, image.shape) for face in faces if face.score >= _SURE]
 
     def _upright(self, image: np.ndarray) -> list[Face]:
-        height, width = image.shape[:2]
-        image = _reduced(image, _LONGEST_SIDE)
-        # Thinner than one face there is nothing to find, and MTCNN's pyramid would be empty.
-        if min(image.shape[:2]) < self._min_face:
-            return []
-
-        border = math.ceil(_BORDER * min(image.shape[:2]))
-        bordered = np.pad(image, ((border, border), (border, border), (0, 0)))
-        boxes, scores, landmarks = self._mtcnn.detect(bordered, landmarks=True)
-        if boxes is None:
-            return []
-        # MTCNN answers with arrays of objects.
-        boxes = np.asarray(boxes, np.float64).reshape(-1, 4) - border
-        landmarks = np.asarray(landmarks, np.float64).reshape(-1, 5, 2) - border
-        ratio = np.array([width / image.shape[1], height / image.shape[0]])
+        found = self._cascade.find(image, self._min_face, _LONGEST_SIDE)
         return [
-            Face(
-                box=((box.reshape(2, 2) + 0.5) * ratio - 0.5).reshape(4),
-                score=float(score),
-                landmarks=(points + 0.5) * ratio - 0.5,
+            Face(box, float(score), landmarks)
+            for box, score, landmarks in zip(
+                found.boxes, found.scores, found.landmarks, strict=True
             )
-            for box, score, points in zip(boxes, scores, landmarks, strict=True)
         ]
-
-
-def _reduced(image: np.ndarray, longest: int) -> np.ndarray:
-    import cv2
-
-    height, width = image.shape[:2]
-    scale = min(1.0, longest / max(height, width))
-    if scale == 1:
-        return image
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _turned_back(face: Face, quarters: int, shape: tuple[int, ...]) -> Face:
