@@ -240,6 +240,41 @@ def test_overlapping_edits_each_see_the_last(photo):
     assert shapes == [4]
 
 
+def test_a_photo_with_twenty_faces(editor, photo):
+    head = Image.fromarray(photo[20:240, 120:340])
+    crowd = Image.new("RGB", (5 * 220, 4 * 220))
+    for i in range(20):
+        size = 220 - 4 * i
+        place = (220 * (i % 5), 220 * (i // 5))
+        crowd.paste(head.resize((size, size), Image.Resampling.LANCZOS), place)
+    crowd = np.asarray(crowd)
+    result = editor.apply(crowd, face="all", Smiling=0)
+    assert result.found == len(result.faces) == 20
+    edited, areas = np.asarray(result.image), [edit.face.area for edit in result.faces]
+    assert areas == sorted(areas, reverse=True)
+    for edit in result.faces:
+        x, y = edit.face.landmarks[3:].mean(axis=0).round().astype(int)
+        mouth = (slice(y - 3, y + 4), slice(x - 3, x + 4))
+        assert edited[mouth].mean() < crowd[mouth].mean() - 15
+    (last,) = editor.apply(crowd, face=20, Smiling=0).faces
+    assert last.face.area == min(areas)
+
+
+@pytest.mark.parametrize("narrower", [0.8, 0.6, 0.4, 0.2])
+def test_a_face_turned_aside_is_edited_or_told_of(editor, photo, narrower):
+    """The further a head is turned, the narrower its face is seen."""
+    turned = Image.fromarray(photo).resize((int(512 * narrower), 512), Image.Resampling.LANCZOS)
+    turned = np.asarray(turned)
+    try:
+        result = editor.apply(turned, Smiling=0)
+    except NoFaceError as error:
+        assert narrower < 0.6 and "turned to the camera" in str(error)
+    else:
+        outside = mask(result.faces[0].face, turned.shape) == 0
+        assert np.array_equal(np.asarray(result.image)[outside], turned[outside])
+        assert (np.asarray(result.image) != turned).any()
+
+
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_faces_in_a_turned_photo(editor, photo, quarters):
     turned = np.ascontiguousarray(np.rot90(photo, quarters))

@@ -85,6 +85,7 @@ class Crew(Generic[Task, Answer]):
         self._forks = _forks(editor)
         self._workers = 1 if editor.source is None and not self._forks else workers
         self._processes: list[_Process[Task]] = []
+        self._threads = 0
         self._context = multiprocessing.get_context("fork" if self._forks else "spawn")
         self._stop = self._context.Event()
 
@@ -93,8 +94,13 @@ class Crew(Generic[Task, Answer]):
             yield from self._make(self._editor)(self._next)
             return
         if self._forks:
+            import cv2
+
             # Loaded once, before the forks.
             _ = self._editor.model, self._editor.detector
+            # Ends OpenCV's threads, which a fork would be without and wait for.
+            self._threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)
         while self._waiting or self._suspects or any(one.tasks for one in self._processes):
             left = len(self._waiting) + len(self._suspects)
             while len(self._processes) < min(self._workers, left):
@@ -115,6 +121,10 @@ class Crew(Generic[Task, Answer]):
 
     def close(self) -> None:
         """End all processes, whatever they are doing."""
+        if self._threads:
+            import cv2
+
+            cv2.setNumThreads(self._threads)
         for one in self._processes:
             one.process.kill()
         for one in self._processes:
@@ -193,7 +203,8 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    if not isinstance(source, Editor):
+        cv2.setNumThreads(1)
     ended = False
 
     def pull(waiting: bool) -> Any:
