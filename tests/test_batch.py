@@ -294,9 +294,13 @@ def test_two_runs_do_not_mix(editor, source, tmp_path):
 
 def test_processes_give_what_one_gives(source, tmp_path, model):
     arguments = ["edit", str(source), "--set", "Smiling=2", "--model", model, "--device", "cpu"]
+    threads = torch.get_num_threads()
     for workers in ("1", "2"):
         out = tmp_path / workers
+        # Each of several processes computes with one thread.
+        torch.set_num_threads(2)
         result = CliRunner().invoke(main, [*arguments, "-o", str(out), "--workers", workers])
+        torch.set_num_threads(threads)
         assert result.exit_code == 0, result.output
     assert [row["status"] for row in report(tmp_path / "2")] == ["edited", "edited", "no-face"]
     first, second = tree(tmp_path / "1"), tree(tmp_path / "2")

@@ -12,6 +12,8 @@ Boxes are (x0, y0, x1, y1), x1 and y1 exclusive, in pixels of the image.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -79,6 +81,10 @@ class Cascade:
         in a copy a sixth as large have theirs within 0.4 % of the face's width of where they are
         found at full size, and not 3 %.
         """
+        with _one_thread():
+            return self._found(image, min_face, longest)
+
+    def _found(self, image: np.ndarray, min_face: float, longest: int) -> Found:
         image, small = reduced(image, longest)
         copies = _copies(small, _CELL / min_face)
         boxes, scores = self._proposed(copies)
@@ -158,6 +164,21 @@ class Cascade:
                 *answer, classes = (a.cpu().numpy() for a in net((x - 127.5) / 128))
             answers.append((classes[:, 1], *answer))
         return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """With two threads PyTorch's convolutions here differ from those with one in the last bits.
+
+    Then a face would be some thousandths of a pixel elsewhere, and an edit have other bytes,
+    depending on how many processors a machine has or how many processes share the work.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _first_stage() -> list[Tensor]:
