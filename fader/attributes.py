@@ -73,7 +73,7 @@ WORDS: dict[str, str] = {
     "female": "Male=0,No_Beard=1",
     "male": "Male=1",
     "older": "Young=0",
-    "younger": "Young=1",
+    "younger": "Young=1,Gray_Hair=0",
     "smiling": "Smiling=1",
     "serious": "Smiling=0,Mouth_Slightly_Open=0",
     "glasses": "Eyeglasses=1",

@@ -103,7 +103,7 @@ def noise_store(size: int, attributes: tuple[str, ...], n: int) -> SimpleNamespa
 @click.option("--layers", default=5, show_default=True)
 @click.option("--attributes", default=4, show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
-@click.option("--blocks", default=5, show_default=True, help="Blocks of each, alternating.")
+@click.option("--blocks", default=15, show_default=True, help="Blocks of each, alternating.")
 @click.option("--steps", default=4, show_default=True, help="Steps in a block.")
 @device_option
 def main(

@@ -37,7 +37,7 @@ def edits(editor: Editor, photos: list[Path]) -> Image.Image:
             if column:
                 name = editor.attributes[column - 1]
                 value = int(estimates[name] < 0.5)
-                image, title = editor.edit(path, **{name: value}).image, f"{title} → {value}"
+                image, title = editor.edit(path, **{name: value}), f"{title} = {value}"
             else:
                 image = Image.open(path).convert("RGB")
             crop = warp(np.asarray(image), face.transform(SIDE), SIDE)

@@ -206,30 +206,39 @@ class DecoderLayer(nn.Module):
         return _AddByKind.apply(F.conv_transpose2d(h, ours, stride=2, padding=1), part)
 
 
-#: Which rows (or columns) of a doubled map are alike: the first, odd, even, and the last.
-_KINDS = (slice(0, 1), slice(1, -1, 2), slice(2, -1, 2), slice(-1, None))
-
-
 class _AddByKind(torch.autograd.Function):
-    """``h`` (N×C×H×W, changed in place) + ``part`` (N×C×4×4), spread by kind of row and column."""
+    """``h`` (N×C×H×W, changed in place) + ``part`` (N×C×4×4), spread by kind of row and column.
+
+    The kinds are: the first, odd ones, even ones, and the last. Pairs of rows, (even, odd), are
+    worked on as one, with the first and the last set right afterwards: that way memory is read in
+    long pieces.
+    """
 
     @staticmethod
     def forward(ctx, h: Tensor, part: Tensor) -> Tensor:
         ctx.mark_dirty(h)
-        part = part.to(h)
-        rows = h.new_empty(*h.shape[:2], 4, h.shape[3])
-        for i, kind in enumerate(_KINDS):
-            rows[:, :, :, kind] = part[:, :, :, i, None]
-        for i, kind in enumerate(_KINDS):
-            h[:, :, kind] += rows[:, :, i, None]
+        part = part.to(h).permute(0, 2, 3, 1)
+        height, width = h.shape[2:]
+        rows = part[:, :, [2, 1]].repeat(1, 1, width // 2, 1)
+        rows[:, :, 0], rows[:, :, -1] = part[:, :, 0], part[:, :, 3]
+        by_rows = h.permute(0, 2, 3, 1)
+        by_rows.unflatten(1, (height // 2, 2)).add_(rows[:, None, [2, 1]])
+        by_rows[:, 0] += rows[:, 0] - rows[:, 2]
+        by_rows[:, -1] += rows[:, 3] - rows[:, 1]
         return h
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
-        rows = torch.stack([grad[:, :, kind].sum(2) for kind in _KINDS], dim=2).float()
-        part = torch.stack([rows[:, :, :, kind].sum(3) for kind in _KINDS], dim=3)
-        return grad, part
+        rows = _sum_by_kind(grad.permute(0, 2, 3, 1))
+        return grad, _sum_by_kind(rows.transpose(1, 2)).permute(0, 3, 2, 1)
+
+
+def _sum_by_kind(x: Tensor) -> Tensor:
+    """N×H×… → N×4×…: sums over the first, odd, even and last of dimension 1, in float32."""
+    even, odd = x.unflatten(1, (-1, 2)).sum(dim=1, dtype=torch.float32).unbind(dim=1)
+    first, last = x[:, 0].float(), x[:, -1].float()
+    return torch.stack([first, odd - last, even - first, last], dim=1)
 
 
 class Blur(nn.Module):
