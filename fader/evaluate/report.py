@@ -135,7 +135,7 @@ def _curve(name: str, curve: dict[str, Any]) -> str:
         f'<text x="{_MARGIN - 5}" y="{y(v) + 4}" text-anchor="end">{v:g}</text>'
         for v in (0, 0.5, 1)
     )
-    scores = f"ρ {curve['spearman']['value']:.2f}, rising {curve['monotone']['value']:.2f}"
+    scores = f"ρ {curve['spearman']['value']:.2f}"
     return (
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" font-size="11" '
         f'aria-label="{escape(name)} along its slider">{grid}'
