@@ -259,7 +259,14 @@ def test_ctrl_c_with_several_processes(tmp_path, model, astronaut):
     arguments = ["edit", str(source), "-o", str(out), "--set", "Smiling=+3", "--model", model]
     arguments = [sys.executable, "-m", "fader", *arguments, "--device", "cpu", "--workers", "3"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = subprocess.Popen(arguments, cwd=ROOT, start_new_session=True, **pipes)
+    started = subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        start_new_session=True,
+        # A shell ignores the keyboard for what it runs in the background, tests included.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **pipes,
+    )
     for _ in range(3):  # by then all processes are at work
         started.stdout.readline()
     os.killpg(started.pid, signal.SIGINT)  # as the terminal does: to all processes
