@@ -14,7 +14,7 @@ from cgan.networks import Generator
 from fader._version import __version__
 from fader.errors import FaderError
 from fader.files import write_text
-from fader.models.io import load_weights, save_weights
+from fader.models.io import load_weights, read_config, save_weights
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -56,7 +56,7 @@ def load_generator(
     """
     folder = find_generator(name)
     try:
-        generator = Generator(GanConfig.from_dict(read_config(folder)["generator"]))
+        generator = Generator(GanConfig.from_dict(generator_config(folder)["generator"]))
     except (KeyError, TypeError, FaderError) as error:
         raise FaderError(f"{folder / CONFIG}: not a generator's configuration ({error})") from None
     load_weights(generator, folder / WEIGHTS)
@@ -69,20 +69,9 @@ def available_generators() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in WEIGHTS_FOLDER.glob(f"*/{CONFIG}")))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def generator_config(folder: Path) -> dict[str, Any]:
     """The content of a generator's ``config.json``: ``generator``, ``training``."""
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FaderError(f"{folder}: not a generator, it has no {CONFIG}") from None
-    except (OSError, ValueError) as error:
-        raise FaderError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(config, dict) or "generator" not in config:
-        raise FaderError(f"{path}: not the configuration of a generator (those of cgan train are)")
-    if config.get("format", 0) > FORMAT:
-        raise FaderError(f"{path}: made by a newer fader; upgrade with pip install -U fader")
-    return config
+    return read_config(folder, "generator", "generator of cgan train")
 
 
 def find_generator(name: str | os.PathLike[str] = "default") -> Path:

@@ -51,7 +51,6 @@ EVERY_TERM = [
     "change_weight=0.1",
     "gradient_penalty=0.1",
     "discriminator=perceptron",
-    "discriminator_steps=2",
     "adversarial_target=prior",
     "model.skip=1",
 ]

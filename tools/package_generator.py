@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import torch
 
-from cgan.io import find_generator, load_generator, read_config, save_generator
+from cgan.io import find_generator, generator_config, load_generator, save_generator
 from fader.errors import FaderError
 
 
@@ -21,7 +21,7 @@ from fader.errors import FaderError
 def main(source: Path, dest: Path, data: str) -> None:
     """Write the generator of SOURCE (a run of cgan train) to DEST in float16."""
     try:
-        notes = read_config(find_generator(source))["training"]
+        notes = generator_config(find_generator(source))["training"]
         generator = load_generator(source)
     except FaderError as error:
         raise click.ClickException(str(error)) from error

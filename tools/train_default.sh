@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The recipe of the model in fader/weights/default, whole: prepare, guide, train, package.
+# The recipe of the model in fader/weights/default: prepare, guide, train, package. The weights that
+# are there now got to these settings by a way of their own (docs/model-card.md).
 #
 #     tools/train_default.sh DATA [RUNS]
 #

@@ -91,7 +91,7 @@ def command(
     from cgan.evaluate.labels import find_label_judge
     from cgan.evaluate.report import write_report
     from cgan.evaluate.table import text
-    from cgan.io import find_generator, load_generator, read_config
+    from cgan.io import find_generator, generator_config, load_generator
 
     where = resolve_device(device)
     generator = load_generator(model, where)
@@ -109,7 +109,7 @@ def command(
         click.echo(f"{len(images.rejected)} files left out, such as {name}: {reason}", err=True)
     label_judge = find_label_judge(images, judge, where)
     reals = Reals.seen(images, space, limit=n, seed=seed)
-    notes = read_config(find_generator(model)).get("training") or {}
+    notes = generator_config(find_generator(model)).get("training") or {}
     evaluation = evaluate(
         generator,
         reals,

@@ -13,9 +13,9 @@ from fader.commands.options import json_option
 @json_option
 def command(as_json: bool) -> None:
     """List the generators that come in the package, and what each can be asked for."""
-    from cgan.io import available_generators, find_generator, read_config
+    from cgan.io import available_generators, find_generator, generator_config
 
-    models = {name: read_config(find_generator(name)) for name in available_generators()}
+    models = {name: generator_config(find_generator(name)) for name in available_generators()}
     if as_json:
         click.echo(json.dumps(models, indent=2))
         return

@@ -23,16 +23,10 @@ _STEPS, _CHECK_EVERY, _BATCH = 600, 40, 128
 def latents(model: FaderModel, images: np.ndarray, rows: np.ndarray) -> Tensor:
     """All that the decoder gets of these rows of ``images``, flat, float32 on the CPU."""
     device = device_of(model)
-    parts = [
-        torch.cat(
-            [
-                f.flatten(1)
-                for f in model.encode(to_tensor(images[rows[start : start + 32]]).to(device))
-            ],
-            dim=1,
-        ).cpu()
-        for start in range(0, len(rows), 32)
-    ]
+    parts = []
+    for start in range(0, len(rows), 32):
+        features = model.encode(to_tensor(images[rows[start : start + 32]]).to(device))
+        parts.append(torch.cat([f.flatten(1) for f in features], dim=1).cpu())
     return torch.cat(parts).float()
 
 

@@ -102,7 +102,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         Raises :class:`FaderError` when the folder is not a Fader model or its files do not fit.
         """
         folder = Path(folder)
-        config = _read_config(folder)
+        config = read_config(folder, "autoencoder", "Fader model")
         if not config["autoencoder"]:
             raise FaderError(f"{folder}: holds a classifier alone, which cannot edit")
         try:
@@ -173,7 +173,7 @@ def save_classifier(
 def load_classifier(name: str | os.PathLike[str]) -> AttributeClassifier:
     """The classifier of a model, or one that :func:`save_classifier` wrote; evaluation mode."""
     folder = _find(name)
-    config = _read_config(folder)
+    config = read_config(folder, "autoencoder", "Fader model")
     if not config.get("classifier"):
         raise FaderError(f"{folder}: this model has no classifier")
     try:
@@ -192,7 +192,7 @@ def available_models() -> tuple[str, ...]:
 
 def model_info(name: str | os.PathLike[str]) -> dict[str, Any]:
     """The configuration of a model (see :func:`load_model`), without loading its weights."""
-    return _read_config(_find(name))
+    return read_config(_find(name), "autoencoder", "Fader model")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -218,16 +218,18 @@ def save_weights(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
         save_file(weights, temporary, metadata={"format": "pt"})
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
+    """A model folder's ``config.json``, which must have ``key``; ``what`` is what messages call
+    such a model. Raises :class:`FaderError`."""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FaderError(f"{folder}: not a model, it has no {CONFIG}") from None
+        raise FaderError(f"{folder}: not a {what}, it has no {CONFIG}") from None
     except (OSError, ValueError) as error:
         raise FaderError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(config, dict) or "autoencoder" not in config:
-        raise FaderError(f"{path}: not the configuration of a Fader model")
+    if not isinstance(config, dict) or key not in config:
+        raise FaderError(f"{path}: not the configuration of a {what}")
     if config.get("format", 0) > FORMAT:
         raise FaderError(f"{path}: made by a newer fader; upgrade with pip install -U fader")
     return config

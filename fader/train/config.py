@@ -32,11 +32,11 @@ class TrainConfig:
     gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
     rate, in parts of ``learning_rate`` (two time scales, Heusel et al. 2017, arXiv 1706.08500).
     discriminator: what reads the latent: ``convolutions`` (the paper's) or ``perceptron`` (learns
-    in fewer steps what is in it, see :mod:`fader.models.discriminators`); it is updated
-    ``discriminator_steps`` times on every batch. adversarial_target: what the encoder wants it to
-    guess: the ``opposite`` of the truth (the paper's eq. 2) or the ``prior``, each attribute's
-    share among the images drawn, whatever the face (domain confusion, Tzeng et al. 2015,
-    arXiv 1510.02192): an encoder that is done hiding is then left in peace.
+    in fewer steps what is in it, see :mod:`fader.models.discriminators`).
+    adversarial_target: what the encoder wants it to guess: the ``opposite`` of the truth (the
+    paper's eq. 2) or the ``prior``, each attribute's share among the images drawn, whatever the
+    face (domain confusion, Tzeng et al. 2015, arXiv 1510.02192): an encoder that is done hiding
+    is then left in peace.
     balance: see :class:`fader.data.batches.Batches`.
     rotation, zoom, shift: see :class:`fader.data.batches.Augmentation`. mixed_precision: ``auto``
     is bf16 or fp16 where the device is fast at it.
@@ -56,7 +56,6 @@ class TrainConfig:
     gradient_penalty: float = 0.0
     changed_fraction: float = 0.5
     discriminator: str = "convolutions"
-    discriminator_steps: int = 1
     adversarial_target: str = "opposite"
     learning_rate: float = 2e-3
     image_learning_rate: float = 1.0
@@ -91,7 +90,7 @@ class TrainConfig:
             raise FaderError(
                 f"adversarial_target={self.adversarial_target}: must be opposite or prior"
             )
-        for name in ("batch_size", "steps", "discriminator_steps", "log_every", "sample_every",
+        for name in ("batch_size", "steps", "log_every", "sample_every",
                      "validate_every", "validation_images", "keep_checkpoints"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")

@@ -185,12 +185,9 @@ class Trainer:
         code, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
 
-        for i in range(c.discriminator_steps):
-            logits = self.nets["discriminator"]([z.detach() for z in code])
-            loss = losses.attribute_nll(logits, y)
-            if i == 0:  # what it knows of a batch it has not seen
-                guesses, loss_dis = logits, loss.detach()
-            self._update("discriminator", loss)
+        guesses = self.nets["discriminator"]([z.detach() for z in code])
+        loss_dis = losses.attribute_nll(guesses, y)
+        self._update("discriminator", loss_dis)
 
         parts: dict[str, Tensor] = {}
         if use_changed and "images" in self.nets:
@@ -239,7 +236,7 @@ class Trainer:
         return {
             "reconstruction_loss": reconstruction.detach(),
             # Per attribute, so that ln 2 = 0.693 always means "knows nothing".
-            "discriminator_loss": loss_dis / y.shape[1],
+            "discriminator_loss": loss_dis.detach() / y.shape[1],
             "discriminator_accuracy": losses.accuracy(guesses, y),
             **{name: value.detach() for name, value in parts.items()},
         }
