@@ -53,6 +53,7 @@ EVERY_TERM = [
     "discriminator=perceptron",
     "adversarial_target=prior",
     "model.skip=1",
+    "gradient_clip=0.5",  # always at work
 ]
 
 
@@ -202,6 +203,27 @@ def test_divergence_stops_with_a_sentence_and_keeps_the_checkpoint(
     for path in (tmp_path / "run" / "checkpoints").glob("*.pt"):
         state = torch.load(path, weights_only=True)
         assert state["step"] < trainer.done
+
+
+def test_a_wild_batch_moves_the_weights_no_further_than_others(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(small_config("gradient_clip=2"), PreparedStore(data), tmp_path / "run")
+    mse, norms = losses.reconstruction_mse, []
+
+    def wild_once(decoded: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return mse(decoded, x) * (1e4 if trainer.done == 8 else 1)
+
+    def norm(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    monkeypatch.setattr(losses, "reconstruction_mse", wild_once)
+    trainer.optimizers["autoencoder"].optimizer.register_step_pre_hook(norm)
+    trainer.train()
+    assert len(norms) == 12
+    assert norms[8] <= 2 * max(norms[:8])
+    assert norms[9] < norms[8]
 
 
 def test_a_model_starts_from_another_by_attribute_name(data: Path, tmp_path: Path) -> None:

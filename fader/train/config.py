@@ -37,6 +37,8 @@ class TrainConfig:
     paper's eq. 2) or the ``prior``, each attribute's share among the images drawn, whatever the
     face (domain confusion, Tzeng et al. 2015, arXiv 1510.02192): an encoder that is done hiding
     is then left in peace.
+    gradient_clip: a network's gradient is scaled down to at most this many times its usual norm (0:
+    never), so that no single batch throws a discriminator off.
     balance: see :class:`fader.data.batches.Batches`.
     rotation, zoom, shift: see :class:`fader.data.batches.Augmentation`. mixed_precision: ``auto``
     is bf16 or fp16 where the device is fast at it.

@@ -6,6 +6,7 @@ One process, or several under ``accelerate launch``; CPU, CUDA or MPS. A step is
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ TRAIN, VALID = 0, 1
 CALIBRATION_BATCHES = 8
 #: Steps between gradient penalties, each for all of them (lazy regularisation, Karras et al. 2020).
 PENALTY_EVERY = 8
+
+# Steps over which the usual norm of each network's gradient is averaged.
+NORM_STEPS = 50
 
 
 class Trainer:
@@ -148,6 +152,7 @@ class Trainer:
         self.done = 0  # steps finished
         self._averaged: tuple[int, FaderModel] | None = None  # of which step, and the model
         self.best = float("inf")
+        self.gradient_norms: dict[str, float] = {}
         if resume:
             self._resume()
         elif self.main:
@@ -246,9 +251,12 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         if self.config.gradient_clip:
-            self.accelerator.clip_grad_norm_(
-                self.nets[name].parameters(), self.config.gradient_clip
-            )
+            usual = self.gradient_norms.get(name)
+            limit = self.config.gradient_clip * usual if usual else math.inf
+            norm = float(self.accelerator.clip_grad_norm_(self.nets[name].parameters(), limit))
+            if math.isfinite(norm):
+                norm = min(norm, limit)
+                self.gradient_norms[name] = usual + (norm - usual) / NORM_STEPS if usual else norm
         optimizer.step()
 
     @contextmanager
@@ -468,6 +476,7 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "nets": {name: self.bare(name).state_dict() for name in self.nets},
             "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
+            "gradient_norms": self.gradient_norms,
         }
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
@@ -491,6 +500,7 @@ class Trainer:
             if self.accelerator.scaler is not None and "scaler" in state:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             self.done, self.best = state["step"], state["best"]
+            self.gradient_norms = state.get("gradient_norms", {})
         if self.main:
             self.run.forget_after(self.done)
             self.run.write_config(self.config.to_dict())
