@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from fakes import made_face
@@ -99,6 +100,15 @@ def test_shrinking_averages_instead_of_aliasing():
     stripes[:, ::2] = 255
     small = warp(stripes, np.array([[1 / 8, 0, -0.4375], [0, 1 / 8, -0.4375]]), 64)
     assert np.abs(small.astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("times", [4, 7, 16])
+def test_the_crop_of_an_enlarged_photo_is_that_of_the_photo(times):
+    photo, face = wave(), made_face(center=(119.5, 119.5), angle=0.2, scale=1.2)
+    expected = align(photo, face.landmarks, 100)
+    enlarged = cv2.resize(photo, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+    crop = align(enlarged, (face.landmarks + 0.5) * times - 0.5, 100)
+    assert np.abs(crop.astype(int) - expected).max() <= 4
 
 
 def test_beyond_the_photo_it_is_mirrored():

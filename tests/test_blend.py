@@ -4,6 +4,7 @@ import pytest
 from fakes import crop_corners, made_face
 
 from fader.faces.blend import composite, mask, smoothstep, yielding
+from fader.faces.detect import Face
 
 FACES = {
     "upright": made_face(),
@@ -85,6 +86,23 @@ def test_small_changes_keep_the_photos_detail_and_large_ones_replace_it():
     strong = composite(photo, face, *decodings(change=80.0)).astype(float)
     assert strong[middle, middle].mean() == pytest.approx(190, abs=3)
     assert strong[middle, middle].std() < 1  # the grain is gone
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+def test_an_edit_looks_the_same_in_a_photo_eight_times_as_large(angle):
+    rows, columns = np.mgrid[:240, :300] / 20
+    photo = np.stack([np.sin(rows), np.cos(columns), np.sin(rows + columns)], axis=2) * 60 + 128
+    photo = photo.astype(np.uint8)
+    small = made_face(angle=angle)
+    large = Face(small.box * 8, small.score, (small.landmarks + 0.5) * 8 - 0.5)
+    before, after = decodings(change=60.0)
+    expected = composite(photo, small, before, after)
+
+    enlarged = cv2.resize(photo, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
+    edited = composite(enlarged, large, before, after)
+    reduced = cv2.resize(edited, (300, 240), interpolation=cv2.INTER_AREA)
+    assert np.abs(reduced.astype(int) - expected).max() <= 3
+    assert np.abs(expected.astype(int) - photo).max() > 50
 
 
 def test_detail_yields_between_the_two_thresholds():

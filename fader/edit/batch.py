@@ -34,7 +34,10 @@ _SCRATCH = ".fader-work"
 
 # Photos whose faces go through the network together: so many, with so many pixels in all at most
 # (or one that is larger), since they are held in memory.
-_TOGETHER, _PIXELS_TOGETHER = 8, 24_000_000
+_TOGETHER, _PIXELS_TOGETHER = 16, 24_000_000
+
+# Faces whose attributes are estimated together: always as many, see Editor.answer.
+_ESTIMATED = 4
 
 # The last column: what input and settings a row is about. A row cut short has none.
 _KEY = "key"
@@ -313,7 +316,7 @@ class _Worker:
             if not asking:
                 return
             while asking:
-                answers = self._editor.answer([ask for _, _, ask in asking])
+                answers = self._editor.answer([ask for _, _, ask in asking], _ESTIMATED)
                 begun, asking = asking, []
                 for i, answer in enumerate(answers):
                     task, steps, _ = begun[i]

@@ -459,24 +459,33 @@ class Editor:
 
     # What the networks are asked, for edits of other shapes than a photo (strips, pages).
 
-    def answer(self, asks: Sequence[Ask]) -> list[Any]:
+    def answer(self, asks: Sequence[Ask], together: int = 1) -> list[Any]:
         """The answers to what several edits ask, each what :meth:`estimate` or :meth:`decode` give.
 
-        Decodings are made of all together, as far as they are alike. Estimates are made photo by
-        photo: their last bits depend on how many faces go together, and an edit should not.
+        What is alike is made of all together. The last bits of an estimate depend on how many
+        faces go together, and an edit should not: there are always ``together`` of them (or, with
+        1, those of one photo).
         """
         answers: list[Any] = [None] * len(asks)
         alike: dict[int, list[int]] = {}
         for i, ask in enumerate(asks):
-            if ask.values is None:
-                answers[i] = self.estimate(ask.crops)
-            else:
-                alike.setdefault(ask.values.shape[1], []).append(i)
-        for some in alike.values():
+            alike.setdefault(0 if ask.values is None else ask.values.shape[1], []).append(i)
+        for count, some in alike.items():
+            if not count and together == 1:
+                for i in some:
+                    answers[i] = self.estimate(asks[i].crops)
+                continue
             crops = np.concatenate([asks[i].crops for i in some])
-            decoded = self.decode(crops, np.concatenate([asks[i].values for i in some]))
+            if count:
+                made = self.decode(crops, np.concatenate([asks[i].values for i in some]))
+            else:
+                made = []
+                for start in range(0, len(crops), together):
+                    part = crops[start : start + together]
+                    filled = np.concatenate([part, np.repeat(part[:1], together - len(part), 0)])
+                    made += self.estimate(filled)[: len(part)]
             for i, end in zip(some, np.cumsum([len(asks[i].crops) for i in some]), strict=True):
-                answers[i] = decoded[end - len(asks[i].crops) : end]
+                answers[i] = made[end - len(asks[i].crops) : end]
         return answers
 
     def crop(self, photo: np.ndarray, faces: Sequence[Face]) -> np.ndarray:

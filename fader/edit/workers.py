@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -29,14 +30,13 @@ Pull = Callable[[bool], Any]
 Work = Callable[[Pull], Iterator[tuple[Any, Any]]]
 
 # Tasks a process has at hand: enough to do some of them together, and near the end fewer.
-_AHEAD = 8
+_AHEAD = 16
 
 
 def sensible_workers(editor: Editor, tasks: int) -> int:
     """How many processes are worth their start for so many photos.
 
-    On a CPU one per processor and one more, for the time that another waits for the disk. A GPU
-    is shared badly.
+    On a CPU one per processor. A GPU is shared badly.
     """
     if editor.device.type != "cpu" or (editor.source is None and not _forks(editor)):
         return 1
@@ -44,7 +44,7 @@ def sensible_workers(editor: Editor, tasks: int) -> int:
     processors = min(processors or os.cpu_count() or 1, 8)
     # Forks are at work at once; other processes load PyTorch and the model first.
     fewest = 2 if _forks(editor) else 16
-    return max(1, min(processors + 1 if processors > 1 else 1, tasks // fewest))
+    return max(1, min(processors, tasks // fewest))
 
 
 def _forks(editor: Editor) -> bool:
@@ -202,6 +202,7 @@ def _serve(
     # The keyboard's interrupt goes to all processes; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _keep_memory()
     torch.set_num_threads(1)
     if not isinstance(source, Editor):
         cv2.setNumThreads(1)
@@ -221,6 +222,19 @@ def _serve(
             connection.send((task, answer, None))
     except Exception as error:
         connection.send((None, None, error))
+
+
+def _keep_memory() -> None:
+    """Keep the memory of one photo for the next, where the C library is glibc.
+
+    It would give large buffers back to the system each time and get them anew, all zero, page by
+    page: a third of the time that reading and writing a photo of 12 megapixels takes.
+    """
+    trim_threshold, mmap_max = -1, -4  # the names' values in malloc.h
+    with suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**30)
 
 
 def _end_with(parent: int) -> None:

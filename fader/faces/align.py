@@ -80,41 +80,55 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def warp(
-    image: np.ndarray, matrix: np.ndarray, size: int | tuple[int, int], mirrored: bool = True
+    image: np.ndarray,
+    matrix: np.ndarray,
+    size: int | tuple[int, int],
+    mirrored: bool = True,
+    cubic: bool = True,
 ) -> np.ndarray:
     """What ``image`` shows through ``matrix`` (image → result), as a new image of ``size``.
 
     ``image`` is H×W×C (or H×W), uint8 or float32, and the result keeps its type; ``size`` is the
     side of a square or (width, height). Where the result reaches beyond the image, the image is
-    mirrored (or all zero, with ``mirrored=False``). Shrinking averages over all pixels that fall
+    mirrored (or all zero, with ``mirrored=False``). Between pixels it is interpolated by cubic (or
+    linear) functions. Shrinking averages over all pixels that fall
     into one, so fine detail does not alias.
     """
     import cv2
 
     width, height = (size, size) if isinstance(size, int) else size
-    # Warping alone samples a few pixels around each point. When the image is finer than the
-    # result, warp at (about) the image's resolution first and then average whole blocks.
-    finer = max(1, math.ceil(1 / scale_of(matrix) - 0.05))
     matrix = np.array(matrix, dtype=np.float64)
-    matrix[:, 2] += 0.5
-    matrix *= finer
-    matrix[:, 2] -= 0.5
 
     # Hand over only the part of the image that shows: OpenCV refuses to warp images with a side
     # of 32767 or more, and a huge photo would be slow.
-    right, bottom = width * finer - 0.5, height * finer - 0.5
-    corners = np.array([[-0.5, -0.5], [right, -0.5], [-0.5, bottom], [right, bottom]])
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) - 0.5
     reach = transform_points(invert(matrix), corners)
     limit = np.array([image.shape[1], image.shape[0]])
     x0, y0 = np.clip(np.floor(reach.min(axis=0)) - 4, 0, limit - 1).astype(int)
     x1, y1 = np.clip(np.ceil(reach.max(axis=0)) + 5, (x0 + 1, y0 + 1), limit).astype(int)
+    image = image[y0:y1, x0:x1]
     matrix[:, 2] += matrix[:, :2] @ (x0, y0)
 
+    # Warping alone samples a few pixels around each point. When the image is finer than the
+    # result, warp at (about) the image's resolution first and then average whole blocks. Of an
+    # image that is much finer, blocks are averaged before, too: that is many times faster.
+    block = int(1 / scale_of(matrix) / 2)
+    if block > 1 and min(image.shape[:2]) >= block:
+        rows, columns = (n // block for n in image.shape[:2])
+        image = image[: rows * block, : columns * block]
+        image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+        matrix[:, 2] += matrix[:, :2] @ np.full(2, (block - 1) / 2)
+        matrix[:, :2] *= block
+    finer = max(1, math.ceil(1 / scale_of(matrix) - 0.05))
+    matrix[:, 2] += 0.5
+    matrix *= finer
+    matrix[:, 2] -= 0.5
+
     result = cv2.warpAffine(
-        image[y0:y1, x0:x1],
+        image,
         matrix,
         (width * finer, height * finer),
-        flags=cv2.INTER_CUBIC,
+        flags=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT if mirrored else cv2.BORDER_CONSTANT,
     )
     if finer > 1:

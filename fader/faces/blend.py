@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from fader.faces.align import invert, transform_points, warp
+from fader.faces.align import invert, scale_of, transform_points, warp
 from fader.faces.detect import Face
 
 # Changes (of 255) at which the photo's own detail starts to yield, and has yielded. With the
@@ -36,8 +36,12 @@ _NEIGHBOURHOOD = 1 / 64
 # The mask, in half-widths of the crop from its centre: whole up to the first, gone at the second.
 _FEATHER_FROM, _FEATHER_TO = 0.72, 0.98
 
-# Rows of the photo composited at a time, so that a face of 10 megapixels needs no gigabyte.
-_BAND = 256
+# Rows of the photo composited at a time, in each from the first column that changes to the last: a
+# face of 10 megapixels needs no gigabyte.
+_BAND = 64
+
+# Times the decoder's size at which what varies smoothly is close enough for linear interpolation.
+_FINER = 4
 
 
 def smoothstep(x: np.ndarray, start: float, end: float) -> np.ndarray:
@@ -71,7 +75,7 @@ def yielding(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
     ``before`` and ``after`` are the decodings D(E(x), y0) and D(E(x), y1), (S, S, 3) in 0..255.
     """
-    return smoothstep(_change(before, after), _YIELD_FROM, _YIELD_TO).astype(np.float32)
+    return _yielding(_change(before, after))
 
 
 def composite(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -88,34 +92,62 @@ def composite(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarr
 
 def composite_into(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarray) -> None:
     """:func:`composite` that changes ``photo`` itself and touches only the face's part of it."""
+    import cv2
+
     # All that varies smoothly is worked out at the decoder's size: edited = photo + a − b · photo,
     # with a = m (g · (after − before) + w · before) and b = m · w. So only one image of four
     # channels has to be enlarged.
     size = len(before)
     change = _change(before, after)
     g = smoothstep(change, _COUNTS_FROM, _COUNTS_TO)
-    w = yielding(before, after)
+    w = _yielding(change)
     m = _small_mask(size)
+    g, w = m * g, m * w
     layers = np.empty((size, size, 4), np.float32)
-    layers[:, :, :3] = (m * g)[:, :, None] * (after - before) + (m * w)[:, :, None] * before
-    layers[:, :, 3] = m * w
+    layers[:, :, :3] = g[:, :, None] * (after - before) + w[:, :, None] * before
+    layers[:, :, 3] = w
 
     to_photo = invert(face.transform(size))
+    touched = _centres((g > 0) | (w > 0), to_photo)
+    # How far from its centre a pixel of the decoder's reaches: two for cubic interpolation.
+    reach = 2.5 * scale_of(to_photo) + 1
+    if fine := scale_of(to_photo) > _FINER:
+        # Cubic interpolation to photos of many megapixels is slow, and linear shows facets; linear
+        # between pixels that are already close does not.
+        layers = cv2.resize(layers, None, fx=_FINER, fy=_FINER, interpolation=cv2.INTER_CUBIC)
+        to_photo = invert(face.transform(size * _FINER))
     x0, y0, x1, y1 = _region(face, photo.shape)
     for top in range(y0, y1 if x0 < x1 else y0, _BAND):
-        here = photo[top : min(top + _BAND, y1), x0:x1]
-        enlarged = warp(layers, to_photo - [[0, 0, x0], [0, 0, top]], here.shape[1::-1], False)
-        addition = enlarged[:, :, 3:] * here
-        np.subtract(enlarged[:, :, :3], addition, out=addition)
-        addition += here
-        here[...] = np.clip(np.rint(addition, out=addition), 0, 255, out=addition)
+        bottom = min(top + _BAND, y1)
+        near = touched[(touched[:, 1] > top - reach) & (touched[:, 1] < bottom + reach), 0]
+        if not len(near):
+            continue
+        left, right = max(x0, int(near.min() - reach)), min(x1, int(near.max() + reach) + 1)
+        if left >= right:
+            continue
+        here = photo[top:bottom, left:right]
+        shift = to_photo - [[0, 0, left], [0, 0, top]]
+        enlarged = warp(layers, shift, here.shape[1::-1], False, cubic=not fine)
+        yields = cv2.cvtColor(enlarged[:, :, 3], cv2.COLOR_GRAY2RGB)
+        addition = enlarged[:, :, :3] - cv2.multiply(here, yields, dtype=cv2.CV_32F)
+        # Rounds and keeps within 0..255.
+        here[...] = cv2.add(here, addition, dtype=cv2.CV_8U)
+
+
+def _centres(chosen: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Where ``matrix`` takes the centres of the pixels that are true in ``chosen``, (n, 2)."""
+    return transform_points(matrix, np.argwhere(chosen)[:, ::-1])
+
+
+def _yielding(change: np.ndarray) -> np.ndarray:
+    return smoothstep(change, _YIELD_FROM, _YIELD_TO).astype(np.float32)
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """How much changes around each pixel, (S, S) in 0..255."""
     import cv2
 
-    change = np.abs(after - before).mean(axis=2)
+    change = cv2.transform(cv2.absdiff(after, before), np.full((1, 3), 1 / 3))
     return cv2.GaussianBlur(change, (0, 0), sigmaX=_NEIGHBOURHOOD * len(change))
 
 
