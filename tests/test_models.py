@@ -17,6 +17,7 @@ from fader.models.discriminators import (
     UnfoldedConv2d,
 )
 from fader.models.io import FaderModel, load_model
+from fader.models.sliders import GROWTH, calibrated
 
 TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
 VARIANTS = [
@@ -127,6 +128,51 @@ def test_float16_weights_halve_the_files(model: FaderModel, tmp_path: Path) -> N
     assert torch.allclose(load_model(tmp_path / "16").estimate(x), model.estimate(x), atol=1e-2)
 
 
+def test_sliders_beyond_the_range_go_at_the_calibrated_pace(
+    model: FaderModel, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    for parameter in model.autoencoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x, y = torch.rand(4, 3, 32, 32) * 2 - 1, torch.rand(4, 2)
+
+    def decoded(some: FaderModel, first: float, second: float) -> torch.Tensor:
+        with torch.inference_mode():
+            return some.decode(some.encode(x), torch.tensor([[first, second]]).expand(4, 2))
+
+    plain = {value: decoded(model, value, 0.5) for value in (-1, 0, 0.7, 1, 2)}
+    model.beyond = {model.attributes[0]: (0.25, 0.5)}
+    assert torch.equal(decoded(model, 0.7, 0.5), plain[0.7])
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    assert again.beyond == model.beyond
+    twice, once = decoded(again, 2, 0.5), decoded(again, 1.5, 0.5)
+    assert not torch.allclose(twice, plain[2], atol=1e-4)
+    model.beyond = {}
+    assert torch.allclose(twice, decoded(model, 1.5, 0.5), atol=1e-4)
+    assert torch.allclose(decoded(again, -1, 0.5), decoded(model, -0.25, 0.5), atol=1e-4)
+    assert not torch.allclose(once, twice, atol=1e-4)
+
+    # What the tool that packages a model measures.
+    model.beyond = calibrated(model, x, y)
+    for column, name in enumerate(model.attributes):
+
+        def change(value: float, other: float, column: int = column) -> float:
+            codes = [y.clone(), y.clone()]
+            codes[0][:, column], codes[1][:, column] = value, other
+            features = model.encode(x)
+            with torch.inference_mode():
+                a, b = (model.decode(features, code).clamp(-1, 1) for code in codes)
+            return float((a - b).abs().mean())
+
+        for outer, far, scale in zip((-1, 2), (1, 0), model.beyond[name], strict=True):
+            assert 0 < scale <= 1
+            growth = change(outer, far) / change(0, 1)
+            assert growth <= GROWTH + 1e-3
+            if scale < 1:
+                assert growth == pytest.approx(GROWTH, abs=0.05)
+
+
 def test_files_that_are_not_ours_get_one_sentence(model: FaderModel, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     model.save(folder)
@@ -147,6 +193,10 @@ def test_files_that_are_not_ours_get_one_sentence(model: FaderModel, tmp_path: P
     other["format"] = 99
     config.write_text(json.dumps(other))
     assert "newer" in message()
+    other = json.loads(good)
+    other["beyond"] = {"Male": 3}
+    config.write_text(json.dumps(other))
+    assert "beyond" in message()
     config.write_text('{"architectures": ["BertModel"]}')
     assert "not the configuration of a Fader model" in message()
     config.write_text("{")

@@ -1,6 +1,7 @@
 """Turn a run's model into one that can be shipped: float16 weights, classifier included.
 
-python tools/package_model.py runs/default/best fader/weights/default --data "LFW, …"
+python tools/package_model.py runs/default/best fader/weights/default --data "LFW, …" \\
+    --store runs/store-128
 """
 
 from __future__ import annotations
@@ -8,24 +9,41 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 
+from fader.data.annotations import VALID
+from fader.data.batches import to_tensor
+from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.io import FaderModel
+from fader.models.sliders import calibrated
 
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("dest", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="What it was trained on, for config.json.")
-def main(source: Path, dest: Path, data: str) -> None:
-    """Write SOURCE (a run's model/ or best/) to DEST in float16."""
+@click.option(
+    "--store",
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Prepared faces; sliders beyond 0..1 are calibrated on 128 of its validation part.",
+)
+def main(source: Path, dest: Path, data: str, store: Path) -> None:
+    """Write SOURCE (a run's model/ or best/) to DEST in float16, its sliders calibrated."""
     try:
         model = FaderModel.load(source)
         if model.classifier is None:
             raise FaderError(f"{source}: has no classifier; train with --classifier")
+        prepared = PreparedStore(store)
+        rows = np.sort(np.random.default_rng(0).permutation(prepared.indices(VALID))[:128])
+        values = torch.from_numpy(prepared.select_labels(model.attributes)[rows])
+        model.beyond = calibrated(model, to_tensor(prepared.images[rows]), values)
     except FaderError as error:
         raise click.ClickException(str(error)) from error
+    for name, (below, above) in model.beyond.items():
+        click.echo(f"{name}: {below:.2f} below 0, {above:.2f} above 1")
     model.training_notes["data"] = data
     model.save(dest, torch.float16)
     total = sum(path.stat().st_size for path in dest.iterdir())

@@ -196,10 +196,10 @@ class Editor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Text that differs between models whose weights differ."""
+        """Text that differs between models whose weights or sliders differ."""
         import hashlib
 
-        digest = hashlib.blake2b(digest_size=16)
+        digest = hashlib.blake2b(repr(sorted(self.model.beyond.items())).encode(), digest_size=16)
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.float().cpu().contiguous().numpy().tobytes())

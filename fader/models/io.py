@@ -44,6 +44,8 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         self.classifier = AttributeClassifier(classifier) if classifier else None
         #: Free text about the training, kept in config.json: attributes of the run, data, steps.
         self.training_notes: dict[str, Any] = {}
+        #: By attribute, how fast values below 0 and above 1 go on (1 each where it has none).
+        self.beyond: dict[str, tuple[float, float]] = {}
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -64,7 +66,11 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         return self.autoencoder.encode(x)
 
     def decode(self, features: list[Tensor], y: Tensor) -> Tensor:
-        """See :meth:`Autoencoder.decode`."""
+        """See :meth:`Autoencoder.decode`; values beyond 0..1 are scaled by :attr:`beyond`."""
+        if self.beyond:
+            scales = [self.beyond.get(name, (1.0, 1.0)) for name in self.attributes]
+            below, above = y.new_tensor(scales).unbind(1)
+            y = y.clamp(0, 1) + below * y.clamp(max=0) + above * (y - 1).clamp(min=0)
         return self.autoencoder.decode(features, y)
 
     def estimate(self, x: Tensor) -> Tensor:
@@ -93,6 +99,8 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             "classifier": asdict(self.classifier.config) if self.classifier else None,
             "training": self.training_notes,
         }
+        if self.beyond:
+            config["beyond"] = self.beyond
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
     @classmethod
@@ -116,6 +124,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
                 f"{folder / CONFIG}: not the configuration of a Fader model ({error})"
             ) from None
         model.training_notes = config.get("training") or {}
+        model.beyond = _scales(config.get("beyond") or {}, folder / CONFIG)
         load_weights(model.autoencoder, folder / WEIGHTS)
         if model.classifier is not None:
             load_weights(model.classifier, folder / CLASSIFIER_WEIGHTS)
@@ -130,6 +139,14 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> FaderModel:
         known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
         return cls.load(_find(model_id, **{k: options[k] for k in known if k in options}))
+
+
+def _scales(given: Any, path: Path) -> dict[str, tuple[float, float]]:
+    try:
+        return {str(name): (float(below), float(above)) for name, (below, above) in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        message = f"{path}: beyond is not two numbers for each attribute ({error})"
+        raise FaderError(message) from None
 
 
 def load_model(
