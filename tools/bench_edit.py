@@ -82,8 +82,9 @@ def breakdown(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
     return {n: round(b - a, 4) for n, a, b in zip(stages, times, times[1:], strict=False)}
 
 
-def peak_of(target: object, *arguments: object) -> float:
-    """Peak resident memory, in MB, of a fresh process that runs ``target(*arguments)``."""
+def peak_of(target: object, *arguments: object) -> tuple[float, float]:
+    """Peak resident memory, in MB, of a fresh process that runs ``target(*arguments)``, and of the
+    largest of its own processes (0 for none)."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=_measured, args=(queue, target, arguments))
@@ -95,15 +96,16 @@ def peak_of(target: object, *arguments: object) -> float:
 
 def _measured(queue: object, target: object, arguments: tuple) -> None:
     target(*arguments)
-    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    queue.put(tuple(resource.getrusage(who).ru_maxrss / 1024 for who in whose))
 
 
 def _edit_one(model: str, photo: Path, out: Path) -> None:
     Editor(model, "cpu").apply(photo, CHANGES).save(out)
 
 
-def _edit_many(model: str, folder: Path, out: Path) -> None:
-    batch(Editor(model, "cpu"), folder, find_photos(folder), out, 1)
+def _edit_many(model: str, folder: Path, out: Path, workers: int) -> None:
+    batch(Editor(model, "cpu"), folder, find_photos(folder), out, workers)
 
 
 def _enlarged(photos: list[Path], folder: Path, megapixels: float | None, count: int) -> None:
@@ -146,14 +148,16 @@ def main(
         place = Path(name)
         if memory:
             _enlarged(sources[:1], place / "in", 50, 1)
-            peak_mb = peak_of(_edit_one, model, place / "in" / "00000.jpg", place / "out.jpg")
+            peak_mb, _ = peak_of(_edit_one, model, place / "in" / "00000.jpg", place / "out.jpg")
             click.echo(json.dumps({"megapixels": 50, "peak_mb": round(peak_mb)}))
             return
         if peak:
             for n in map(int, peak.split(",")):
                 _enlarged(sources, place / f"in{n}", megapixels, n)
-                peak_mb = peak_of(_edit_many, model, place / f"in{n}", place / f"out{n}")
-                click.echo(json.dumps({"photos": n, "peak_mb": round(peak_mb)}))
+                folders = place / f"in{n}", place / f"out{n}"
+                peak_mb, worker_mb = peak_of(_edit_many, model, *folders, workers or 2)
+                found = {"photos": n, "peak_mb": round(peak_mb), "worker_peak_mb": round(worker_mb)}
+                click.echo(json.dumps(found))
             return
         _enlarged(sources, place / "in", megapixels, count)
         files = find_photos(place / "in")
