@@ -28,8 +28,8 @@ from fader.evaluate.evaluation import evaluate
 from fader.evaluate.judge import load_judge
 from fader.files import write_text
 from fader.models.io import load_model
-from fader.train.config import tomllib
 from fader.train.samples import sample_grid, save_grid
+from fader.train.settings import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 

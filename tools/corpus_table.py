@@ -10,13 +10,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+import click
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
 sys.path += [str(ROOT), str(ROOT / "tests")]
 
 
+@click.command()
 def main() -> None:
+    """Print what becomes of each bad and odd file."""
     from corpus import write_corpus
 
     from fader.commands import main as fader

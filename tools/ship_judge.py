@@ -9,24 +9,25 @@ The recipe of the packaged judge (LFW faces in CelebA's layout):
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import click
 import torch
 
 from fader.evaluate.judge import PACKAGED
 from fader.models.io import load_classifier, model_info, save_classifier
 
 
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(run: Path) -> None:
+    """Put the classifier of RUN into the package as the judge."""
     model = run / "model"
     save_classifier(
         load_classifier(model), PACKAGED, model_info(model)["training"], dtype=torch.float16
     )
-    print(f"{model} → {PACKAGED}")
+    click.echo(f"{model} → {PACKAGED}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python tools/ship_judge.py RUN")
-    main(Path(sys.argv[1]))
+    main()
