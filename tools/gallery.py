@@ -4,7 +4,8 @@
     python tools/gallery.py --model runs/mine/model -o /tmp/gallery photo.jpg
 
 For every photo: a row of edits (``edits.jpg``, one row per photo), a strip of sliders
-(``NAME-strip.jpg``), and for the first photo an animation (``slider.gif``).
+(``NAME-strip.jpg``), and for the first photo an animation (``slider.gif``). ``failures.jpg`` has
+edits of the photos in ``examples`` that the packaged model does badly.
 """
 
 from __future__ import annotations
@@ -21,6 +22,32 @@ from fader.faces.align import warp
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE = 224
+
+#: What the packaged model does badly.
+FAILURES = (
+    ("astronaut.jpg", "Gray_Hair=1"),
+    ("hopper.jpg", "Young=1"),
+    ("astronaut.jpg", "Smiling=0"),
+    ("hopper.jpg", "No_Beard=0"),
+    ("hopper.jpg", "Eyeglasses=0"),
+)
+
+
+def failures(editor: Editor) -> Image.Image:
+    """Photo and edit side by side, pair after pair."""
+    font = ImageFont.load_default(size=15)
+    picture = Image.new("RGB", (2 * SIDE * len(FAILURES), SIDE + 22), "white")
+    draw = ImageDraw.Draw(picture)
+    for column, (name, changes) in enumerate(FAILURES):
+        path = ROOT / "examples" / name
+        face = editor.faces(path)[0]
+        images = Image.open(path).convert("RGB"), editor.edit(path, changes)
+        for i, (image, title) in enumerate(zip(images, ("photo", changes), strict=True)):
+            crop = warp(np.asarray(image), face.transform(SIDE), SIDE)
+            left = (2 * column + i) * SIDE
+            picture.paste(Image.fromarray(crop), (left, 22))
+            draw.text((left + SIDE / 2, 11), title.replace("_", " "), "black", font, anchor="mm")
+    return picture
 
 
 def edits(editor: Editor, photos: list[Path]) -> Image.Image:
@@ -57,6 +84,8 @@ def main(photos: tuple[Path, ...], model: str, out: Path) -> None:
     editor = Editor(model)
     out.mkdir(parents=True, exist_ok=True)
     edits(editor, chosen).save(out / "edits.jpg", quality=88)
+    if not photos:
+        failures(editor).save(out / "failures.jpg", quality=88)
     for path in chosen:
         sliders = strip(editor, path, editor.attributes, -0.5, 1.5, 7, side=128)
         sliders.grid().save(out / f"{path.stem}-strip.jpg", quality=88)

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# The recipe of the model in fader/weights/default: prepare, guide, train, package. The weights that
-# are there now got to these settings by a way of their own (docs/model-card.md).
+# The recipe of the model in fader/weights/default, whole: prepare, guide, train, package.
 #
 #     tools/train_default.sh DATA [RUNS]
 #
@@ -24,4 +23,5 @@ fader train --attrs Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,G
     --classifier "$runs/guide/model" --out "$runs/default" --resume
 
 python "$(dirname "$0")/package_model.py" "$runs/default/model" fader/weights/default \
+    --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"
