@@ -53,10 +53,12 @@ def batch(editor: Editor, folder: Path, photos: list[Path], out: Path, workers: 
 
 def breakdown(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
     """Seconds of CPU time per stage for one photo, each stage twice and the second one taken."""
+    import cv2
     import torch
 
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     changes = parse_changes(CHANGES, editor.attributes)
     for _ in range(2):
         times = [time.process_time()]
@@ -77,7 +79,8 @@ def breakdown(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
         times.append(time.process_time())
         save_photo(edited, out / f"breakdown{photo.suffix}")
         times.append(time.process_time())
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
     stages = ("decode", "detect", "network", "blend", "encode")
     return {n: round(b - a, 4) for n, a, b in zip(stages, times, times[1:], strict=False)}
 
