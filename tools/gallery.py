@@ -5,7 +5,8 @@
 
 For every photo: a row of edits (``edits.jpg``, one row per photo), a strip of sliders
 (``NAME-strip.jpg``), and for the first photo an animation (``slider.gif``). ``failures.jpg`` has
-edits of the photos in ``examples`` that the packaged model does badly.
+edits of the photos in ``examples`` that the packaged model does badly. ``faces.png`` and
+``emotions.png``: what the packaged generators draw, the first latents of seed 1.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import click
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cgan.io import available_generators, load_generator
+from cgan.pictures import grid, label_rows
 from fader import Editor
 from fader.edit.strip import strip
 from fader.faces.align import warp
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE = 224
+GENERATED = 12
 
 #: What the packaged model does badly.
 FAILURES = (
@@ -73,6 +77,14 @@ def edits(editor: Editor, photos: list[Path]) -> Image.Image:
     return picture
 
 
+def generated(name: str) -> Image.Image:
+    """Twelve new faces of each kind that a packaged generator can be asked for."""
+    generator = load_generator(name)
+    labels, titles = label_rows(generator.config, GENERATED)
+    latents = generator.latents(GENERATED, seed=1).repeat(len(titles), 1)
+    return grid(generator.render(latents, labels), GENERATED, titles)
+
+
 @click.command()
 @click.argument("photos", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--model", default="default", show_default=True)
@@ -86,6 +98,8 @@ def main(photos: tuple[Path, ...], model: str, out: Path) -> None:
     edits(editor, chosen).save(out / "edits.jpg", quality=88)
     if not photos:
         failures(editor).save(out / "failures.jpg", quality=88)
+        for name in available_generators():
+            generated(name).save(out / f"{name}.png", optimize=True)
     for path in chosen:
         sliders = strip(editor, path, editor.attributes, -0.5, 1.5, 7, side=128)
         sliders.grid().save(out / f"{path.stem}-strip.jpg", quality=88)
