@@ -20,6 +20,7 @@ class FakeModel(torch.nn.Module):
 
     attributes = ("Male", "Smiling", "Blond_Hair", "Black_Hair")
     size = 64
+    beyond: dict[str, tuple[float, float]] = {}
 
     def __init__(self) -> None:
         super().__init__()

@@ -137,17 +137,17 @@ def test_without_a_name_or_seed_both_are_told(faces: Path, tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--model", "emotions", "--set", "Male=1"], 1, "it knows angry, happy"),
-        (["--model", "faces", "--label", "happy"], 1, "it knows Male, Blond_Hair"),
-        (["--model", "faces", "--set", "Young=1"], 1, "knows Male, Blond_Hair"),
-        (["--model", "faces", "--set", "Male=+1"], 1, "write it unsigned"),
-        (["--model", "emotions", "--label", "glad"], 1, "angry, happy"),
-        (["--model", "faces", "--set", "Male=1", "--label", "x"], 2, "one of them"),
-        (["--model", "faces", "-o", "x.gif"], 2, "--interpolate"),
-        (["--model", "faces", "-o", "x.txt"], 2, ".png"),
+        (["--model", "./emotions", "--set", "Male=1"], 1, "it knows angry, happy"),
+        (["--model", "./faces", "--label", "happy"], 1, "it knows Male, Blond_Hair"),
+        (["--model", "./faces", "--set", "Young=1"], 1, "knows Male, Blond_Hair"),
+        (["--model", "./faces", "--set", "Male=+1"], 1, "write it unsigned"),
+        (["--model", "./emotions", "--label", "glad"], 1, "angry, happy"),
+        (["--model", "./faces", "--set", "Male=1", "--label", "x"], 2, "one of them"),
+        (["--model", "./faces", "-o", "x.gif"], 2, "--interpolate"),
+        (["--model", "./faces", "-o", "x.txt"], 2, ".png"),
         (["--model", "nowhere"], 1, "no such generator"),
         (["--model", "empty"], 1, "no config.json"),
-        (["-n", "0", "--model", "faces"], 2, "-n"),
+        (["-n", "0", "--model", "./faces"], 2, "-n"),
     ],
 )
 def test_what_cannot_be_asked(
