@@ -20,11 +20,11 @@ class FakeModel(torch.nn.Module):
 
     attributes = ("Male", "Smiling", "Blond_Hair", "Black_Hair")
     size = 64
-    beyond: dict[str, tuple[float, float]] = {}
 
     def __init__(self) -> None:
         super().__init__()
         self.classifier = SimpleNamespace(config=SimpleNamespace(attributes=ATTRIBUTES))
+        self.beyond: dict[str, tuple[float, float]] = {}
         self.decodings = 0
         x, y = template(self.size)[3:].mean(axis=0)
         rows, columns = torch.meshgrid(*(torch.arange(64.0),) * 2, indexing="ij")
