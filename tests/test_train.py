@@ -54,6 +54,7 @@ EVERY_TERM = [
     "adversarial_target=prior",
     "model.skip=1",
     "gradient_clip=0.5",  # always at work
+    "harder_flips=true",
 ]
 
 
@@ -224,6 +225,35 @@ def test_a_wild_batch_moves_the_weights_no_further_than_others(
     assert len(norms) == 12
     assert norms[8] <= 2 * max(norms[:8])
     assert norms[9] < norms[8]
+
+
+def test_flips_that_are_missed_are_drawn_more_often(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(*EVERY_TERM, "steps=60", "pretrain_steps=0", "ramp_steps=1")
+    trainer = Trainer(config, PreparedStore(data), tmp_path / "run")
+    note = trainer._note_misses
+
+    def blind(seen: torch.Tensor, asked: torch.Tensor, flipped: torch.Tensor) -> torch.Tensor:
+        """Sees every change but Male's to 1."""
+        unseen = torch.tensor([True, False]) & (asked > 0.5)
+        note(torch.where(unseen, -1.0, asked - 0.5), asked, flipped)
+
+    monkeypatch.setattr(trainer, "_note_misses", blind)
+    assert torch.equal(trainer.flip_odds(), torch.full((2, 2), 2.0))
+    trainer.train()
+    odds = trainer.flip_odds()
+    assert odds[0, 1] > 1.2 * max(odds[0, 0], odds[1, 0], odds[1, 1])
+
+
+def test_flips_are_drawn_by_their_odds() -> None:
+    y = torch.tensor([[0.0, 1.0, 0.2]]).repeat(4000, 1)
+    odds = torch.tensor([[9.0, 3.0], [1.0, 9.0], [9.0, 0.0]])  # to 0, to 1
+    asked, flipped = losses.flip_one(y, torch.Generator().manual_seed(0), odds)
+    shares = flipped.float().mean(0)
+    assert shares == pytest.approx(torch.tensor([0.75, 0.25, 0.0]), abs=0.03)
+    assert (asked[flipped[:, 0], 0] == 1).all() and (asked[flipped[:, 1], 1] == 0).all()
+    assert torch.equal(asked[~flipped], y[~flipped])
 
 
 def test_a_model_starts_from_another_by_attribute_name(data: Path, tmp_path: Path) -> None:

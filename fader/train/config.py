@@ -37,6 +37,9 @@ class TrainConfig:
     paper's eq. 2) or the ``prior``, each attribute's share among the images drawn, whatever the
     face (domain confusion, Tzeng et al. 2015, arXiv 1510.02192): an encoder that is done hiding
     is then left in peace.
+    harder_flips: draw the changes that the classifier misses most (or, without one, the image
+    discriminator) up to three times as often as those it always sees, each attribute's two
+    directions apart (:meth:`fader.train.trainer.Trainer.flip_odds`).
     gradient_clip: a network's gradient is scaled down to at most this many times its usual norm (0:
     never), so that no single batch throws a discriminator off.
     balance: see :class:`fader.data.batches.Batches`.
@@ -57,6 +60,7 @@ class TrainConfig:
     change_weight: float = 0.0
     gradient_penalty: float = 0.0
     changed_fraction: float = 0.5
+    harder_flips: bool = False
     discriminator: str = "convolutions"
     adversarial_target: str = "opposite"
     learning_rate: float = 2e-3
@@ -98,6 +102,11 @@ class TrainConfig:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.batch_size < 2:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
+        if self.harder_flips and not (self.classifier_weight or self.recognition_weight):
+            raise FaderError(
+                "harder_flips is set but nothing looks for the changes; set classifier_weight or "
+                "recognition_weight"
+            )
         if not 0 < self.changed_fraction <= 1:
             raise FaderError(f"changed_fraction={self.changed_fraction}: must be in (0, 1]")
 
