@@ -12,13 +12,13 @@ row that was stopped goes on.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from PIL import Image
 
 from fader.commands.options import device_option
 from fader.files import write_text
@@ -26,6 +26,9 @@ from fader.train.run import read_rows
 from fader.train.settings import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
+
+#: Options that are `cgan train`'s too, and in the document.
+GIVEN = "labels", "size", "channels", "steps"
 
 #: Column → its heading, and where the evaluation's document has it.
 MEASURES = {
@@ -64,7 +67,7 @@ def measured(row: dict[str, Any], run: Path, preset: str, options: dict[str, Any
     if (run / "config.json").exists():
         cgan("train", "--resume", "--out", run, "--device", options["device"])
     else:
-        given = [f"--{key}={options[key]}" for key in ("data", "labels", "size", "steps", "device")]
+        given = [f"--{key}={options[key]}" for key in (*GIVEN, "data", "device")]
         # Snapshots enough for the eye; their backups take time.
         given += [f"--preset={preset}", f"--snapshot-every={max(50, options['steps'] // 5)}"]
         cgan("train", *given, "--out", run, *settings)
@@ -90,12 +93,12 @@ def _cells(document: dict[str, Any], whose: str) -> list[str]:
 
 def table(rows: list[tuple[str, dict[str, Any]]], options: dict[str, Any]) -> str:
     """The document of what was measured so far."""
+    given = " ".join(f"--{key} {options[key]}" for key in GIVEN)
     lines = [
         "# Generators: what each addition brings",
         "",
-        f"`python tools/compare_generators.py --data DATA --labels {options['labels']} "
-        f"--size {options['size']} --steps {options['steps']} -n {options['n']}`: each row has the "
-        "settings of the row above and its own, the same data and as many steps of 64 images. "
+        f"`python tools/compare_generators.py --data DATA {given} -n {options['n']}`: each row has "
+        "the settings of the row above and its own, the same data and as many steps of 64 images. "
         "Measures as in [cgan-evaluation.md](cgan-evaluation.md), on attribute features.",
         "",
         "| row | images/s | "
@@ -109,7 +112,7 @@ def table(rows: list[tuple[str, dict[str, Any]]], options: dict[str, Any]) -> st
     real = _cells(rows[-1][1]["document"], "real")
     lines.append("| real images | | " + " | ".join(real) + " |")
     for name, _ in rows:
-        lines += ["", f"**{name}**", "", f"![{name}](cgan-comparison/{slug(name)}.png)"]
+        lines += ["", f"**{name}**", "", f"![{name}](cgan-comparison/{slug(name)}.jpg)"]
     return "\n".join(lines) + "\n"
 
 
@@ -117,6 +120,7 @@ def table(rows: list[tuple[str, dict[str, Any]]], options: dict[str, Any]) -> st
 @click.option("--data", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--labels", default="Male,Blond_Hair,Smiling", show_default=True)
 @click.option("--size", default=64, show_default=True)
+@click.option("--channels", default=3, show_default=True)
 @click.option("--steps", default=1500, show_default=True, help="Of every row.")
 @click.option("-n", default=1000, show_default=True, help="Samples.")
 @click.option("--only", multiple=True, help="A row to do; repeatable.  [default: all]")
@@ -138,7 +142,10 @@ def main(only: tuple[str, ...], out: Path, docs: Path, **options: Any) -> None:
                 continue
             write_text(kept, json.dumps(measured(row, run, preset, options)) + "\n")
         results.append((row["name"], json.loads(kept.read_text(encoding="utf-8"))))
-        shutil.copy(run / "grid.png", docs / "cgan-comparison" / f"{slug(row['name'])}.png")
+        with Image.open(run / "grid.png") as grid:
+            grid.convert("RGB").save(
+                docs / "cgan-comparison" / f"{slug(row['name'])}.jpg", quality=90
+            )
         write_text(docs / "cgan-comparison.md", table(results, options))
         click.echo(f"{row['name']}: done")
 

@@ -263,7 +263,7 @@ class Trainer:
         return 1 + (self.misses / self.misses.mean().clamp(min=1e-3)).clamp(max=2)
 
     def _note_misses(self, seen: Tensor, asked: Tensor, flipped: Tensor) -> None:
-        missed = ((seen > 0) != (asked > 0.5))[flipped].cpu().tolist()
+        missed = ((seen > 0) != (asked > 0.5))[flipped].float().cpu().tolist()
         columns = flipped.nonzero()[:, 1].cpu().tolist()
         values = asked[flipped].long().cpu().tolist()
         for j, value, miss in zip(columns, values, missed, strict=True):
