@@ -24,6 +24,7 @@ from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
+from fader.train.flips import Flips, flip_one
 from fader.train.run import read_rows
 from fader.train.schedule import lambda_at, learning_rate_at
 from fader.train.trainer import Trainer
@@ -55,6 +56,7 @@ EVERY_TERM = [
     "model.skip=1",
     "gradient_clip=0.5",  # always at work
     "harder_flips=true",
+    "flips_along=0.1",
 ]
 
 
@@ -249,11 +251,29 @@ def test_flips_that_are_missed_are_drawn_more_often(
 def test_flips_are_drawn_by_their_odds() -> None:
     y = torch.tensor([[0.0, 1.0, 0.2]]).repeat(4000, 1)
     odds = torch.tensor([[9.0, 3.0], [1.0, 9.0], [9.0, 0.0]])  # to 0, to 1
-    asked, flipped = losses.flip_one(y, torch.Generator().manual_seed(0), odds)
+    asked, flipped = flip_one(y, torch.Generator().manual_seed(0), odds)
     shares = flipped.float().mean(0)
     assert shares == pytest.approx(torch.tensor([0.75, 0.25, 0.0]), abs=0.03)
     assert (asked[flipped[:, 0], 0] == 1).all() and (asked[flipped[:, 1], 1] == 0).all()
     assert torch.equal(asked[~flipped], y[~flipped])
+
+
+def test_a_flip_takes_along_what_would_be_rare_beside_it() -> None:
+    # Young, Gray_Hair, Smiling: nobody is young and grey, smiles go with everything.
+    old_grey, young, old = [0, 1], [1, 0], [0, 0]
+    labels = np.array([[*face, smile] for face in (old_grey, young, old) for smile in (0, 1)] * 50)
+    y = torch.tensor([[0.0, 0.9, 0.0]]).repeat(2000, 1)
+    asked, flipped = Flips(labels, 0.05).draw(y, torch.Generator().manual_seed(0))
+    made_young, smiling = asked[:, 0] == 1, flipped[:, 2]
+    assert 0.25 < made_young.float().mean() < 0.45
+    assert (asked[made_young, 1] == 0).all()
+    assert flipped[made_young, 2].float().mean() < 0.1
+    alone = smiling & ~flipped[:, 0] & ~flipped[:, 1]
+    assert alone.sum() > 0.7 * smiling.sum()
+    assert (asked[alone, 1] == 0.9).all()  # what stays is as soft as it was
+    assert torch.equal(flipped, (asked > 0.5) != (y > 0.5))
+    one, changed = Flips(labels, 0).draw(y, torch.Generator().manual_seed(0))
+    assert (changed.sum(1) == 1).all() and (one[changed[:, 0], 1] == 0.9).all()
 
 
 def test_a_model_starts_from_another_by_attribute_name(data: Path, tmp_path: Path) -> None:

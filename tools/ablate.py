@@ -127,7 +127,9 @@ def table(
 
 
 def slug(row: dict[str, Any]) -> str:
-    return "".join(c if c.isalnum() else "-" for c in row["name"].lower()).strip("-")
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in row["name"].lower()).strip(
+        "-"
+    )
 
 
 @click.command()

@@ -110,22 +110,3 @@ def weathered(x: Tensor, generator: torch.Generator) -> Tensor:
     x = F.conv2d(x, kernel, padding=3, groups=3)
     noise = torch.randn(x.shape, generator=generator).to(x)
     return x + 0.06 * float(torch.rand((), generator=generator)) * noise
-
-
-def flip_one(
-    y: Tensor, generator: torch.Generator, odds: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """``y`` with one attribute per row set to its other side (hard 0 or 1).
-
-    Attributes are drawn evenly, or in proportion to ``odds`` (n×2): of attribute j's change to 0
-    and to 1. Returns the new values and which of them changed (N×n, bool).
-    """
-    n, k = y.shape
-    if odds is None:
-        column = torch.randint(k, (n,), generator=generator)
-    else:
-        to_1 = (y <= 0.5).long().cpu()
-        weights = odds.expand(n, -1, -1).gather(2, to_1[:, :, None])[:, :, 0]
-        column = torch.multinomial(weights, 1, generator=generator)[:, 0]
-    changed = F.one_hot(column, k).bool().to(y.device)
-    return torch.where(changed, (y <= 0.5).to(y.dtype), y), changed

@@ -30,6 +30,7 @@ from fader.train import losses
 from fader.train.config import TrainConfig
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
+from fader.train.flips import Flips, flip_one
 from fader.train.run import RunFolder, check_finite
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
@@ -142,6 +143,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             balance=config.balance,
         )
+        self.flips = Flips(labels[rows], config.flips_along)
         self.prior = self.batches.prior.to(self.accelerator.device)
         held_out = store.indices(VALID)
         held_out = held_out if len(held_out) else rows
@@ -176,7 +178,7 @@ class Trainer:
         L_ae = ‖D(E(x), y) − x‖² − λ_E log P_dis(1 − y | E(x))                (eq. 2)
 
         (or, for 1 − y, what ``adversarial_target`` says). Both use the same encoding. While
-        λ_E > 0, the optional terms look at decodings with one attribute flipped: the image
+        λ_E > 0, the optional terms look at decodings with attributes flipped: the image
         discriminator's and the classifier's opinion of them, and how much of the picture changed.
         """
         c = self.config
@@ -192,7 +194,7 @@ class Trainer:
         weights = (c.classifier_weight, c.patch_weight, c.recognition_weight, c.change_weight)
         use_changed = ramp > 0 and max(weights) > 0
         odds = self.flip_odds() if c.harder_flips else None
-        asked, flipped = losses.flip_one(y[:changed_images], random, odds)
+        asked, flipped = self.flips.draw(y[:changed_images], random, odds)
         code, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
 
@@ -431,7 +433,7 @@ class Trainer:
         for i in range(CALIBRATION_BATCHES):
             x, y = self.batches.batch(i)
             random = torch.Generator().manual_seed(i)
-            asked, _ = losses.flip_one(y[: self.changed_images(len(y))], random)
+            asked, _ = self.flips.draw(y[: self.changed_images(len(y))], random)
             yield x.to(self.accelerator.device), torch.cat([y, asked]).to(self.accelerator.device)
 
     def changed_images(self, n: int) -> int:
@@ -464,7 +466,7 @@ class Trainer:
             x = to_tensor(self.store.images[rows]).to(device)
             y = self.held_out_labels[start : start + c.batch_size].to(device)
             random = torch.Generator().manual_seed(start)
-            asked, flipped = losses.flip_one(y, random)
+            asked, flipped = flip_one(y, random)
             with self.accelerator.autocast():
                 _, decoded = model.autoencoder(x, torch.cat([y, asked]))
             decoded, changed = decoded[: len(x)].float(), decoded[len(x) :].float()
