@@ -24,7 +24,6 @@ from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
-from fader.train.flips import Flips, flip_one
 from fader.train.run import read_rows
 from fader.train.schedule import lambda_at, learning_rate_at
 from fader.train.trainer import Trainer
@@ -55,8 +54,6 @@ EVERY_TERM = [
     "adversarial_target=prior",
     "model.skip=1",
     "gradient_clip=0.5",  # always at work
-    "harder_flips=true",
-    "flips_along=0.1",
 ]
 
 
@@ -227,53 +224,6 @@ def test_a_wild_batch_moves_the_weights_no_further_than_others(
     assert len(norms) == 12
     assert norms[8] <= 2 * max(norms[:8])
     assert norms[9] < norms[8]
-
-
-def test_flips_that_are_missed_are_drawn_more_often(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = small_config(*EVERY_TERM, "steps=60", "pretrain_steps=0", "ramp_steps=1")
-    trainer = Trainer(config, PreparedStore(data), tmp_path / "run")
-    note = trainer._note_misses
-
-    def blind(seen: torch.Tensor, asked: torch.Tensor, flipped: torch.Tensor) -> torch.Tensor:
-        """Sees every change but Male's to 1."""
-        unseen = torch.tensor([True, False]) & (asked > 0.5)
-        note(torch.where(unseen, -1.0, asked - 0.5), asked, flipped)
-
-    monkeypatch.setattr(trainer, "_note_misses", blind)
-    assert torch.equal(trainer.flip_odds(), torch.full((2, 2), 2.0))
-    trainer.train()
-    odds = trainer.flip_odds()
-    assert odds[0, 1] > 1.2 * max(odds[0, 0], odds[1, 0], odds[1, 1])
-
-
-def test_flips_are_drawn_by_their_odds() -> None:
-    y = torch.tensor([[0.0, 1.0, 0.2]]).repeat(4000, 1)
-    odds = torch.tensor([[9.0, 3.0], [1.0, 9.0], [9.0, 0.0]])  # to 0, to 1
-    asked, flipped = flip_one(y, torch.Generator().manual_seed(0), odds)
-    shares = flipped.float().mean(0)
-    assert shares == pytest.approx(torch.tensor([0.75, 0.25, 0.0]), abs=0.03)
-    assert (asked[flipped[:, 0], 0] == 1).all() and (asked[flipped[:, 1], 1] == 0).all()
-    assert torch.equal(asked[~flipped], y[~flipped])
-
-
-def test_a_flip_takes_along_what_would_be_rare_beside_it() -> None:
-    # Young, Gray_Hair, Smiling: nobody is young and grey, smiles go with everything.
-    old_grey, young, old = [0, 1], [1, 0], [0, 0]
-    labels = np.array([[*face, smile] for face in (old_grey, young, old) for smile in (0, 1)] * 50)
-    y = torch.tensor([[0.0, 0.9, 0.0]]).repeat(2000, 1)
-    asked, flipped = Flips(labels, 0.05).draw(y, torch.Generator().manual_seed(0))
-    made_young, smiling = asked[:, 0] == 1, flipped[:, 2]
-    assert 0.25 < made_young.float().mean() < 0.45
-    assert (asked[made_young, 1] == 0).all()
-    assert flipped[made_young, 2].float().mean() < 0.1
-    alone = smiling & ~flipped[:, 0] & ~flipped[:, 1]
-    assert alone.sum() > 0.7 * smiling.sum()
-    assert (asked[alone, 1] == 0.9).all()  # what stays is as soft as it was
-    assert torch.equal(flipped, (asked > 0.5) != (y > 0.5))
-    one, changed = Flips(labels, 0).draw(y, torch.Generator().manual_seed(0))
-    assert (changed.sum(1) == 1).all() and (one[changed[:, 0], 1] == 0.9).all()
 
 
 def test_a_model_starts_from_another_by_attribute_name(data: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class TrainConfig:
     a falling learning rate. classifier_weight, patch_weight, recognition_weight and change_weight
     scale the optional terms (asked attributes seen by a fixed classifier, patches real, asked
     attributes seen by the image discriminator, change small), computed on the decodings
-    of ``changed_fraction`` of each batch with an attribute flipped, and rise together with λ.
+    of ``changed_fraction`` of each batch with one attribute flipped, and rise together with λ.
     gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
     rate, in parts of ``learning_rate`` (two time scales, Heusel et al. 2017, arXiv 1706.08500).
     discriminator: what reads the latent: ``convolutions`` (the paper's) or ``perceptron`` (learns
@@ -37,11 +37,6 @@ class TrainConfig:
     paper's eq. 2) or the ``prior``, each attribute's share among the images drawn, whatever the
     face (domain confusion, Tzeng et al. 2015, arXiv 1510.02192): an encoder that is done hiding
     is then left in peace.
-    flips_along: above 0, a flip takes along the attributes with which it would be rare in the data,
-    each at this price in likelihood (:class:`fader.train.flips.Flips`); 0 flips one alone.
-    harder_flips: draw the changes that the classifier misses most (or, without one, the image
-    discriminator) up to three times as often as those it always sees, each attribute's two
-    directions apart (:meth:`fader.train.trainer.Trainer.flip_odds`).
     gradient_clip: a network's gradient is scaled down to at most this many times its usual norm (0:
     never), so that no single batch throws a discriminator off.
     balance: see :class:`fader.data.batches.Batches`.
@@ -62,8 +57,6 @@ class TrainConfig:
     change_weight: float = 0.0
     gradient_penalty: float = 0.0
     changed_fraction: float = 0.5
-    flips_along: float = 0.0
-    harder_flips: bool = False
     discriminator: str = "convolutions"
     adversarial_target: str = "opposite"
     learning_rate: float = 2e-3
@@ -105,13 +98,6 @@ class TrainConfig:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.batch_size < 2:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
-        if not 0 <= self.flips_along <= 1:
-            raise FaderError(f"flips_along={self.flips_along}: must be in [0, 1]")
-        if self.harder_flips and not (self.classifier_weight or self.recognition_weight):
-            raise FaderError(
-                "harder_flips is set but nothing looks for the changes; set classifier_weight or "
-                "recognition_weight"
-            )
         if not 0 < self.changed_fraction <= 1:
             raise FaderError(f"changed_fraction={self.changed_fraction}: must be in (0, 1]")
 

@@ -110,3 +110,14 @@ def weathered(x: Tensor, generator: torch.Generator) -> Tensor:
     x = F.conv2d(x, kernel, padding=3, groups=3)
     noise = torch.randn(x.shape, generator=generator).to(x)
     return x + 0.06 * float(torch.rand((), generator=generator)) * noise
+
+
+def flip_one(y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """``y`` with one attribute per row, drawn evenly, set to its other side (hard 0 or 1).
+
+    Returns the new values and which of them changed (N×n, bool).
+    """
+    n, k = y.shape
+    column = torch.randint(k, (n,), generator=generator)
+    changed = F.one_hot(column, k).bool().to(y.device)
+    return torch.where(changed, (y <= 0.5).to(y.dtype), y), changed

@@ -30,7 +30,6 @@ from fader.train import losses
 from fader.train.config import TrainConfig
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
-from fader.train.flips import Flips, flip_one
 from fader.train.run import RunFolder, check_finite
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
@@ -43,9 +42,6 @@ PENALTY_EVERY = 8
 
 # Steps over which the usual norm of each network's gradient is averaged.
 NORM_STEPS = 50
-
-# Flips over which the share of each that is missed is averaged.
-MISS_FLIPS = 200
 
 
 class Trainer:
@@ -143,7 +139,6 @@ class Trainer:
             rank=self.accelerator.process_index,
             balance=config.balance,
         )
-        self.flips = Flips(labels[rows], config.flips_along)
         self.prior = self.batches.prior.to(self.accelerator.device)
         held_out = store.indices(VALID)
         held_out = held_out if len(held_out) else rows
@@ -158,8 +153,6 @@ class Trainer:
         self._averaged: tuple[int, FaderModel] | None = None  # of which step, and the model
         self.best = float("inf")
         self.gradient_norms: dict[str, float] = {}
-        #: By attribute and direction (to 0, to 1), the share of flips that was missed lately.
-        self.misses = torch.full((len(attributes), 2), 0.5)
         if resume:
             self._resume()
         elif self.main:
@@ -178,7 +171,7 @@ class Trainer:
         L_ae = ‖D(E(x), y) − x‖² − λ_E log P_dis(1 − y | E(x))                (eq. 2)
 
         (or, for 1 − y, what ``adversarial_target`` says). Both use the same encoding. While
-        λ_E > 0, the optional terms look at decodings with attributes flipped: the image
+        λ_E > 0, the optional terms look at decodings with one attribute flipped: the image
         discriminator's and the classifier's opinion of them, and how much of the picture changed.
         """
         c = self.config
@@ -193,8 +186,7 @@ class Trainer:
         changed_images = self.changed_images(n)
         weights = (c.classifier_weight, c.patch_weight, c.recognition_weight, c.change_weight)
         use_changed = ramp > 0 and max(weights) > 0
-        odds = self.flip_odds() if c.harder_flips else None
-        asked, flipped = self.flips.draw(y[:changed_images], random, odds)
+        asked, flipped = losses.flip_one(y[:changed_images], random)
         code, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
 
@@ -240,8 +232,6 @@ class Trainer:
                 seen = self.classifier(losses.weathered(changed, random))[:, self.seen_columns]
             parts["classifier_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
             loss_ae = loss_ae + ramp * c.classifier_weight * parts["classifier_loss"]
-        if use_changed and c.harder_flips:
-            self._note_misses(seen.detach().float(), asked, flipped)
         if use_changed and c.change_weight:
             parts["change_loss"] = losses.change_size(changed, decoded[:changed_images])
             loss_ae = loss_ae + ramp * c.change_weight * parts["change_loss"]
@@ -255,21 +245,6 @@ class Trainer:
             "discriminator_accuracy": losses.accuracy(guesses, y),
             **{name: value.detach() for name, value in parts.items()},
         }
-
-    def flip_odds(self) -> Tensor:
-        """How often each attribute is drawn to be flipped to 0 and to 1, n×2, up to a factor.
-
-        From 1 for a change that is never missed to 3 for one that is missed twice as often as the
-        average, or more.
-        """
-        return 1 + (self.misses / self.misses.mean().clamp(min=1e-3)).clamp(max=2)
-
-    def _note_misses(self, seen: Tensor, asked: Tensor, flipped: Tensor) -> None:
-        missed = ((seen > 0) != (asked > 0.5))[flipped].float().cpu().tolist()
-        columns = flipped.nonzero()[:, 1].cpu().tolist()
-        values = asked[flipped].long().cpu().tolist()
-        for j, value, miss in zip(columns, values, missed, strict=True):
-            self.misses[j, value] += (miss - self.misses[j, value]) / MISS_FLIPS
 
     def _update(self, name: str, loss: Tensor) -> None:
         optimizer = self.optimizers[name]
@@ -433,7 +408,7 @@ class Trainer:
         for i in range(CALIBRATION_BATCHES):
             x, y = self.batches.batch(i)
             random = torch.Generator().manual_seed(i)
-            asked, _ = self.flips.draw(y[: self.changed_images(len(y))], random)
+            asked, _ = losses.flip_one(y[: self.changed_images(len(y))], random)
             yield x.to(self.accelerator.device), torch.cat([y, asked]).to(self.accelerator.device)
 
     def changed_images(self, n: int) -> int:
@@ -466,7 +441,7 @@ class Trainer:
             x = to_tensor(self.store.images[rows]).to(device)
             y = self.held_out_labels[start : start + c.batch_size].to(device)
             random = torch.Generator().manual_seed(start)
-            asked, flipped = flip_one(y, random)
+            asked, flipped = losses.flip_one(y, random)
             with self.accelerator.autocast():
                 _, decoded = model.autoencoder(x, torch.cat([y, asked]))
             decoded, changed = decoded[: len(x)].float(), decoded[len(x) :].float()
@@ -502,7 +477,6 @@ class Trainer:
             "nets": {name: self.bare(name).state_dict() for name in self.nets},
             "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
             "gradient_norms": self.gradient_norms,
-            "misses": self.misses,
         }
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
@@ -527,8 +501,6 @@ class Trainer:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             self.done, self.best = state["step"], state["best"]
             self.gradient_norms = state.get("gradient_norms", {})
-            # On the CPU wherever the rest is: the draws are made there.
-            self.misses = state.get("misses", self.misses).cpu()
         if self.main:
             self.run.forget_after(self.done)
             self.run.write_config(self.config.to_dict())
