@@ -1,7 +1,7 @@
 """What each part of the objective brings: one run per row, equal budgets, one table.
 
     python tools/ablate.py --data STORE --out runs/ablation --steps 2000
-    python tools/ablate.py --data SMALL_STORE --size 64 --steps 1500   # a quarter of the time
+    python tools/ablate.py --data SMALL_STORE --size 64 --steps 1000
 
 A row of ``ablation.toml`` names its settings on top of the row before it. Every row is trained for
 as many steps on the same data, and evaluated by the packaged judge on test people; the table and
@@ -127,9 +127,8 @@ def table(
 
 
 def slug(row: dict[str, Any]) -> str:
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in row["name"].lower()).strip(
-        "-"
-    )
+    name = row["name"].lower()
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-")
 
 
 @click.command()
