@@ -93,12 +93,12 @@ def test_attribute_planes_are_what_concatenating_them_gives() -> None:
 
 
 def test_discriminators_give_one_logit_per_attribute_and_per_patch() -> None:
-    shapes = ((32, 8, 8), (64, 4, 4))
+    shapes = ((16, 16, 16), (32, 8, 8), (64, 4, 4))
     features = [torch.rand(2, *shape) for shape in shapes]
     for discriminator in LATENT_DISCRIMINATORS.values():
         assert discriminator(shapes, 5, width=32)(features).shape == (2, 5)
     real, attributes = ImageDiscriminator(64, 5, width=8)(torch.rand(2, 3, 64, 64))
-    assert real.shape == (2, 1, 4, 4) and attributes.shape == (2, 5)
+    assert real.shape == (2, 4 * 4 + 2 * 2) and attributes.shape == (2, 5)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from fader.commands import main
 from fader.data.batches import Augmentation, Batches
@@ -53,6 +54,9 @@ EVERY_TERM = [
     "discriminator=perceptron",
     "adversarial_target=prior",
     "model.skip=1",
+    "structure_weight=0.05",
+    "colour=0.1",
+    "shuffled_fraction=0.5",
     "gradient_clip=0.5",  # always at work
 ]
 
@@ -265,6 +269,42 @@ def test_a_change_that_is_grain_costs_more_than_one_that_is_a_patch() -> None:
     assert patch.sum() == grain.sum()
     assert losses.change_size(grain, decoded) > 2 * losses.change_size(patch, decoded)
     assert losses.change_size(decoded, decoded) == 0
+
+
+def test_lost_texture_is_dissimilar_where_a_change_of_light_is_not() -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 32, 32, generator=random) - 0.5
+    lighter, smooth = x + 0.1, torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1)
+    assert losses.structural_dissimilarity(x, x).abs() < 1e-5
+    assert losses.structural_dissimilarity(lighter, x) < 0.1
+    assert losses.structural_dissimilarity(smooth, x) > 0.3
+    reference = structural_similarity_index_measure(
+        smooth / 2 + 0.5, x / 2 + 0.5, gaussian_kernel=False, kernel_size=7, data_range=1.0
+    )
+    assert losses.structural_dissimilarity(smooth, x) == pytest.approx(1 - reference, abs=0.03)
+
+
+def test_asked_values_are_one_flip_or_another_face_s() -> None:
+    y = torch.tensor([[0.0, 0.9, 0.2], [1.0, 0.8, 0.1], [0.3, 0.1, 1.0], [0.6, 0.0, 0.9]])
+    asked, changed = losses.asked_values(y, 0.5, torch.Generator().manual_seed(3))
+    assert (changed[:2].sum(dim=1) == 1).all()
+    assert torch.equal(asked[:2][~changed[:2]], y[:2][~changed[:2]])
+    assert torch.equal(asked[2:], y[[3, 0]])
+    assert changed[2:].tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_other_light_keeps_images_in_range_and_places() -> None:
+    x = torch.zeros(64, 3, 16, 16)
+    x[:, :, 4:8, 4:8] = 0.9
+    seen = Augmentation(flip=False, colour=0.2)(x.clone(), np.random.default_rng(0))
+    assert seen.abs().max() <= 1
+    inside, outside = seen[:, :, 5, 5], seen[:, :, 0, 0]
+    assert (inside > outside).all()
+    assert torch.equal(seen[:, :, 4:8, 4:8], inside[:, :, None, None].expand(-1, -1, 4, 4))
+    assert 0.1 < outside.std() < 0.3  # brightness differs from image to image
+    assert (inside - outside).std(dim=1).mean() > 0.03  # and gain from channel to channel
+    same = Augmentation(flip=False)(x.clone(), np.random.default_rng(0))
+    assert torch.equal(same, x)
 
 
 def test_unknown_kinds_of_discriminator_and_target_are_named() -> None:

@@ -38,16 +38,29 @@ class Augmentation:
 
     flip: mirror half of the images. rotation (degrees), zoom (fraction) and shift (fraction of
     the side) are standard deviations of a small similarity, about what a detector's landmark
-    errors do to the alignment.
+    errors do to the alignment. colour is the standard deviation of contrast, of brightness (in half
+    the range of values) and of twice each channel's gain: other cameras and other light.
     """
 
     flip: bool = True
     rotation: float = 0.0
     zoom: float = 0.0
     shift: float = 0.0
+    colour: float = 0.0
 
     def __call__(self, x: Tensor, random: np.random.Generator) -> Tensor:
-        """Images N×3×S×S → the same, changed; the border is replicated."""
+        """Images N×C×S×S in [-1, 1] → the same, changed; the border is replicated."""
+        x = self._moved(x, random)
+        if not self.colour:
+            return x
+        n, channels = x.shape[:2]
+        gain = random.standard_normal((n, 1)) + random.standard_normal((n, channels)) / 2
+        light = self.colour * random.standard_normal((n, 1, 1, 1))
+        gain = np.exp(self.colour * gain)[:, :, None, None]
+        x = x * torch.from_numpy(gain).float() + torch.from_numpy(light).float()
+        return x.clamp_(-1, 1)
+
+    def _moved(self, x: Tensor, random: np.random.Generator) -> Tensor:
         n = len(x)
         mirror = np.where(random.random(n) < 0.5, -1.0, 1.0) if self.flip else np.ones(n)
         angle = np.deg2rad(self.rotation) * random.standard_normal(n)

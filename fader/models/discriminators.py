@@ -9,6 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Side of the largest map that the perceptron reads value by value: past that its weights, not its
+# sharpness, would grow.
+_COARSE = 8
+
 
 class LatentDiscriminator(nn.Module):
     """Guesses the attributes from the latent code (arXiv 1706.00409, §3 and appendix).
@@ -47,16 +51,16 @@ class LatentDiscriminator(nn.Module):
 class PerceptronDiscriminator(nn.Module):
     """Guesses the attributes from all that the decoder gets of the image, each value standardised.
 
-    Returns logits N×n. Against an encoder that hides attributes it is the sharper of the two: its
-    first layer sees every place of the code, and standardising lets it see what is written in
-    small letters.
+    Of maps larger than 8×8 it reads the means of blocks. Returns logits N×n. Against an encoder
+    that hides attributes it is the sharper of the two: its first layer sees every place of the
+    code, and standardising lets it see what is written in small letters.
     """
 
     def __init__(
         self, shapes: Sequence[tuple[int, int, int]], attributes: int, width: int = 512
     ) -> None:
         super().__init__()
-        values = sum(math.prod(shape) for shape in shapes)
+        values = sum(c * min(h, _COARSE) * min(w, _COARSE) for c, h, w in shapes)
         self.layers = nn.Sequential(
             nn.BatchNorm1d(values, affine=False),
             nn.Linear(values, width),
@@ -67,7 +71,8 @@ class PerceptronDiscriminator(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        return self.layers(torch.cat([f.flatten(1) for f in features], dim=1))
+        coarse = [F.adaptive_avg_pool2d(f, min(f.shape[-1], _COARSE)) for f in features]
+        return self.layers(torch.cat([f.flatten(1) for f in coarse], dim=1))
 
 
 LATENT_DISCRIMINATORS = {
@@ -114,9 +119,9 @@ class ImageDiscriminator(nn.Module):
     """Changed or not, patch by patch (Isola et al. 2017, arXiv 1611.07004), and which attributes
     the whole shows (an auxiliary head, as in AttGAN, He et al. 2019, arXiv 1711.10678).
 
-    Images N×3×S×S in [-1, 1] → logits N×1×S/16×S/16, each of which sees 46×46 pixels, and logits
-    N×n. Unnormalised: held to a gain of 1 per layer by spectral normalisation it could not tell
-    even rainbow stripes from skin.
+    Images N×3×S×S in [-1, 1] → logits N×(S/16)² + (S/32)², each of which sees 46×46 or 78×78
+    pixels, and logits N×n. Unnormalised: held to a gain of 1 per layer by spectral normalisation it
+    could not tell even rainbow stripes from skin.
     """
 
     def __init__(self, size: int, attributes: int, width: int = 32) -> None:
@@ -130,13 +135,11 @@ class ImageDiscriminator(nn.Module):
             ]
             channels = width * 2**i
         self.trunk = nn.Sequential(*layers)
-        self.real = nn.Conv2d(channels, 1, 1)
-        self.attributes = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(channels * math.ceil(size / 32) ** 2, attributes),
+        self.wide = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.LeakyReLU(0.2)
         )
+        self.real, self.real_wide = nn.Conv2d(channels, 1, 1), nn.Conv2d(channels, 1, 1)
+        self.attributes = nn.Linear(channels * math.ceil(size / 32) ** 2, attributes)
         # torch's own start shrinks what five unnormalised layers say to nearly nothing, and the
         # discriminator stays at chance for as long as a short run lasts.
         for module in self.modules():
@@ -146,4 +149,6 @@ class ImageDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.trunk(x)
-        return self.real(h), self.attributes(h)
+        wide = self.wide(h)
+        verdicts = [self.real(h).flatten(1), self.real_wide(wide).flatten(1)]
+        return torch.cat(verdicts, dim=1), self.attributes(wide.flatten(1))

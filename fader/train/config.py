@@ -28,7 +28,9 @@ class TrainConfig:
     a falling learning rate. classifier_weight, patch_weight, recognition_weight and change_weight
     scale the optional terms (asked attributes seen by a fixed classifier, patches real, asked
     attributes seen by the image discriminator, change small), computed on the decodings
-    of ``changed_fraction`` of each batch with one attribute flipped, and rise together with λ.
+    of ``changed_fraction`` of each batch with other attributes, and rise together with λ: one
+    flipped or, for ``shuffled_fraction`` of them, all those of another face.
+    structure_weight scales 1 − SSIM of the reconstruction, from the first step.
     gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
     rate, in parts of ``learning_rate`` (two time scales, Heusel et al. 2017, arXiv 1706.08500).
     discriminator: what reads the latent: ``convolutions`` (the paper's) or ``perceptron`` (learns
@@ -40,8 +42,8 @@ class TrainConfig:
     gradient_clip: a network's gradient is scaled down to at most this many times its usual norm (0:
     never), so that no single batch throws a discriminator off.
     balance: see :class:`fader.data.batches.Batches`.
-    rotation, zoom, shift: see :class:`fader.data.batches.Augmentation`. mixed_precision: ``auto``
-    is bf16 or fp16 where the device is fast at it.
+    rotation, zoom, shift, colour: see :class:`fader.data.batches.Augmentation`. mixed_precision:
+    ``auto`` is bf16 or fp16 where the device is fast at it.
     """
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -51,12 +53,14 @@ class TrainConfig:
     ramp_steps: int = 500_000
     decay_steps: int = 0
     lambda_max: float = 1e-4
+    structure_weight: float = 0.0
     classifier_weight: float = 0.0
     patch_weight: float = 0.0
     recognition_weight: float = 0.0
     change_weight: float = 0.0
     gradient_penalty: float = 0.0
     changed_fraction: float = 0.5
+    shuffled_fraction: float = 0.0
     discriminator: str = "convolutions"
     adversarial_target: str = "opposite"
     learning_rate: float = 2e-3
@@ -70,6 +74,7 @@ class TrainConfig:
     rotation: float = 0.0
     zoom: float = 0.0
     shift: float = 0.0
+    colour: float = 0.0
     seed: int = 0
     mixed_precision: str = "auto"
     log_every: int = 10

@@ -134,7 +134,7 @@ class Trainer:
             rows,
             labels[rows],
             config.batch_size,
-            Augmentation(config.flip, config.rotation, config.zoom, config.shift),
+            Augmentation(config.flip, config.rotation, config.zoom, config.shift, config.colour),
             seed=config.seed,
             rank=self.accelerator.process_index,
             balance=config.balance,
@@ -171,7 +171,7 @@ class Trainer:
         L_ae = ‖D(E(x), y) − x‖² − λ_E log P_dis(1 − y | E(x))                (eq. 2)
 
         (or, for 1 − y, what ``adversarial_target`` says). Both use the same encoding. While
-        λ_E > 0, the optional terms look at decodings with one attribute flipped: the image
+        λ_E > 0, the optional terms look at decodings with other attributes: the image
         discriminator's and the classifier's opinion of them, and how much of the picture changed.
         """
         c = self.config
@@ -186,7 +186,7 @@ class Trainer:
         changed_images = self.changed_images(n)
         weights = (c.classifier_weight, c.patch_weight, c.recognition_weight, c.change_weight)
         use_changed = ramp > 0 and max(weights) > 0
-        asked, flipped = losses.flip_one(y[:changed_images], random)
+        asked, flipped = losses.asked_values(y[:changed_images], c.shuffled_fraction, random)
         code, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
 
@@ -213,6 +213,9 @@ class Trainer:
 
         reconstruction = losses.reconstruction_mse(decoded, x)
         loss_ae = reconstruction
+        if c.structure_weight:
+            parts["structure_loss"] = losses.structural_dissimilarity(decoded, x)
+            loss_ae = loss_ae + c.structure_weight * parts["structure_loss"]
         if lambda_e:
             with self._judging("discriminator") as discriminator:
                 wanted = 1 - y if c.adversarial_target == "opposite" else self.prior.expand_as(y)
