@@ -27,6 +27,7 @@ VARIANTS = [
     {"skip": 1},
     {"skip": 2, "conditioning": "modulation"},
     {"instance_norm": True},
+    {"skip": 1, "erase": True},
 ]
 
 
@@ -53,6 +54,26 @@ def test_planes_are_the_paper_s_layers() -> None:
     inputs = [layer.up.in_channels for layer in network.decoder]
     assert inputs == [c + 2 for c in (512, 512, 512, 256, 128, 64, 32)]
     assert isinstance(network.encoder[0][1], torch.nn.Identity)  # no norm on the first layer
+
+
+def test_an_erasing_model_leaves_nothing_linear_of_the_attributes() -> None:
+    network = Autoencoder(AutoencoderConfig(**TINY, skip=1, erase=True)).eval()
+    y = (torch.rand(64, 2) < 0.5).float()
+    x = torch.rand(64, 3, 32, 32) - 0.5
+    x[:, 0] += y[:, 0, None, None]  # Male is red
+
+    def covariance() -> torch.Tensor:
+        with torch.no_grad():
+            latent = torch.cat([f.flatten(1) for f in network.encode(x)], dim=1)
+        return (y - y.mean(dim=0)).T @ (latent - latent.mean(dim=0)) / len(x)
+
+    before = covariance().abs().max()
+    network.measure_erasure((x[some], y[some]) for some in (slice(40), slice(40, 64)))
+    assert covariance().abs().max() < 1e-3 * before
+    # What is taken from an image does not depend on those beside it, to the bit.
+    features = [torch.rand(64, *shape) for shape in network.config.feature_shapes]
+    alone, together = network.erasure([f[:1] for f in features]), network.erasure(features)
+    assert all(torch.equal(a, f[:1]) for a, f in zip(alone, together, strict=True))
 
 
 def test_blurred_upsampling_cannot_make_a_checkerboard() -> None:

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from fader.commands import main
-from fader.data.batches import Augmentation, Batches
+from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.data.prepared import PreparedStore, prepare
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
@@ -57,6 +57,7 @@ EVERY_TERM = [
     "structure_weight=0.05",
     "colour=0.1",
     "shuffled_fraction=0.5",
+    "erase_steps=4",
     "gradient_clip=0.5",  # always at work
 ]
 
@@ -155,7 +156,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(data: Path, tmp_path
     assert stopped.done == 1
     for _ in range(20):
         resumed = Trainer(config, store, tmp_path / "parts", resume=True)
-        resumed.train(minutes=0 if resumed.done < 6 else None)
+        resumed.train(minutes=0 if resumed.done < 10 else None)
         if resumed.done == config.steps:
             break
     assert weights(resumed).keys() == weights(whole).keys()
@@ -163,6 +164,39 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(data: Path, tmp_path
         assert torch.equal(weights(resumed)[name], value), name
     rows = read_rows(tmp_path / "parts" / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 13))
+
+
+def test_the_last_stage_freezes_the_encoder_and_erases_the_attributes(
+    data: Path, tmp_path: Path
+) -> None:
+    store = PreparedStore(data)
+    trainer = Trainer(small_config("erase_steps=6", "model.skip=1"), store, tmp_path / "run")
+    seen: list[torch.Tensor] = []
+    step = trainer.step
+
+    def watched(x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append(trainer.bare("autoencoder").encoder[1][0].weight.detach().clone())
+        return step(x, y)
+
+    trainer.step = watched
+    model = trainer.train()
+    assert not torch.equal(seen[4], seen[5])
+    assert all(torch.equal(one, seen[6]) for one in seen[7:])
+
+    rows = store.indices(0)
+    images = to_tensor(store.images[rows])
+    y = torch.from_numpy(store.select_labels(ATTRIBUTES)[rows]).repeat(2, 1)
+    images = torch.cat([images, images.flip(3)])
+
+    def correlation(some: FaderModel) -> torch.Tensor:
+        with torch.inference_mode():
+            f = torch.cat([part.flatten(1) for part in some.encode(images)], dim=1)
+        return ((y - y.mean(0)) / y.std(0)).T @ ((f - f.mean(0)) / (f.std(0) + 1e-3)) / len(f)
+
+    left = correlation(model).abs().max()
+    model.autoencoder.erasure = None
+    assert left < 0.1 * correlation(model).abs().max()
+    assert FaderModel.load(tmp_path / "run" / "model").autoencoder.erasure.measured
 
 
 def test_a_killed_run_resumes_with_each_step_logged_once(data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fader.errors import FaderError
+from fader.models.erasure import Erasure
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class AutoencoderConfig:
     skip: number of encoder layers (counted from the latent) joined to their decoder twins, U-Net
         fashion. Detail survives better; only the ``perceptron`` discriminator reads them too.
     instance_norm: normalise by instance instead of by batch.
+    erase: the encoder ends in an :class:`~fader.models.erasure.Erasure` of the attributes.
     """
 
     size: int = 256
@@ -43,6 +46,7 @@ class AutoencoderConfig:
     residual_blocks: int = 0
     skip: int = 0
     instance_norm: bool = False
+    erase: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", tuple(self.attributes))
@@ -114,6 +118,9 @@ class Autoencoder(nn.Module):
                     residual_blocks=config.residual_blocks if i > 1 else 0,
                 ),
             )
+        erase = config.erase and config.attributes
+        self.erasure = Erasure(config.feature_shapes, len(config.attributes)) if erase else None
+        self.frozen = False
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Images N×3×S×S in [-1, 1] → what the decoder needs of them.
@@ -121,6 +128,13 @@ class Autoencoder(nn.Module):
         Shaped as ``config.feature_shapes`` says: the last element is the latent; before it, for a
         model with ``skip``, the encoder features that are joined to the decoder.
         """
+        features = self._features(x)
+        if self.erasure is None or not self.erasure.measured:
+            return features
+        return self.erasure(features)
+
+    def _features(self, x: Tensor) -> list[Tensor]:
+        """:meth:`encode` before anything is erased."""
         features = []
         for layer in self.encoder:
             x = layer(x)
@@ -147,6 +161,24 @@ class Autoencoder(nn.Module):
         """Encode ``x`` once, decode it with every row of ``y``: the features and the decodings."""
         features = self.encode(x)
         return features, self.decode(features, y)
+
+    def freeze_encoder(self) -> None:
+        """From now on the encoder does not change, and normalises as in evaluation."""
+        self.encoder.requires_grad_(False)
+        self.frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Autoencoder:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    @torch.no_grad()
+    def measure_erasure(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Learn what to erase from ``batches`` of images and their own values, encoded as they
+        would be now; for a model whose configuration says ``erase``."""
+        self.erasure.measure((self._features(x), y) for x, y in batches)
 
 
 class DecoderLayer(nn.Module):
@@ -279,11 +311,11 @@ def copy_weights(source: Autoencoder, target: Autoencoder) -> None:
     """Start ``target`` from the weights of ``source``, which may know other attributes.
 
     What a layer learned of an attribute goes to the attribute of the same name; attributes that
-    are new to ``target`` start without influence. Raises :class:`FaderError` when the two differ
-    in more than their attributes.
+    are new to ``target`` start without influence, and nothing is erased. Raises
+    :class:`FaderError` when the two differ in more than their attributes and ``erase``.
     """
     old, new = source.config, target.config
-    if replace(old, attributes=new.attributes) != new:
+    if replace(old, attributes=new.attributes, erase=new.erase) != new:
         raise FaderError(
             "the model to start from has another architecture; leave it out, or use the preset "
             "and model settings it was trained with"
@@ -291,6 +323,8 @@ def copy_weights(source: Autoencoder, target: Autoencoder) -> None:
     taken, code = source.state_dict(), 2 * len(old.attributes)
     start = target.state_dict()
     for key, value in start.items():
+        if key.startswith("erasure."):
+            continue
         if key.endswith("modulation.weight"):
             value.zero_()
             _copy_code(taken[key], value, old.attributes, new.attributes, dim=1)

@@ -25,11 +25,14 @@ class TrainConfig:
 
     model: the network. steps: all optimisation steps; the first ``pretrain_steps`` of them with
     λ = 0, the next ``ramp_steps`` with λ rising to ``lambda_max``, the last ``decay_steps`` with
-    a falling learning rate. classifier_weight, patch_weight, recognition_weight and change_weight
-    scale the optional terms (asked attributes seen by a fixed classifier, patches real, asked
-    attributes seen by the image discriminator, change small), computed on the decodings
-    of ``changed_fraction`` of each batch with other attributes, and rise together with λ: one
-    flipped or, for ``shuffled_fraction`` of them, all those of another face.
+    a falling learning rate. The last ``erase_steps`` have the encoder frozen, what is linear of
+    the attributes erased from its code in closed form (``model.erase``, see
+    :class:`fader.models.erasure.Erasure`), and the decoder trained on. classifier_weight,
+    patch_weight, recognition_weight and change_weight scale the optional terms (asked attributes
+    seen by a fixed classifier, patches real, asked attributes seen by the image discriminator,
+    change small), computed on the decodings of ``changed_fraction`` of each batch with other
+    attributes, and rise together with λ: one flipped or, for ``shuffled_fraction`` of them, all
+    those of another face.
     structure_weight scales 1 − SSIM of the reconstruction, from the first step.
     gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
     rate, in parts of ``learning_rate`` (two time scales, Heusel et al. 2017, arXiv 1706.08500).
@@ -52,6 +55,7 @@ class TrainConfig:
     pretrain_steps: int = 0
     ramp_steps: int = 500_000
     decay_steps: int = 0
+    erase_steps: int = 0
     lambda_max: float = 1e-4
     structure_weight: float = 0.0
     classifier_weight: float = 0.0
@@ -103,6 +107,10 @@ class TrainConfig:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.batch_size < 2:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
+        if bool(self.erase_steps) != self.model.erase:
+            object.__setattr__(
+                self, "model", dataclasses.replace(self.model, erase=bool(self.erase_steps))
+            )
         if not 0 < self.changed_fraction <= 1:
             raise FaderError(f"changed_fraction={self.changed_fraction}: must be in (0, 1]")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedDataParallelKwargs
 
 
 def best_precision(device: torch.device) -> str:
@@ -22,8 +23,13 @@ def best_precision(device: torch.device) -> str:
     return "no"
 
 
-def make_accelerator(device: torch.device, precision: str = "auto") -> Accelerator:
-    """An accelerator for one training; ``precision`` is ``auto``, ``no``, ``bf16`` or ``fp16``."""
+def make_accelerator(
+    device: torch.device, precision: str = "auto", freezes: bool = False
+) -> Accelerator:
+    """An accelerator for one training; ``precision`` is ``auto``, ``no``, ``bf16`` or ``fp16``.
+
+    ``freezes`` says that weights may stop being trained on the way.
+    """
     # Accelerate keeps its settings for the life of the process and refuses others. A process
     # that trains twice (a classifier, then a model) may well want others.
     if AcceleratorState._shared_state and PartialState().num_processes == 1:
@@ -31,4 +37,5 @@ def make_accelerator(device: torch.device, precision: str = "auto") -> Accelerat
     return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision=best_precision(device) if precision == "auto" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=freezes)],
     )

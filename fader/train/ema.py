@@ -28,15 +28,18 @@ def averaged(net: nn.Module, decay: float) -> AveragedModel:
 def recalibrate(net: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
     """Measure the batch-normalisation statistics of ``net`` anew, over ``batches`` of its inputs.
 
+    Parts that stay in evaluation mode when ``net`` is set to training keep theirs.
+
     Averaged weights have other activations than the weights they are averages of, so the average
     of those weights' statistics does not fit them (Izmailov et al. 2018, arXiv 1803.05407, §3.2).
     """
+    net.train()
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
-    net.train()
     for inputs in batches:
         net(*inputs)
     net.eval()

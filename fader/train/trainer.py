@@ -37,6 +37,8 @@ from fader.train.schedule import lambda_at, learning_rate_at
 TRAIN, VALID = 0, 1
 #: Batches over which the averaged model's normalisation is measured.
 CALIBRATION_BATCHES = 8
+#: Faces, at most, from which it is learned what to erase.
+ERASURE_FACES = 20_000
 #: Steps between gradient penalties, each for all of them (lazy regularisation, Karras et al. 2020).
 PENALTY_EVERY = 8
 
@@ -64,7 +66,9 @@ class Trainer:
         resume: bool = False,
         progress: bool = True,
     ) -> None:
-        self.accelerator = make_accelerator(torch.device(device), config.mixed_precision)
+        self.accelerator = make_accelerator(
+            torch.device(device), config.mixed_precision, freezes=config.erase_steps > 0
+        )
         self.config, self.store, self.run = config, store, RunFolder(out)
         self.main = self.accelerator.is_main_process
         self.progress = progress and self.main
@@ -216,7 +220,7 @@ class Trainer:
         if c.structure_weight:
             parts["structure_loss"] = losses.structural_dissimilarity(decoded, x)
             loss_ae = loss_ae + c.structure_weight * parts["structure_loss"]
-        if lambda_e:
+        if lambda_e and not self.bare("autoencoder").frozen:
             with self._judging("discriminator") as discriminator:
                 wanted = 1 - y if c.adversarial_target == "opposite" else self.prior.expand_as(y)
                 parts["adversarial_loss"] = losses.attribute_nll(discriminator(code), wanted)
@@ -301,6 +305,8 @@ class Trainer:
             for x, y in self.batches.from_step(self.done):
                 if self.done >= c.steps:
                     break
+                if c.erase_steps and self.done >= c.steps - c.erase_steps:
+                    self._freeze_encoder()
                 self._set_learning_rate()
                 device = self.accelerator.device
                 values = self.step(x.to(device, non_blocking=True), y.to(device, non_blocking=True))
@@ -395,6 +401,8 @@ class Trainer:
     def _average(self) -> FaderModel:
         model = FaderModel(self.config.model)
         model.autoencoder.load_state_dict(self.ema.module.state_dict())
+        if self.ema.module.frozen:
+            model.autoencoder.freeze_encoder()
         model.classifier = self.classifier
         model.training_notes = {
             "steps": self.done,
@@ -405,6 +413,33 @@ class Trainer:
         with self.accelerator.autocast():
             recalibrate(model.autoencoder, self._calibration())
         return model.eval()
+
+    def _freeze_encoder(self) -> None:
+        """Begin the last stage: the averaged encoder for good, the attributes erased from its code.
+
+        Until here the code moved with every step, and what is to be erased with it.
+        """
+        autoencoder = self.bare("autoencoder")
+        if autoencoder.frozen:
+            return
+        if not autoencoder.erasure.measured:
+            averaged = self.averaged_model().autoencoder
+            with self.accelerator.autocast():
+                averaged.measure_erasure(self._faces_to_erase())
+            for net in (autoencoder, self.ema.module):
+                net.load_state_dict(averaged.state_dict())
+        for net in (autoencoder, self.ema.module):
+            net.freeze_encoder()
+
+    def _faces_to_erase(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training faces and their mirror images."""
+        rows, labels = self.batches.rows, self.batches.labels
+        step = -(-len(rows) // ERASURE_FACES)
+        for start in range(0, len(rows), 64 * step):
+            some = slice(start, start + 64 * step, step)
+            x = to_tensor(self.store.images[rows[some]]).to(self.accelerator.device)
+            y = torch.from_numpy(labels[some]).to(self.accelerator.device)
+            yield torch.cat([x, x.flip(3)]), torch.cat([y, y])
 
     def _calibration(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs such as the autoencoder sees in training: every time the same."""
@@ -504,6 +539,8 @@ class Trainer:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             self.done, self.best = state["step"], state["best"]
             self.gradient_norms = state.get("gradient_norms", {})
+            if self.config.erase_steps and self.bare("autoencoder").erasure.measured:
+                self._freeze_encoder()
         if self.main:
             self.run.forget_after(self.done)
             self.run.write_config(self.config.to_dict())

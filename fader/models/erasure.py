@@ -1,0 +1,83 @@
+"""What a linear map could read the attributes from, taken out of the latent in closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+# Added to the diagonal of C Cᵀ, relative to its largest element: attributes that (nearly) repeat
+# others add no direction of their own.
+_RIDGE = 1e-6
+
+# Features that hardly vary are not blown up, and survive being stored in float16.
+_SMALLEST_SCALE = 1e-3
+
+
+class Erasure(nn.Module):
+    """f ↦ f − S C⁺C S⁻¹(f − μ), with μ and S the features' means and standard deviations over the
+    training images and C = cov(y, S⁻¹f).
+
+    Afterwards every feature has covariance 0 with every attribute, and then no linear classifier
+    of the features does better than a constant one (Belrose et al. 2023, arXiv 2306.03819; this is
+    the projection of Shao et al. 2022, arXiv 2203.07893, on standardised features, since whitening
+    tens of thousands of them is out of reach). Erases nothing until :meth:`measure` is called.
+
+    ``shapes`` are the features' (C, H, W).
+    """
+
+    mean: Tensor
+    scale: Tensor
+    covariance: Tensor
+
+    def __init__(self, shapes: Sequence[tuple[int, int, int]], attributes: int) -> None:
+        super().__init__()
+        self.shapes = tuple(shapes)
+        values = sum(math.prod(shape) for shape in shapes)
+        self.register_buffer("mean", torch.zeros(values))
+        self.register_buffer("scale", torch.ones(values))
+        self.register_buffer("covariance", torch.zeros(attributes, values))
+
+    @property
+    def measured(self) -> bool:
+        """Whether it knows what to erase."""
+        return bool(self.covariance.any())
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Features, each N×C×H×W, without what a linear map could tell the attributes from."""
+        with torch.autocast(features[0].device.type, enabled=False):
+            c = self.covariance
+            gram = (c @ c.T).cpu().double()
+            gram.diagonal().add_(_RIDGE * gram.diagonal().max().clamp(min=1e-12))
+            inverse = torch.linalg.inv(gram).to(c)
+            # One product for each image: what is taken from it must not depend on its neighbours.
+            n = len(features[0])
+            standard = ((_flat(features) - self.mean) / self.scale)[:, None]
+            shares = torch.bmm(standard, (inverse @ c).T.expand(n, -1, -1))
+            erased = torch.bmm(shares, (c * self.scale).expand(n, -1, -1))[:, 0]
+        parts = erased.split([math.prod(shape) for shape in self.shapes], dim=1)
+        return [
+            feature - part.view(-1, *shape).to(feature.dtype)
+            for feature, part, shape in zip(features, parts, self.shapes, strict=True)
+        ]
+
+    @torch.no_grad()
+    def measure(self, batches: Iterable[tuple[list[Tensor], Tensor]]) -> None:
+        """Learn what to erase from ``batches`` of (features, their images' values N×n)."""
+        n = 0
+        sums: list[Tensor] = []
+        for features, y in batches:
+            f, y = _flat(features), y.float()
+            batch = [f.sum(0), f.square().sum(0), y.sum(0), y.T @ f]
+            sums = [a + b for a, b in zip(sums, batch, strict=True)] if sums else batch
+            n += len(f)
+        mean, square, mean_y, product = (s / n for s in sums)
+        self.mean.copy_(mean)
+        self.scale.copy_((square - mean.square()).clamp(min=0).sqrt().clamp(min=_SMALLEST_SCALE))
+        self.covariance.copy_((product - torch.outer(mean_y, mean)) / self.scale)
+
+
+def _flat(features: list[Tensor]) -> Tensor:
+    return torch.cat([f.flatten(1).float() for f in features], dim=1)
