@@ -131,6 +131,13 @@ def mean_colour(images: np.ndarray) -> np.ndarray:
     return images.mean(axis=(1, 2)) / 255
 
 
+def test_what_comes_through_the_latent_is_shown(store: PreparedStore, judge: LinearJudge) -> None:
+    for editor, low, high in ((Oracle(store), 0.4, 0.6), (Editor(), 0.8, 1.0)):
+        found = document(editor, judge, store)["leakage"]["shown"]
+        for name in ("Eyeglasses", "Wearing_Hat"):
+            assert low <= found["attributes"][name]["value"] <= high
+
+
 def test_a_perfect_editor_scores_near_one(store: PreparedStore, judge: LinearJudge) -> None:
     found = document(Oracle(store), judge, store)
     swaps = found["swap_accuracy"]

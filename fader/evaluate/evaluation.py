@@ -149,7 +149,10 @@ def evaluate(
             **{metric: _plain(value) for metric, value in quality.items()},
             "ms_ssim_scales": scales(model.size),
         },
-        "leakage": _leakage(model, store, rows, labels, people, seed),
+        "leakage": {
+            **_leakage(model, store, rows, labels, people, seed),
+            "shown": _shown(model, judge, store, faces, labels, seed),
+        },
         "identity": _identity(model, embedder, faces, seed),
         "fid": _distances(judge, photo_features, other_photos, decoded_features, swapped),
         "strangeness": _strangeness(photo_features, other_photos, decoded_features, swapped),
@@ -284,6 +287,23 @@ def _leakage(
         "attributes": {
             name: _plain(one) for name, one in zip(model.attributes, found, strict=True)
         },
+    }
+
+
+def _shown(
+    model: FaderModel,
+    judge: Judge,
+    store: PreparedStore,
+    faces: Faces,
+    labels: np.ndarray,
+    seed: int,
+) -> dict[str, Any]:
+    train = store.indices(0)
+    neutral = labels[train if len(train) else slice(None)].mean(axis=0)
+    found = leakage.shown(model, judge, faces, neutral, seed)
+    return {
+        "mean": _mean(one.value for one in found.values()),
+        "attributes": {name: _plain(one) for name, one in found.items()},
     }
 
 

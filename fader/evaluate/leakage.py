@@ -1,4 +1,4 @@
-"""What the latent still says about the attributes: a fresh probe, trained on frozen latents."""
+"""What the latent still says about the attributes: to a fresh probe, and in decodings."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fader.data.batches import to_tensor
+from fader.data.batches import to_images, to_tensor
+from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import Estimate, balanced_accuracy, estimate
-from fader.evaluate.swaps import device_of
+from fader.evaluate.swaps import Faces, device_of
 from fader.models.io import FaderModel
 
 #: What the probe is, for the report.
@@ -84,3 +85,28 @@ def probe(
         estimate(guesses[:, i] == truth[:, i], people, truth[:, i], seed=seed)
         for i in range(truth.shape[1])
     ]
+
+
+@torch.inference_mode()
+def shown(
+    model: FaderModel, judge: Judge, faces: Faces, neutral: np.ndarray, seed: int
+) -> dict[str, Estimate]:
+    """What the judge reads of the attributes in decodings that were told nothing of them.
+
+    Every face is decoded with the same values, ``neutral`` (n,). An attribute that the judge still
+    recognises came through the latent: the balanced accuracy of each that it knows, 0.5 at best. A
+    probe may miss what a decoder finds; this is what the decoder finds.
+    """
+    y = torch.from_numpy(neutral.astype(np.float32)).to(device_of(model))
+    seen = []
+    for batch in faces.batches():
+        features = model.encode(to_tensor(faces.images[batch]).to(y.device))
+        decoded = model.decode(features, y.expand(len(features[-1]), -1))
+        seen.append(judge.see(to_images(decoded))[0])
+    guesses, truth = np.concatenate(seen) > 0, faces.labels > 0.5
+    found = {}
+    for i, name in enumerate(model.attributes):
+        if name in judge.attributes and 0 < truth[:, i].mean() < 1:
+            right = guesses[:, judge.attributes.index(name)] == truth[:, i]
+            found[name] = estimate(right, faces.people, truth[:, i], seed=seed)
+    return found

@@ -17,6 +17,7 @@ COLUMNS = {
     "rho": "Spearman correlation of slider position and the judge's logit",
     "rising": "share of slider steps on which the judge's logit rises",
     "leakage": "balanced accuracy of a fresh probe on the latent; 0.5 is none",
+    "shown": "the judge's balanced accuracy on decodings that are told nothing; 0.5 is none",
     "identity": "cosine similarity of face embeddings of photo and edit",
 }
 
@@ -64,6 +65,7 @@ def rows(document: dict[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
                     "rho": number(curve and curve["spearman"]["value"]),
                     "rising": number(curve and curve["monotone"]["value"]),
                     "leakage": number(_inner(document["leakage"], name, "value")),
+                    "shown": number(_inner(document["leakage"]["shown"], name, "value")),
                     "identity": number(
                         (_inner(document["identity"], name, "similarity") or {}).get("value")
                     ),
@@ -83,7 +85,8 @@ def summary(document: dict[str, Any]) -> list[str]:
         f"reconstruction: PSNR {quality['psnr']['value']:.2f} dB, SSIM "
         f"{number(quality['ssim']['value'])}, MS-SSIM ({quality['ms_ssim_scales']} scales) "
         f"{number(quality['ms_ssim']['value'])}",
-        f"leakage, mean: {_or_reason(document['leakage'])}",
+        f"leakage, mean: {_or_reason(document['leakage'])}; shown in decodings that are told "
+        f"nothing: {number(document['leakage']['shown']['mean'])}",
         f"identity, mean: {_or_reason(document['identity'])}{_scale(document['identity'])}",
     ]
     distance = document["fid"]
