@@ -395,9 +395,14 @@ def test_a_second_run_does_not_overwrite_the_first(data: Path, tmp_path: Path) -
     assert code == 1 and "Male" in output
     code, output = run_train("--resume", "--out", str(run), "-s", "model.width=16")
     assert code == 1 and "cannot change its model" in output
-    # More steps are no other run.
+    # More steps are no other run, and a last stage may be added.
     assert run_train("--resume", "--out", str(run), "-s", "steps=3")[0] == 0
-    assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == [1, 2, 3]
+    more = ["-s", "steps=5", "-s", "erase_steps=2"]
+    assert run_train("--resume", "--out", str(run), *more)[0] == 0
+    assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+    assert FaderModel.load(run / "model").autoencoder.erasure.measured
+    code, output = run_train("--resume", "--out", str(run), "-s", "erase_steps=0")
+    assert code == 1 and "cannot change its model" in output
 
 
 def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) -> None:

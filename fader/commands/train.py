@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -150,7 +151,8 @@ def _resumed(
             "with those (or none), or start another run"
         )
     config = TrainConfig.from_dict(apply_overrides(saved.to_dict(), settings))
-    if config.model != saved.model:
+    # The last stage, in which the model erases, may be added to any run.
+    if config.model not in (saved.model, dataclasses.replace(saved.model, erase=True)):
         raise FaderError(f"{run.path}: a resumed run cannot change its model; start another run")
     path = _inputs(run)
     return config, json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

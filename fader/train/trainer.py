@@ -526,6 +526,11 @@ class Trainer:
         state = self.run.load_checkpoint(self.accelerator.device)
         if state is not None:
             try:
+                # A run whose last stage is new has nothing to erase yet.
+                for key, value in self.ema.state_dict().items():
+                    if ".erasure." in key:
+                        state["ema"].setdefault(key, value)
+                        state["nets"]["autoencoder"].setdefault(key.removeprefix("module."), value)
                 for name in self.nets:
                     self.bare(name).load_state_dict(state["nets"][name])
                     self.optimizers[name].load_state_dict(state["optimizers"][name])
