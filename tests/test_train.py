@@ -170,7 +170,8 @@ def test_the_last_stage_freezes_the_encoder_and_erases_the_attributes(
     data: Path, tmp_path: Path
 ) -> None:
     store = PreparedStore(data)
-    trainer = Trainer(small_config("erase_steps=6", "model.skip=1"), store, tmp_path / "run")
+    stages = ["pretrain_steps=2", "ramp_steps=2", "erase_steps=6"]
+    trainer = Trainer(small_config(*stages, "model.skip=1"), store, tmp_path / "run")
     seen: list[torch.Tensor] = []
     step = trainer.step
 
@@ -182,6 +183,7 @@ def test_the_last_stage_freezes_the_encoder_and_erases_the_attributes(
     model = trainer.train()
     assert not torch.equal(seen[4], seen[5])
     assert all(torch.equal(one, seen[6]) for one in seen[7:])
+    assert small_config("erase_steps=11").erase_from == 8  # λ is at its maximum
 
     rows = store.indices(0)
     images = to_tensor(store.images[rows])
@@ -397,7 +399,8 @@ def test_a_second_run_does_not_overwrite_the_first(data: Path, tmp_path: Path) -
     assert code == 1 and "cannot change its model" in output
     # More steps are no other run, and a last stage may be added.
     assert run_train("--resume", "--out", str(run), "-s", "steps=3")[0] == 0
-    more = ["-s", "steps=5", "-s", "erase_steps=2"]
+    more = ["steps=5", "pretrain_steps=1", "ramp_steps=1", "erase_steps=2"]
+    more = [part for setting in more for part in ("-s", setting)]
     assert run_train("--resume", "--out", str(run), *more)[0] == 0
     assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == [1, 2, 3, 4, 5]
     assert FaderModel.load(run / "model").autoencoder.erasure.measured

@@ -19,8 +19,21 @@ if ! test -e "$runs/guide/model/config.json"; then
     fader train-classifier --data "$runs/store-128" --out "$runs/guide" --identities even --steps 1800
 fi
 
-fader train --attrs Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,Gray_Hair --data "$runs/store-128" \
-    --classifier "$runs/guide/model" --out "$runs/default" --resume
+# Three stretches of one run, exactly as the packaged weights came about: the terms on changed
+# decodings were weaker at first, then stronger, and are the preset's from step 3624 on.
+stretch() { # NAME OPTIONS: go on with the run until the stretch is done, once
+    test -e "$runs/default.$1" && return
+    fader train --resume --out "$runs/default" "${@:2}"
+    touch "$runs/default.$1"
+}
+stretch first \
+    --attrs Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,Gray_Hair,Blond_Hair,Attractive,High_Cheekbones,Bags_Under_Eyes \
+    --data "$runs/store-128" --classifier "$runs/guide/model" \
+    -s steps=2276 -s decay_steps=0 -s erase_steps=0 -s classifier_weight=0.002 \
+    -s recognition_weight=0.005 -s patch_weight=0.015 -s gradient_penalty=0.02 -s change_weight=0.02
+stretch second -s steps=3624 -s classifier_weight=0.006 -s recognition_weight=0.015
+stretch third -s steps=11000 -s decay_steps=3500 -s erase_steps=5000 -s classifier_weight=0.004 \
+    -s patch_weight=0.02 -s gradient_penalty=0.01 -s change_weight=0.03
 
 python "$(dirname "$0")/package_model.py" "$runs/default/model" fader/weights/default \
     --store "$runs/store-128" \

@@ -25,7 +25,8 @@ class TrainConfig:
 
     model: the network. steps: all optimisation steps; the first ``pretrain_steps`` of them with
     λ = 0, the next ``ramp_steps`` with λ rising to ``lambda_max``, the last ``decay_steps`` with
-    a falling learning rate. The last ``erase_steps`` have the encoder frozen, what is linear of
+    a falling learning rate. The last ``erase_steps`` (but none before λ is at its maximum) have the
+    encoder frozen, what is linear of
     the attributes erased from its code in closed form (``model.erase``, see
     :class:`fader.models.erasure.Erasure`), and the decoder trained on. classifier_weight,
     patch_weight, recognition_weight and change_weight scale the optional terms (asked attributes
@@ -113,6 +114,13 @@ class TrainConfig:
             )
         if not 0 < self.changed_fraction <= 1:
             raise FaderError(f"changed_fraction={self.changed_fraction}: must be in (0, 1]")
+
+    @property
+    def erase_from(self) -> int | None:
+        """The step at which the last stage begins; never before λ is at its maximum."""
+        if not self.erase_steps:
+            return None
+        return max(self.steps - self.erase_steps, self.pretrain_steps + self.ramp_steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for :meth:`from_dict`."""

@@ -305,7 +305,7 @@ class Trainer:
             for x, y in self.batches.from_step(self.done):
                 if self.done >= c.steps:
                     break
-                if c.erase_steps and self.done >= c.steps - c.erase_steps:
+                if c.erase_from is not None and self.done >= c.erase_from:
                     self._freeze_encoder()
                 self._set_learning_rate()
                 device = self.accelerator.device
