@@ -12,6 +12,7 @@ and a row that was stopped goes on.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,12 +42,12 @@ def plan(path: Path, size: int, steps: int) -> list[dict[str, Any]]:
     settings: dict[str, Any] = {**document["common"], "steps": steps}
     # At any size the latent has 4×4 places.
     settings |= {"model.size": size, "model.layers": (size // 4).bit_length() - 1}
-    settings["pretrain_steps"] = round(steps * document["schedule"]["pretrain"])
-    settings["ramp_steps"] = round(steps * document["schedule"]["ramp"])
-    settings["decay_steps"] = round(steps * document["schedule"]["decay"])
     rows = []
-    for row in document["row"]:
-        settings = {**settings, **row.get("settings", {})}
+    for row in [{"shares": document["schedule"]}, *document["row"]]:
+        shares = {key: round(steps * share) for key, share in row.get("shares", {}).items()}
+        settings = {**settings, **shares, **row.get("settings", {})}
+        if "name" not in row:
+            continue
         attributes = row.get("attributes", document["attributes"])
         rows.append({"name": row["name"], "attributes": attributes, "settings": settings})
     return rows
@@ -160,8 +161,9 @@ def main(
         if not numbers.exists():
             train(row, data, run, device)
             found = measure(run / "model", data, resolve_device(device), limit)
+            save_grid(grid(run / "model", data), run / "grid.jpg")
             write_text(numbers, json.dumps(found, indent=2) + "\n")
-        save_grid(grid(run / "model", data), docs / "ablation" / f"{slug(row)}.jpg")
+        shutil.copy(run / "grid.jpg", docs / "ablation" / f"{slug(row)}.jpg")
         results.append((row, json.loads(numbers.read_text(encoding="utf-8"))))
         write_text(docs / "ablation.md", table(results, int(size), steps, limit))
         click.echo(f"{row['name']}: {json.dumps(results[-1][1])}")

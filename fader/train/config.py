@@ -26,15 +26,14 @@ class TrainConfig:
     model: the network. steps: all optimisation steps; the first ``pretrain_steps`` of them with
     λ = 0, the next ``ramp_steps`` with λ rising to ``lambda_max``, the last ``decay_steps`` with
     a falling learning rate. The last ``erase_steps`` (but none before λ is at its maximum) have the
-    encoder frozen, what is linear of
-    the attributes erased from its code in closed form (``model.erase``, see
-    :class:`fader.models.erasure.Erasure`), and the decoder trained on. classifier_weight,
+    encoder frozen, what is linear of the attributes erased from its code in closed form
+    (``model.erase``, see :class:`fader.models.erasure.Erasure`), and the decoder trained on.
+    structure_weight scales 1 − SSIM of the reconstruction, from the first step. classifier_weight,
     patch_weight, recognition_weight and change_weight scale the optional terms (asked attributes
     seen by a fixed classifier, patches real, asked attributes seen by the image discriminator,
     change small), computed on the decodings of ``changed_fraction`` of each batch with other
     attributes, and rise together with λ: one flipped or, for ``shuffled_fraction`` of them, all
     those of another face.
-    structure_weight scales 1 − SSIM of the reconstruction, from the first step.
     gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
     rate, in parts of ``learning_rate`` (two time scales, Heusel et al. 2017, arXiv 1706.08500).
     discriminator: what reads the latent: ``convolutions`` (the paper's) or ``perceptron`` (learns
