@@ -19,8 +19,8 @@ if ! test -e "$runs/guide/model/config.json"; then
     fader train-classifier --data "$runs/store-128" --out "$runs/guide" --identities even --steps 1800
 fi
 
-# Three stretches of one run, exactly as the packaged weights came about: the terms on changed
-# decodings were weaker at first, then stronger, and are the preset's from step 3624 on.
+# Four stretches of one run, exactly as the packaged weights came about: the terms on changed
+# decodings were weaker at first, and are the preset's from step 6384 on.
 stretch() { # NAME OPTIONS: go on with the run until the stretch is done, once
     test -e "$runs/default.$1" && return
     fader train --resume --out "$runs/default" "${@:2}"
@@ -32,8 +32,9 @@ stretch first \
     -s steps=2276 -s decay_steps=0 -s erase_steps=0 -s classifier_weight=0.002 \
     -s recognition_weight=0.005 -s patch_weight=0.015 -s gradient_penalty=0.02 -s change_weight=0.02
 stretch second -s steps=3624 -s classifier_weight=0.006 -s recognition_weight=0.015
-stretch third -s steps=11000 -s decay_steps=3500 -s erase_steps=5000 -s classifier_weight=0.004 \
-    -s patch_weight=0.02 -s gradient_penalty=0.01 -s change_weight=0.03
+stretch third -s steps=6384 -s erase_steps=384 -s classifier_weight=0.004 -s patch_weight=0.02 \
+    -s gradient_penalty=0.01 -s change_weight=0.03
+stretch fourth -s steps=11000 -s decay_steps=3500 -s erase_steps=5000 -s patch_weight=0.06
 
 python "$(dirname "$0")/package_model.py" "$runs/default/model" fader/weights/default \
     --store "$runs/store-128" \
