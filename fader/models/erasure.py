@@ -29,34 +29,31 @@ class Erasure(nn.Module):
     """
 
     mean: Tensor
-    scale: Tensor
-    covariance: Tensor
+    read: Tensor
+    written: Tensor
 
     def __init__(self, shapes: Sequence[tuple[int, int, int]], attributes: int) -> None:
         super().__init__()
         self.shapes = tuple(shapes)
         values = sum(math.prod(shape) for shape in shapes)
         self.register_buffer("mean", torch.zeros(values))
-        self.register_buffer("scale", torch.ones(values))
-        self.register_buffer("covariance", torch.zeros(attributes, values))
+        # S⁻¹Cᵀ(C Cᵀ)⁻¹ reads what is to go, an image's share of each of the rows of C S.
+        self.register_buffer("read", torch.zeros(attributes, values))
+        self.register_buffer("written", torch.zeros(attributes, values))
 
     @property
     def measured(self) -> bool:
         """Whether it knows what to erase."""
-        return bool(self.covariance.any())
+        return bool(self.read.any())
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Features, each N×C×H×W, without what a linear map could tell the attributes from."""
+        n = len(features[0])
         with torch.autocast(features[0].device.type, enabled=False):
-            c = self.covariance
-            gram = (c @ c.T).cpu().double()
-            gram.diagonal().add_(_RIDGE * gram.diagonal().max().clamp(min=1e-12))
-            inverse = torch.linalg.inv(gram).to(c)
             # One product for each image: what is taken from it must not depend on its neighbours.
-            n = len(features[0])
-            standard = ((_flat(features) - self.mean) / self.scale)[:, None]
-            shares = torch.bmm(standard, (inverse @ c).T.expand(n, -1, -1))
-            erased = torch.bmm(shares, (c * self.scale).expand(n, -1, -1))[:, 0]
+            centred = (_flat(features) - self.mean)[:, None]
+            shares = torch.bmm(centred, self.read.T.expand(n, -1, -1))
+            erased = torch.bmm(shares, self.written.expand(n, -1, -1))[:, 0]
         parts = erased.split([math.prod(shape) for shape in self.shapes], dim=1)
         return [
             feature - part.view(-1, *shape).to(feature.dtype)
@@ -74,9 +71,13 @@ class Erasure(nn.Module):
             sums = [a + b for a, b in zip(sums, batch, strict=True)] if sums else batch
             n += len(f)
         mean, square, mean_y, product = (s / n for s in sums)
+        scale = (square - mean.square()).clamp(min=0).sqrt().clamp(min=_SMALLEST_SCALE)
+        covariance = (product - torch.outer(mean_y, mean)) / scale
+        gram = (covariance @ covariance.T).cpu().double()
+        gram.diagonal().add_(_RIDGE * gram.diagonal().max().clamp(min=1e-12))
         self.mean.copy_(mean)
-        self.scale.copy_((square - mean.square()).clamp(min=0).sqrt().clamp(min=_SMALLEST_SCALE))
-        self.covariance.copy_((product - torch.outer(mean_y, mean)) / self.scale)
+        self.read.copy_(torch.linalg.inv(gram).to(mean) @ covariance / scale)
+        self.written.copy_(covariance * scale)
 
 
 def _flat(features: list[Tensor]) -> Tensor:
