@@ -186,17 +186,21 @@ def test_the_last_stage_freezes_the_encoder_and_erases_the_attributes(
     assert small_config("erase_steps=11").erase_from == 8  # λ is at its maximum
 
     rows = store.indices(0)
-    images = to_tensor(store.images[rows])
-    y = torch.from_numpy(store.select_labels(ATTRIBUTES)[rows]).repeat(2, 1)
-    images = torch.cat([images, images.flip(3)])
+    both = to_tensor(store.images[rows])
+    both = torch.cat([both, both.flip(3)])
+    labels = torch.from_numpy(store.select_labels(ATTRIBUTES)[rows]).repeat(2, 1)
 
-    def correlation(some: FaderModel) -> torch.Tensor:
+    def correlation(images: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            f = torch.cat([part.flatten(1) for part in some.encode(images)], dim=1)
+            f = torch.cat([part.flatten(1) for part in model.encode(images)], dim=1)
         return ((y - y.mean(0)) / y.std(0)).T @ ((f - f.mean(0)) / (f.std(0) + 1e-3)) / len(f)
 
-    left = correlation(model).abs().max()
-    model.autoencoder.erasure = None
+    for some in (slice(len(rows)), slice(len(rows), None)):  # faces, and their mirror images
+        left = correlation(both[some], labels[some]).abs().max()
+        erasure, model.autoencoder.erasure = model.autoencoder.erasure, None
+        assert left < 0.1 * correlation(both[some], labels[some]).abs().max()
+        model.autoencoder.erasure = erasure
+.autoencoder.erasure = None
     assert left < 0.1 * correlation(model).abs().max()
     assert FaderModel.load(tmp_path / "run" / "model").autoencoder.erasure.measured
 
@@ -323,11 +327,23 @@ def test_lost_texture_is_dissimilar_where_a_change_of_light_is_not() -> None:
 
 def test_asked_values_are_one_flip_or_another_face_s() -> None:
     y = torch.tensor([[0.0, 0.9, 0.2], [1.0, 0.8, 0.1], [0.3, 0.1, 1.0], [0.6, 0.0, 0.9]])
-    asked, changed = losses.asked_values(y, 0.5, torch.Generator().manual_seed(3))
+    asked, changed = losses.asked_values(y, y.mean(dim=0), 0.5, torch.Generator().manual_seed(3))
     assert (changed[:2].sum(dim=1) == 1).all()
     assert torch.equal(asked[:2][~changed[:2]], y[:2][~changed[:2]])
     assert torch.equal(asked[2:], y[[3, 0]])
     assert changed[2:].tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_both_directions_of_a_rare_attribute_get_their_turns() -> None:
+    y = (torch.rand(4000, 2, generator=torch.Generator().manual_seed(0)) < 0.1).float()
+    y[:, 1] = 0.5
+    prior = torch.tensor([0.1, 0.5])
+    asked, changed = losses.flip_one(y, prior, torch.Generator().manual_seed(1))
+    assert (changed.sum(dim=1) == 1).all() and torch.equal(asked[~changed], y[~changed])
+    rare = y[:, 0] == 1
+    # Of 1 / 0.1 and 1 / 0.5, and of 1 / 0.9 and 1 / 0.5.
+    assert changed[rare, 0].float().mean() == pytest.approx(10 / 12, abs=0.06)
+    assert changed[~rare, 0].float().mean() == pytest.approx(1.11 / 3.11, abs=0.03)
 
 
 def test_other_light_keeps_images_in_range_and_places() -> None:

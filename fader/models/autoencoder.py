@@ -178,7 +178,7 @@ class Autoencoder(nn.Module):
     def measure_erasure(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Learn what to erase from ``batches`` of images and their own values, encoded as they
         would be now; for a model whose configuration says ``erase``."""
-        self.erasure.measure((self._features(x), y) for x, y in batches)
+        self.erasure.measure((self._features(x), self._features(x.flip(3)), y) for x, y in batches)
 
 
 class DecoderLayer(nn.Module):

@@ -25,7 +25,8 @@ class Erasure(nn.Module):
     the projection of Shao et al. 2022, arXiv 2203.07893, on standardised features, since whitening
     tens of thousands of them is out of reach). Erases nothing until :meth:`measure` is called.
 
-    ``shapes`` are the features' (C, H, W).
+    The code of a mirrored face is not the mirrored code, so C has rows for faces and for their
+    mirror images. ``shapes`` are the features' (C, H, W).
     """
 
     mean: Tensor
@@ -35,6 +36,7 @@ class Erasure(nn.Module):
     def __init__(self, shapes: Sequence[tuple[int, int, int]], attributes: int) -> None:
         super().__init__()
         self.shapes = tuple(shapes)
+        attributes *= 2  # of faces and of their mirror images
         values = sum(math.prod(shape) for shape in shapes)
         self.register_buffer("mean", torch.zeros(values))
         # S⁻¹Cᵀ(C Cᵀ)⁻¹ reads what is to go, an image's share of each of the rows of C S.
@@ -61,18 +63,24 @@ class Erasure(nn.Module):
         ]
 
     @torch.no_grad()
-    def measure(self, batches: Iterable[tuple[list[Tensor], Tensor]]) -> None:
-        """Learn what to erase from ``batches`` of (features, their images' values N×n)."""
+    def measure(self, batches: Iterable[tuple[list[Tensor], list[Tensor], Tensor]]) -> None:
+        """Learn what to erase from ``batches`` of features, the features of the mirrored images,
+        and the images' values N×n."""
         n = 0
         sums: list[Tensor] = []
-        for features, y in batches:
-            f, y = _flat(features), y.float()
-            batch = [f.sum(0), f.square().sum(0), y.sum(0), y.T @ f]
+        for features, mirrored, y in batches:
+            f, g, y = _flat(features), _flat(mirrored), y.float()
+            batch = [f.sum(0), g.sum(0), (f * f + g * g).sum(0), y.sum(0), y.T @ f, y.T @ g]
             sums = [a + b for a, b in zip(sums, batch, strict=True)] if sums else batch
             n += len(f)
-        mean, square, mean_y, product = (s / n for s in sums)
-        scale = (square - mean.square()).clamp(min=0).sqrt().clamp(min=_SMALLEST_SCALE)
-        covariance = (product - torch.outer(mean_y, mean)) / scale
+        mean_f, mean_g, squares, mean_y, product_f, product_g = (s / n for s in sums)
+        mean = (mean_f + mean_g) / 2
+        variance = (squares / 2 - mean.square()).clamp(min=0)
+        scale = variance.sqrt().clamp(min=_SMALLEST_SCALE)
+        covariance = torch.cat(
+            [product_f - torch.outer(mean_y, mean_f), product_g - torch.outer(mean_y, mean_g)]
+        )
+        covariance = covariance / scale
         gram = (covariance @ covariance.T).cpu().double()
         gram.diagonal().add_(_RIDGE * gram.diagonal().max().clamp(min=1e-12))
         self.mean.copy_(mean)

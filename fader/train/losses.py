@@ -133,25 +133,29 @@ def weathered(x: Tensor, generator: torch.Generator) -> Tensor:
     return x + 0.06 * float(torch.rand((), generator=generator)) * noise
 
 
-def flip_one(y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """``y`` with one attribute per row, drawn evenly, set to its other side (hard 0 or 1).
+def flip_one(y: Tensor, prior: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """``y`` with one attribute per row set to its other side (hard 0 or 1).
 
+    ``prior`` (n,) is each attribute's share of ones. The rarer a face's value, the likelier it is
+    the one flipped: both directions of an attribute get their turns, also where few faces have it.
     Returns the new values and which of them changed (N×n, bool).
     """
-    n, k = y.shape
-    column = torch.randint(k, (n,), generator=generator)
-    changed = F.one_hot(column, k).bool().to(y.device)
+    share = torch.where(y > 0.5, prior, 1 - prior).clamp(min=0.02)
+    column = torch.multinomial(1 / share.cpu(), 1, generator=generator)[:, 0]
+    changed = F.one_hot(column, y.shape[1]).bool().to(y.device)
     return torch.where(changed, (y <= 0.5).to(y.dtype), y), changed
 
 
-def asked_values(y: Tensor, shuffled: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def asked_values(
+    y: Tensor, prior: Tensor, shuffled: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Values to decode a batch with: :func:`flip_one` of the first rows of ``y`` and, for the share
     ``shuffled`` of them, all the values of the next row.
 
     Another face's values are ones that go together, which a single flip's need not be. Returns the
     values and which of them are on another side than the face's own (N×n, bool).
     """
-    asked, changed = flip_one(y, generator)
+    asked, changed = flip_one(y, prior, generator)
     first = len(y) - round(shuffled * len(y))
     others = y.roll(-1, dims=0)[first:]
     asked = torch.cat([asked[:first], others])

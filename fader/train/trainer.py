@@ -190,7 +190,9 @@ class Trainer:
         changed_images = self.changed_images(n)
         weights = (c.classifier_weight, c.patch_weight, c.recognition_weight, c.change_weight)
         use_changed = ramp > 0 and max(weights) > 0
-        asked, flipped = losses.asked_values(y[:changed_images], c.shuffled_fraction, random)
+        asked, flipped = losses.asked_values(
+            y[:changed_images], self.prior, c.shuffled_fraction, random
+        )
         code, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
 
@@ -432,21 +434,21 @@ class Trainer:
             net.freeze_encoder()
 
     def _faces_to_erase(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training faces and their mirror images."""
+        """Training faces and their values."""
         rows, labels = self.batches.rows, self.batches.labels
         step = -(-len(rows) // ERASURE_FACES)
         for start in range(0, len(rows), 64 * step):
             some = slice(start, start + 64 * step, step)
             x = to_tensor(self.store.images[rows[some]]).to(self.accelerator.device)
             y = torch.from_numpy(labels[some]).to(self.accelerator.device)
-            yield torch.cat([x, x.flip(3)]), torch.cat([y, y])
+            yield x, y
 
     def _calibration(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs such as the autoencoder sees in training: every time the same."""
         for i in range(CALIBRATION_BATCHES):
             x, y = self.batches.batch(i)
             random = torch.Generator().manual_seed(i)
-            asked, _ = losses.flip_one(y[: self.changed_images(len(y))], random)
+            asked, _ = losses.flip_one(y[: self.changed_images(len(y))], self.prior.cpu(), random)
             yield x.to(self.accelerator.device), torch.cat([y, asked]).to(self.accelerator.device)
 
     def changed_images(self, n: int) -> int:
@@ -479,7 +481,7 @@ class Trainer:
             x = to_tensor(self.store.images[rows]).to(device)
             y = self.held_out_labels[start : start + c.batch_size].to(device)
             random = torch.Generator().manual_seed(start)
-            asked, flipped = losses.flip_one(y, random)
+            asked, flipped = losses.flip_one(y, self.prior, random)
             with self.accelerator.autocast():
                 _, decoded = model.autoencoder(x, torch.cat([y, asked]))
             decoded, changed = decoded[: len(x)].float(), decoded[len(x) :].float()
