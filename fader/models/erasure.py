@@ -8,10 +8,6 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-# Added to the diagonal of C Cᵀ, relative to its largest element: attributes that (nearly) repeat
-# others add no direction of their own.
-_RIDGE = 1e-6
-
 # Features that hardly vary are not blown up, and survive being stored in float16.
 _SMALLEST_SCALE = 1e-3
 
@@ -39,7 +35,7 @@ class Erasure(nn.Module):
         attributes *= 2  # of faces and of their mirror images
         values = sum(math.prod(shape) for shape in shapes)
         self.register_buffer("mean", torch.zeros(values))
-        # S⁻¹Cᵀ(C Cᵀ)⁻¹ reads what is to go, an image's share of each of the rows of C S.
+        # Q S⁻¹ and Q S, with Q an orthonormal basis of C's rows.
         self.register_buffer("read", torch.zeros(attributes, values))
         self.register_buffer("written", torch.zeros(attributes, values))
 
@@ -70,7 +66,9 @@ class Erasure(nn.Module):
         sums: list[Tensor] = []
         for features, mirrored, y in batches:
             f, g, y = _flat(features), _flat(mirrored), y.float()
-            batch = [f.sum(0), g.sum(0), (f * f + g * g).sum(0), y.sum(0), y.T @ f, y.T @ g]
+            # In half precision the difference of sums below would be noise.
+            with torch.autocast(f.device.type, enabled=False):
+                batch = [f.sum(0), g.sum(0), (f * f + g * g).sum(0), y.sum(0), y.T @ f, y.T @ g]
             sums = [a + b for a, b in zip(sums, batch, strict=True)] if sums else batch
             n += len(f)
         mean_f, mean_g, squares, mean_y, product_f, product_g = (s / n for s in sums)
@@ -81,11 +79,11 @@ class Erasure(nn.Module):
             [product_f - torch.outer(mean_y, mean_f), product_g - torch.outer(mean_y, mean_g)]
         )
         covariance = covariance / scale
-        gram = (covariance @ covariance.T).cpu().double()
-        gram.diagonal().add_(_RIDGE * gram.diagonal().max().clamp(min=1e-12))
+        # An orthonormal basis of C's rows: C⁺C = QᵀQ, without an inverse for float16 to spoil.
+        basis = torch.linalg.qr(covariance.T.cpu().double())[0].T.to(mean)
         self.mean.copy_(mean)
-        self.read.copy_(torch.linalg.inv(gram).to(mean) @ covariance / scale)
-        self.written.copy_(covariance * scale)
+        self.read.copy_(basis / scale)
+        self.written.copy_(basis * scale)
 
 
 def _flat(features: list[Tensor]) -> Tensor:
