@@ -20,8 +20,7 @@ if ! test -e "$runs/guide/model/config.json"; then
 fi
 
 # Five stretches of one run, as the packaged weights came about: the terms on changed decodings were
-# weaker at first. (Until step 11000 flips were drawn without regard to rarity, and the erasure was
-# of faces and their mirror images taken together; see docs/model-card.md.)
+# weaker at first. (The code moved on the way; docs/model-card.md says how.)
 stretch() { # NAME OPTIONS: go on with the run until the stretch is done, once
     test -e "$runs/default.$1" && return
     fader train --resume --out "$runs/default" "${@:2}"
@@ -38,7 +37,6 @@ stretch third -s steps=6384 -s erase_steps=384 -s classifier_weight=0.004 -s pat
 stretch fourth -s steps=11000 -s decay_steps=3500 -s erase_steps=5000 -s patch_weight=0.06
 stretch fifth -s steps=14000 -s decay_steps=3000 -s erase_steps=8000 -s learning_rate=3e-4 \
     -s shuffled_fraction=0.25
-
 python "$(dirname "$0")/package_model.py" "$runs/default/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"
