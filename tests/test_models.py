@@ -118,8 +118,10 @@ def test_discriminators_give_one_logit_per_attribute_and_per_patch() -> None:
     features = [torch.rand(2, *shape) for shape in shapes]
     for discriminator in LATENT_DISCRIMINATORS.values():
         assert discriminator(shapes, 5, width=32)(features).shape == (2, 5)
-    real, attributes = ImageDiscriminator(64, 5, width=8)(torch.rand(2, 3, 64, 64))
-    assert real.shape == (2, 4 * 4 + 2 * 2) and attributes.shape == (2, 5)
+    # A model's size need not be a multiple of 16: 200 pixels halve to 12 and 6 patches.
+    for size, patches in ((64, 4 * 4 + 2 * 2), (200, 12 * 12 + 6 * 6)):
+        real, attributes = ImageDiscriminator(size, 5, width=8)(torch.rand(2, 3, size, size))
+        assert real.shape == (2, patches) and attributes.shape == (2, 5)
 
 
 @pytest.fixture

@@ -119,9 +119,9 @@ class ImageDiscriminator(nn.Module):
     """Changed or not, patch by patch (Isola et al. 2017, arXiv 1611.07004), and which attributes
     the whole shows (an auxiliary head, as in AttGAN, He et al. 2019, arXiv 1711.10678).
 
-    Images N×3×S×S in [-1, 1] → logits N×(S/16)² + (S/32)², each of which sees 46×46 or 78×78
-    pixels, and logits N×n. Unnormalised: held to a gain of 1 per layer by spectral normalisation it
-    could not tell even rainbow stripes from skin.
+    Images N×3×S×S in [-1, 1], S ≥ 16 → logits N×((S/16)² + (S/32)²), each of which sees 46×46 or
+    78×78 pixels, and logits N×n. Unnormalised: held to a gain of 1 per layer by spectral
+    normalisation it could not tell even rainbow stripes from skin.
     """
 
     def __init__(self, size: int, attributes: int, width: int = 32) -> None:
@@ -139,7 +139,7 @@ class ImageDiscriminator(nn.Module):
             nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.LeakyReLU(0.2)
         )
         self.real, self.real_wide = nn.Conv2d(channels, 1, 1), nn.Conv2d(channels, 1, 1)
-        self.attributes = nn.Linear(channels * math.ceil(size / 32) ** 2, attributes)
+        self.attributes = nn.Linear(channels * math.ceil(size // 16 / 2) ** 2, attributes)
         # torch's own start shrinks what five unnormalised layers say to nearly nothing, and the
         # discriminator stays at chance for as long as a short run lasts.
         for module in self.modules():
