@@ -116,6 +116,23 @@ def test_changes_too_small_to_be_meant_are_left_out(photo):
     assert np.array_equal(composite(photo, made_face(), before, before + 0.9), photo)
 
 
+def test_faint_stains_lose_their_colour_and_strong_colours_keep_it():
+    photo = np.full((240, 300, 3), 110, np.uint8)
+    face = made_face()
+    x, y = face.landmarks.mean(axis=0).round().astype(int)
+    before = np.full((64, 64, 3), 110, np.float32)
+
+    def added(*colour: float) -> np.ndarray:
+        after = before + np.array(colour, np.float32)
+        return composite(photo, face, before, after)[y, x].astype(int) - 110
+
+    reddish = added(12, 9, 9)
+    assert np.ptp(reddish) <= 1 and reddish.mean() == pytest.approx(10, abs=1)
+    assert added(60, 40, -40) == pytest.approx([60, 40, -40], abs=1)
+    # Without any change of light nothing is left to give back.
+    assert added(1.4, -0.9, 0.9) == pytest.approx([0, 0, 0])
+
+
 def test_an_enlarged_change_is_smooth():
     photo = np.full((700, 700, 3), 100, np.uint8)
     face = made_face(center=(350.0, 350.0), scale=6.0)

@@ -8,7 +8,8 @@ go of it where much does:
 
 With w = 0 everywhere a removed smile would leave its teeth behind, since their sharp edges are
 residual. w rises smoothly with the size of the change around a pixel. Changes too small to be
-meant, which would only tint skin and background, are left out.
+meant, which would only tint skin and background, are left out; so are weak changes of colour alone,
+since decoders stain what they cannot draw.
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ _YIELD_FROM, _YIELD_TO = 6.0, 22.0
 
 # Changes below the first are noise and left out, from the second on they count in full.
 _COUNTS_FROM, _COUNTS_TO = 1.0, 4.0
+
+# The same for the colour of a change: its length in RGB without its luma (of 255), smoothed with a σ
+# in widths of the crop. Red cheeks beside a closed mouth, green rims of glasses and yellow
+# foreheads lie there; lips and blond hair above. Over 120 test faces and all attributes of the
+# packaged model the judge saw what was asked in 0.766 of the pasted crops with all colour, in 0.753
+# at 3..12, and in 0.721 at 6..18, where portraits look no better than at 3..12.
+_COLOURS_FROM, _COLOURS_TO, _COLOURS_WIDTH = 3.0, 12.0, 1 / 128
+_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
 # The change is judged over a neighbourhood: Gaussian, σ in widths of the crop (2 pixels of 128).
 _NEIGHBOURHOOD = 1 / 64
@@ -75,7 +84,7 @@ def yielding(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
     ``before`` and ``after`` are the decodings D(E(x), y0) and D(E(x), y1), (S, S, 3) in 0..255.
     """
-    return _yielding(_change(before, after))
+    return _yielding(_size(_change(before, after)))
 
 
 def composite(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -95,16 +104,17 @@ def composite_into(photo: np.ndarray, face: Face, before: np.ndarray, after: np.
     import cv2
 
     # All that varies smoothly is worked out at the decoder's size: edited = photo + a − b · photo,
-    # with a = m (g · (after − before) + w · before) and b = m · w. So only one image of four
-    # channels has to be enlarged.
+    # with a = m (g · change + w · before) and b = m · w. So only one image of four channels has to
+    # be enlarged.
     size = len(before)
     change = _change(before, after)
-    g = smoothstep(change, _COUNTS_FROM, _COUNTS_TO)
-    w = _yielding(change)
+    amount = _size(change)
+    g = smoothstep(amount, _COUNTS_FROM, _COUNTS_TO)
+    w = _yielding(amount)
     m = _small_mask(size)
     g, w = m * g, m * w
     layers = np.empty((size, size, 4), np.float32)
-    layers[:, :, :3] = g[:, :, None] * (after - before) + w[:, :, None] * before
+    layers[:, :, :3] = g[:, :, None] * change + w[:, :, None] * before
     layers[:, :, 3] = w
 
     to_photo = invert(face.transform(size))
@@ -139,16 +149,28 @@ def _centres(chosen: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return transform_points(matrix, np.argwhere(chosen)[:, ::-1])
 
 
-def _yielding(change: np.ndarray) -> np.ndarray:
-    return smoothstep(change, _YIELD_FROM, _YIELD_TO).astype(np.float32)
+def _yielding(amount: np.ndarray) -> np.ndarray:
+    return smoothstep(amount, _YIELD_FROM, _YIELD_TO).astype(np.float32)
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The change from ``before`` to ``after`` without stains, (S, S, 3) in −255..255."""
+    import cv2
+
+    change = after - before
+    luma = cv2.transform(change, _LUMA)[:, :, None]
+    chroma = change - luma
+    length = np.sqrt(cv2.transform(chroma * chroma, np.ones((1, 3), np.float32)))
+    length = cv2.GaussianBlur(length, (0, 0), sigmaX=_COLOURS_WIDTH * len(change))
+    return luma + smoothstep(length, _COLOURS_FROM, _COLOURS_TO)[:, :, None] * chroma
+
+
+def _size(change: np.ndarray) -> np.ndarray:
     """How much changes around each pixel, (S, S) in 0..255."""
     import cv2
 
-    change = cv2.transform(cv2.absdiff(after, before), np.full((1, 3), 1 / 3))
-    return cv2.GaussianBlur(change, (0, 0), sigmaX=_NEIGHBOURHOOD * len(change))
+    amount = cv2.transform(np.abs(change), np.full((1, 3), 1 / 3))
+    return cv2.GaussianBlur(amount, (0, 0), sigmaX=_NEIGHBOURHOOD * len(change))
 
 
 @cache
