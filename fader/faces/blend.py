@@ -31,8 +31,8 @@ _YIELD_FROM, _YIELD_TO = 6.0, 22.0
 # Changes below the first are noise and left out, from the second on they count in full.
 _COUNTS_FROM, _COUNTS_TO = 1.0, 4.0
 
-# The same for the colour of a change: its length in RGB without its luma (of 255), smoothed with a σ
-# in widths of the crop. Red cheeks beside a closed mouth, green rims of glasses and yellow
+# The same for the colour of a change: its length in RGB without its luma (of 255), smoothed with
+# a σ in widths of the crop. Red cheeks beside a closed mouth, green rims of glasses and yellow
 # foreheads lie there; lips and blond hair above. Over 120 test faces and all attributes of the
 # packaged model the judge saw what was asked in 0.766 of the pasted crops with all colour, in 0.753
 # at 3..12, and in 0.721 at 6..18, where portraits look no better than at 3..12.
