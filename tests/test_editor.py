@@ -65,6 +65,16 @@ def test_asking_for_what_is_there_changes_no_pixel(editor, photo):
         assert np.array_equal(np.asarray(result.image), photo)
 
 
+def test_a_note_says_that_a_face_is_already_as_asked(editor, photo):
+    (note,) = editor.apply(photo, Smiling=1).notes
+    assert note == "hardly anything to change, Smiling was 0.97 (Smiling=2 exaggerates)"
+    (note,) = editor.apply(photo, Blond_Hair=0, Smiling=1).notes
+    assert "Blond_Hair was 0.10, Smiling was 0.97 (Blond_Hair=-1 exaggerates)" in note
+    for asked in ({"Smiling": 0}, {"Smiling": 2}, {"Smiling": 0.9}, {"Smiling": "+0"}):
+        assert not editor.apply(photo, **asked).notes
+    assert not editor.apply(photo, Blond_Hair=0, Male=1).notes
+
+
 def test_what_counts_as_there_already():
     before = {"Smiling": 0.97}
     assert settle(before, [Change("Smiling", 1)]) == before

@@ -31,6 +31,9 @@ Box = Sequence[float]
 #: An attribute whose estimate is this near to the value asked for is taken to be there already.
 ALREADY_THERE = 0.05
 
+# An edit to 0 or 1 that moves no attribute further than this is hardly seen, and a note says so.
+_HARDLY = 0.25
+
 #: Faces smaller than this, in pixels of the photo, are left alone: there is too little to go by.
 SMALLEST_FACE = 32
 
@@ -357,10 +360,12 @@ class Editor:
                     replace(edit, achieved=values)
                     for edit, values in zip(edits, achieved, strict=True)
                 ]
+            # Of a counterfactual set's variants one is always what is there.
+            there = () if measure else _there_already(edits, wanted)
             if output == "pair":
                 both = np.concatenate([photo.pixels, result.pixels], axis=1)
                 result = Photo(both, photo.name, icc=photo.icc)
-            yield Edit(result, found, tuple(edits), (*photo.notes, *notes))
+            yield Edit(result, found, tuple(edits), (*photo.notes, *notes, *there))
 
     def _choose(
         self, photo: Photo, which: Which, where: Box | None
@@ -581,6 +586,19 @@ def settle(before: Mapping[str, float], changes: Iterable[Change]) -> dict[str, 
         there = abs(value - estimate) <= ALREADY_THERE and 0 <= value <= 1
         after[change.attribute] = estimate if there and not change.relative else value
     return after
+
+
+def _there_already(edits: Sequence[FaceEdit], changes: Sequence[Change]) -> tuple[str, ...]:
+    """A note, if all that ``changes`` ask for was nearly there before, in every face."""
+    if any(change.relative or change.value not in (0, 1) for change in changes):
+        return ()
+    asked = list(dict.fromkeys(change.attribute for change in changes))
+    moves = [abs(edit.after[name] - edit.before[name]) for edit in edits for name in asked]
+    if not moves or max(moves) > _HARDLY:
+        return ()
+    values = ", ".join(f"{name} was {edits[0].before[name]:.2f}" for name in asked)
+    beyond = -1 if edits[0].after[asked[0]] < 0.5 else 2
+    return (f"hardly anything to change, {values} ({asked[0]}={beyond} exaggerates)",)
 
 
 def choose(faces: Sequence[Face], which: Which, image: ImageLike) -> list[Face]:
