@@ -65,7 +65,7 @@ def rest(document: dict[str, Any]) -> list[str]:
             "is none)",
             _two(leakage["shown"]["mean"]),
         ),
-        ("identity after an edit (similarity of embeddings)", _two(identity["mean"])),
+        (f"identity after an edit ({_scale(identity)})", _two(identity["mean"])),
         (
             "sliders from −1 to 2 (Spearman ρ of position and judge)",
             f"{slides[low]:.2f} ({low}) to {slides[high]:.2f} ({high})",
@@ -91,6 +91,15 @@ def groups(document: dict[str, Any]) -> list[str]:
         ]
         lines.append(f"| {attribute} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _scale(identity: dict[str, Any]) -> str:
+    """What an edit's similarity is to be compared with."""
+    same, other = (
+        f"{identity[key]['similarity']['value']:.2f}" if identity.get(key) else "?"
+        for key in ("same_person", "strangers")
+    )
+    return f"similarity of embeddings; one person in two photos {same}, two people {other}"
 
 
 def _two(value: float | None) -> str:
