@@ -10,12 +10,13 @@ from html import escape
 from PIL import Image
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
   color: #222; background: #fff }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 .wide { overflow-x: auto }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4 }
+td:not(.words) { white-space: nowrap }
 th { border-bottom: 2px solid #999 } td:first-child, th:first-child { text-align: left }
 tr.mean { background: #f3f6fa; font-weight: 600 }
 td.bad { color: #b00020 } td.words { text-align: left; color: #555 }
