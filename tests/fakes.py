@@ -25,6 +25,7 @@ class FakeModel(torch.nn.Module):
         super().__init__()
         self.classifier = SimpleNamespace(config=SimpleNamespace(attributes=ATTRIBUTES))
         self.beyond: dict[str, tuple[float, float]] = {}
+        self.reach: dict[str, tuple[float, float]] = {}
         self.decodings = 0
         x, y = template(self.size)[3:].mean(axis=0)
         rows, columns = torch.meshgrid(*(torch.arange(64.0),) * 2, indexing="ij")
@@ -33,7 +34,7 @@ class FakeModel(torch.nn.Module):
     def encode(self, x):
         return [torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1)]
 
-    def decode(self, features, y):
+    def decode(self, features, y, own=None):
         self.decodings += len(y)
         x = features[0].repeat(len(y) // len(features[0]), 1, 1, 1)
         return (x + 0.5 * (y[:, 1, None, None, None] - 0.97) * self.disc).clamp(-1, 1)

@@ -79,7 +79,9 @@ class Editor(torch.nn.Module):
     def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
         return [x]
 
-    def decode(self, features: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+    def decode(
+        self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return features[0].repeat(len(y) // len(features[0]), 1, 1, 1)
 
 
@@ -91,7 +93,9 @@ class Oracle(Editor):
         self.known = {image.tobytes(): row for row, image in enumerate(store.images)}
         self.names = store.names
 
-    def decode(self, features: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+    def decode(
+        self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return torch.cat([self.draw(x, v) for x, v in zip(super().decode(features, y), y)])  # noqa: B905
 
     def draw(self, x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -186,7 +190,9 @@ def test_a_texture_trick_is_caught_by_blur_and_jpeg(store: PreparedStore) -> Non
     class Trickster(Editor):
         attributes = ("Eyeglasses",)
 
-        def decode(self, features: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+        def decode(
+            self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor | None = None
+        ) -> torch.Tensor:
             pattern = torch.from_numpy(board[..., 0]).float()
             return (0.8 * super().decode(features, y) + 0.05 * pattern * y[:, :, None, None]).clamp(
                 -1, 1
@@ -250,7 +256,9 @@ def test_what_is_unusual_is_strange() -> None:
 
 def test_identity_is_near_one_only_for_who_is_still_the_same(store: PreparedStore) -> None:
     class Eraser(Editor):
-        def decode(self, features: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+        def decode(
+            self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor | None = None
+        ) -> torch.Tensor:
             return -super().decode(features, y)
 
     rows = store.indices(2)

@@ -10,14 +10,15 @@ import torch
 
 from fader.errors import FaderError
 from fader.models.autoencoder import Autoencoder, AutoencoderConfig, DecoderLayer
-from fader.models.classifier import ClassifierConfig
+from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.discriminators import (
     LATENT_DISCRIMINATORS,
     ImageDiscriminator,
+    PretrainedDiscriminator,
     UnfoldedConv2d,
 )
 from fader.models.io import FaderModel, load_model
-from fader.models.sliders import GROWTH, calibrated
+from fader.models.sliders import GROWTH, SEEN, calibrated, reaching
 
 TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
 VARIANTS = [
@@ -120,8 +121,38 @@ def test_discriminators_give_one_logit_per_attribute_and_per_patch() -> None:
         assert discriminator(shapes, 5, width=32)(features).shape == (2, 5)
     # A model's size need not be a multiple of 16: 200 pixels halve to 12 and 6 patches.
     for size, patches in ((64, 4 * 4 + 2 * 2), (200, 12 * 12 + 6 * 6)):
-        real, attributes = ImageDiscriminator(size, 5, width=8)(torch.rand(2, 3, size, size))
+        images, values = torch.rand(2, 3, size, size), torch.rand(2, 5)
+        (real,), attributes = ImageDiscriminator(size, 5, width=8)(images, values)
         assert real.shape == (2, patches) and attributes.shape == (2, 5)
+
+
+@pytest.mark.parametrize("architecture", ["resnet", "plain"])
+def test_a_pretrained_discriminator_knows_at_once_what_its_classifier_knows(
+    architecture: str,
+) -> None:
+    config = ClassifierConfig(size=64, width=4, architecture=architecture)
+    classifier = AttributeClassifier(config).eval()
+    columns = [config.attributes.index(name) for name in ("Male", "Smiling")]
+    discriminator = PretrainedDiscriminator(classifier, columns).train()
+    x = torch.rand(3, 3, 96, 96) * 2 - 1
+    y = torch.tensor([[0.9, 0.2], [0.0, 1.0], [0.4, 0.6]])
+    real, attributes = discriminator(x, y)
+    assert torch.allclose(attributes, classifier(x)[:, columns], atol=1e-5)
+    # A verdict for each place of the maps of 8, 4 and (the residual one) 2 pixels.
+    assert [scale.shape[1] for scale in real] == [64, 16, 4][: 3 if architecture == "resnet" else 2]
+    # One image's verdicts do not depend on the others of its batch, even in training.
+    assert torch.allclose(discriminator(x[:1], y[:1])[0][1], real[1][:1], atol=1e-5)
+    # It learns on, the classifier stays.
+    before = [p.clone() for p in classifier.parameters()]
+    optimizer = torch.optim.SGD(discriminator.parameters(), 1.0)
+    (real[0].sum() + attributes.sum()).backward()
+    optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(before, classifier.parameters(), strict=True))
+    assert not torch.allclose(discriminator(x, y)[1], classifier(x)[:, columns], atol=1e-3)
+    # Verdicts heed the side of the values, and only the side: soft ones are no hint.
+    verdict = discriminator(x, y)[0][0]
+    assert torch.equal(discriminator(x, y.round())[0][0], verdict)
+    assert not torch.equal(discriminator(x, 1 - y)[0][0], verdict)
 
 
 @pytest.fixture
@@ -196,6 +227,57 @@ def test_sliders_beyond_the_range_go_at_the_calibrated_pace(
                 assert growth == pytest.approx(GROWTH, abs=0.05)
 
 
+def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: Path) -> None:
+    # Male reddens and Smiling hardly greens; the classifier sees the one above 0.8 of the way and
+    # the other never.
+    class Network(torch.nn.Module):
+        config = model.autoencoder.config
+
+        def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [x]
+
+        def decode(self, features: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+            shift = torch.cat([y * torch.tensor([0.5, 0.01]), torch.zeros(len(y), 1)], dim=1)
+            return features[0] * 0 + shift[:, :, None, None]
+
+    class Sees(torch.nn.Module):
+        config = model.classifier.config
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = torch.full((len(x), len(self.config.attributes)), -1.0)
+            for name, colour, enough in (("Male", 0, 0.6), ("Smiling", 1, 0.6)):
+                logits[:, self.config.attributes.index(name)] = x[:, colour].mean((1, 2)) - enough
+            return logits
+
+    torch.manual_seed(0)
+    plain = model.autoencoder
+    model.autoencoder, model.classifier = Network(), Sees()
+    x, y = torch.rand(40, 3, 32, 32), (torch.rand(40, 2) < 0.5).float()
+    reach = reaching(model, x, y)
+    assert reach["Male"] == (1, 1.25)  # 0.6 of 0.5 is the first of 1, 1.125, 1.25 past 1.2
+    assert reach["Smiling"] == (1, 2)  # in vain, so no further than that
+    assert SEEN > 0.5
+    few = torch.ones(40, 2)
+    few[:7] = 0
+    assert reaching(model, x, few)["Male"][1] == 1  # seven faces say nothing
+
+    model = FaderModel(plain.config, None).eval()
+    model.reach = {"Male": (1.5, 1.25)}
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    assert again.reach == model.reach
+    features = again.encode(x[:2])
+    own, asked = torch.tensor([[0.4, 0.3], [0.2, 0.9]]), torch.tensor([[0.8, 0.3], [0.0, 0.9]])
+    told = torch.tensor([[0.9, 0.3], [-0.1, 0.9]])  # 1.25 times up, 1.5 times down
+    assert torch.allclose(
+        again.decode(features, asked, own), again.decode(features, told), atol=1e-5
+    )
+    # What a face shows is decoded as it is, and rows go round the images.
+    assert torch.equal(again.decode(features, own, own), again.decode(features, own))
+    twice = again.decode(features, torch.cat([own, asked]), own)
+    assert torch.allclose(twice[2:], again.decode(features, told), atol=1e-5)
+
+
 def test_files_that_are_not_ours_get_one_sentence(model: FaderModel, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     model.save(folder)
@@ -220,6 +302,10 @@ def test_files_that_are_not_ours_get_one_sentence(model: FaderModel, tmp_path: P
     other["beyond"] = {"Male": 3}
     config.write_text(json.dumps(other))
     assert "beyond" in message()
+    del other["beyond"]
+    other["reach"] = {"Male": [1, "far"]}
+    config.write_text(json.dumps(other))
+    assert "reach" in message()
     config.write_text('{"architectures": ["BertModel"]}')
     assert "not the configuration of a Fader model" in message()
     config.write_text("{")

@@ -358,7 +358,25 @@ def test_other_light_keeps_images_in_range_and_places() -> None:
     assert torch.equal(same, x)
 
 
+def test_the_image_discriminator_may_start_from_the_classifier(data: Path, tmp_path: Path) -> None:
+    config = small_config(*EVERY_TERM, "image_discriminator=classifier")
+    with pytest.raises(FaderError, match="image_discriminator=classifier is set but"):
+        Trainer(config, PreparedStore(data), tmp_path / "run")
+    classifier = AttributeClassifier(ClassifierConfig(size=32, width=4))
+    kept = {name: value.clone() for name, value in classifier.state_dict().items()}
+    trainer = Trainer(config, PreparedStore(data), tmp_path / "run", classifier=classifier)
+    start = [p.detach().clone() for p in trainer.bare("images").features.parameters()]
+    trainer.train()
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert ["patch_discriminator_loss" in row for row in rows] == [False] * 4 + [True] * 8
+    moved = zip(start, trainer.bare("images").features.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in moved)
+    assert all(torch.equal(kept[name], value) for name, value in classifier.state_dict().items())
+
+
 def test_unknown_kinds_of_discriminator_and_target_are_named() -> None:
+    with pytest.raises(FaderError, match="fresh or classifier"):
+        small_config("image_discriminator=guide")
     with pytest.raises(FaderError, match="convolutions or perceptron"):
         small_config("discriminator=mlp")
     with pytest.raises(FaderError, match="opposite or prior"):

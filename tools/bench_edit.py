@@ -71,7 +71,8 @@ def breakdown(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
         before = {name: estimates[name] for name in editor.attributes}
         edit = FaceEdit(faces[0], before, settle(before, changes))
         codes = [[list(edit.before.values()), list(edit.after.values())]]
-        ((before, after),) = editor.decode(crops, np.array(codes))
+        own = np.array(codes)[:, 0]
+        ((before, after),) = editor.decode(crops, np.array(codes), own)
         times.append(time.process_time())
         from fader.faces.blend import composite
 

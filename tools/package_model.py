@@ -17,7 +17,7 @@ from fader.data.batches import to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.io import FaderModel
-from fader.models.sliders import calibrated
+from fader.models.sliders import calibrated, reaching
 
 
 @click.command()
@@ -28,7 +28,7 @@ from fader.models.sliders import calibrated
     "--store",
     required=True,
     type=click.Path(path_type=Path, exists=True),
-    help="Prepared faces; sliders beyond 0..1 are calibrated on 128 of its validation part.",
+    help="Prepared faces; sliders are calibrated on up to 512 of its validation part.",
 )
 def main(source: Path, dest: Path, data: str, store: Path) -> None:
     """Write SOURCE (a run's model/ or best/) to DEST in float16, its sliders calibrated."""
@@ -37,13 +37,19 @@ def main(source: Path, dest: Path, data: str, store: Path) -> None:
         if model.classifier is None:
             raise FaderError(f"{source}: has no classifier; train with --classifier")
         prepared = PreparedStore(store)
-        rows = np.sort(np.random.default_rng(0).permutation(prepared.indices(VALID))[:128])
+        rows = np.sort(np.random.default_rng(0).permutation(prepared.indices(VALID))[:512])
         values = torch.from_numpy(prepared.select_labels(model.attributes)[rows])
-        model.beyond = calibrated(model, to_tensor(prepared.images[rows]), values)
+        faces = to_tensor(prepared.images[rows])
+        model.reach = reaching(model, faces, values)
+        model.beyond = calibrated(model, faces[:128], values[:128])
     except FaderError as error:
         raise click.ClickException(str(error)) from error
-    for name, (below, above) in model.beyond.items():
-        click.echo(f"{name}: {below:.2f} below 0, {above:.2f} above 1")
+    for name, (down, up) in model.reach.items():
+        below, above = model.beyond[name]
+        click.echo(
+            f"{name}: moves {down:.2f} times as far down, {up:.2f} up; beyond the range "
+            f"{below:.2f} and {above:.2f} times"
+        )
     model.training_notes["data"] = data
     model.save(dest, torch.float16)
     total = sum(path.stat().st_size for path in dest.iterdir())

@@ -136,12 +136,14 @@ class Ask:
     """What an edit under way asks the networks: see :meth:`Editor.answer`.
 
     Without ``values`` the estimates of ``crops`` (N, S, S, 3) are asked for, with ``values``
-    (N, K, n) their decodings. ``pixels`` is how many the photo has, which it holds in memory.
+    (N, K, n) and the crops' own ones (N, n) their decodings. ``pixels`` is how many the photo has,
+    which it holds in memory.
     """
 
     crops: np.ndarray
     values: np.ndarray | None
     pixels: int
+    own: np.ndarray | None = None
 
 
 class Editor:
@@ -202,7 +204,8 @@ class Editor:
         """Text that differs between models whose weights or sliders differ."""
         import hashlib
 
-        digest = hashlib.blake2b(repr(sorted(self.model.beyond.items())).encode(), digest_size=16)
+        sliders = sorted(self.model.beyond.items()), sorted(self.model.reach.items())
+        digest = hashlib.blake2b(repr(sliders).encode(), digest_size=16)
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.float().cpu().contiguous().numpy().tobytes())
@@ -426,8 +429,9 @@ class Editor:
         """The decoder's images of the changed faces, side by side, and the edits."""
         crops = self.crop(photo, faces)
         edits = self._settled(faces, (yield Ask(crops, None, photo.size // 3)), changes)
+        own = np.array([_vector(edit.before) for edit in edits])
         values = np.array([[_vector(edit.after)] for edit in edits])
-        decoded = yield Ask(crops, values, photo.size // 3)
+        decoded = yield Ask(crops, values, photo.size // 3, own)
         return np.rint(np.concatenate(decoded[:, 0], axis=1)).astype(np.uint8), edits
 
     def _edited(
@@ -444,8 +448,10 @@ class Editor:
             some = [i for i, edit in enumerate(settled) if edit.changed]
             if not some:
                 continue
-            codes = [[_vector(settled[i].before), _vector(settled[i].after)] for i in some]
-            decoded = yield Ask(crops[some], np.array(codes), photo.size // 3)
+            own = np.array([_vector(settled[i].before) for i in some])
+            after = np.array([_vector(settled[i].after) for i in some])
+            values = np.stack([own, after], axis=1)
+            decoded = yield Ask(crops[some], values, photo.size // 3, own)
             photo = photo.copy() if photo is original else photo
             for i, (before, after) in zip(some, decoded, strict=True):
                 composite_into(photo, settled[i].face, before, after)
@@ -482,7 +488,11 @@ class Editor:
                 continue
             crops = np.concatenate([asks[i].crops for i in some])
             if count:
-                made = self.decode(crops, np.concatenate([asks[i].values for i in some]))
+                values, own = (
+                    np.concatenate([getattr(asks[i], name) for i in some])
+                    for name in ("values", "own")
+                )
+                made = self.decode(crops, values, own)
             else:
                 made = []
                 for start in range(0, len(crops), together):
@@ -511,11 +521,11 @@ class Editor:
             estimates += [dict(zip(names, row, strict=True)) for row in rows.float().cpu().tolist()]
         return estimates
 
-    def decode(self, crops: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Each of N crops decoded with K rows of values: (N, K, S, S, 3) float32 in 0..255.
+    def decode(self, crops: np.ndarray, values: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Each of N crops decoded to show K rows of values: (N, K, S, S, 3) float32 in 0..255.
 
-        ``crops`` is (N, S, S, 3) uint8, ``values`` (N, K, n) with n the model's attributes.
-        Each crop is encoded once.
+        ``crops`` is (N, S, S, 3) uint8, ``values`` (N, K, n) with n the model's attributes, and
+        ``own`` (N, n) what the crops show now. Each crop is encoded once.
         """
         import torch
 
@@ -526,11 +536,12 @@ class Editor:
             step = max(1, _BATCH // len(crops[some]))
             with torch.inference_mode():
                 features = self.model.encode(self._tensor(crops[some]))
+                present = torch.from_numpy(own[some].astype(np.float32)).to(self.device)
                 for start in range(0, count, step):
                     # Row m of the codes decodes image m mod N, so the images go round fastest.
                     codes = values[some, start : start + step].swapaxes(0, 1)
                     y = torch.from_numpy(codes.astype(np.float32)).flatten(0, 1).to(self.device)
-                    x = self.model.decode(features, y).float().permute(0, 2, 3, 1)
+                    x = self.model.decode(features, y, present).float().permute(0, 2, 3, 1)
                     pixels = ((x + 1) * 127.5).clamp(0, 255).cpu().numpy()
                     pixels = pixels.reshape(*codes.shape[:2], size, size, 3)
                     decoded[some, start : start + step] = pixels.swapaxes(0, 1)

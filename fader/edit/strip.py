@@ -137,7 +137,8 @@ def strip(
     codes = [
         list(settle(before, [Change(name, value)]).values()) for name in names for value in values
     ]
-    present, *decoded = editor.decode(crops, np.array([[list(before.values()), *codes]]))[0]
+    own = np.array([list(before.values())])
+    present, *decoded = editor.decode(crops, np.array([[*own, *codes]]), own)[0]
 
     # The aligned face plays the photo: the same blending, at the size it is shown.
     aligned = warp(photo, chosen.transform(side), side)

@@ -390,7 +390,7 @@ def _pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
     for i in range(len(model.attributes)):
         asked = y.clone()
         asked[:, i] = (y[:, i] <= 0.5).to(y.dtype)
-        columns.append(paste(faces.images, before, to_images(model.decode(features, asked))))
+        columns.append(paste(faces.images, before, to_images(model.decode(features, asked, y))))
     pictures = {
         "Decoded, as scored: photo, decoding, and each attribute at its other side": sample_grid(
             model, x, y
@@ -400,11 +400,11 @@ def _pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
         ),
     }
     for row in range(min(2, len(faces))):
-        sheet = []
+        sheet, code = [], [f[row : row + 1] for f in features]
         for position in _SHOWN_POSITIONS:
             values = y[row].repeat(len(model.attributes), 1)
             values.fill_diagonal_(position)
-            sheet.append(to_images(model.decode([f[row : row + 1] for f in features], values)))
+            sheet.append(to_images(model.decode(code, values, y[row : row + 1])))
         titles = [f"{position:g}" for position in _SHOWN_POSITIONS]
         names = ", ".join(model.attributes)
         pictures[f"Sliders of face {row + 1}; from above: {names}"] = with_titles(

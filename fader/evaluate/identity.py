@@ -85,7 +85,7 @@ def identity(
             continue
         asked = y[chosen].clone()
         asked[:, column] = torch.from_numpy(other[chosen]).to(device)
-        edited = to_images(model.decode([f[chosen] for f in features], asked))
+        edited = to_images(model.decode([f[chosen] for f in features], asked, y[chosen]))
         attributes[name] = compare(photos[chosen], embedder(edited), people[chosen])
 
     decoded = embedder(to_images(model.decode(features, y)))

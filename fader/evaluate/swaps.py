@@ -163,7 +163,7 @@ def swap(
                 continue
             asked = y[rows].clone()
             asked[:, column] = torch.from_numpy(other[rows]).to(device)
-            edited = to_images(model.decode([f[rows] for f in features], asked))
+            edited = to_images(model.decode([f[rows] for f in features], asked, y[rows]))
             logits, pooled = judge.see(edited)
             blurred, _ = judge.see(blur_and_jpeg(edited))
             pasted, _ = judge.see(paste(images[rows], decoded[rows], edited))
@@ -245,7 +245,7 @@ def slide(
         for row, name in enumerate(names):
             column, seen = model.attributes.index(name), judge.attributes.index(name)
             for step, position in enumerate(SLIDER):
-                images = to_images(model.decode(features, _with(y, column, position)))
+                images = to_images(model.decode(features, _with(y, column, position), y))
                 logits[row, step, batch] = judge.see(images)[0][:, seen]
     curves = {}
     for name, curve in zip(names, logits, strict=True):

@@ -50,18 +50,23 @@ class AttributeClassifier(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Features pooled over the image, N×C."""
-        if x.shape[-1] != self.config.size:
-            x = F.interpolate(
-                x,
-                size=(self.config.size, self.config.size),
-                mode="bilinear",
-                antialias=x.shape[-1] > self.config.size,
-                align_corners=False,
-            )
-        return self.features(x).mean(dim=(2, 3))
+        return self.features(resized(x, self.config.size)).mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.embed(x))
+
+
+def resized(x: Tensor, size: int) -> Tensor:
+    """Square images N×3×S×S at another ``size``."""
+    if x.shape[-1] == size:
+        return x
+    return F.interpolate(
+        x,
+        size=(size, size),
+        mode="bilinear",
+        antialias=x.shape[-1] > size,
+        align_corners=False,
+    )
 
 
 def _resnet(w: int) -> tuple[nn.Sequential, int]:

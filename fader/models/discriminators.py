@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fader.models.classifier import AttributeClassifier, resized
 
 # Side of the largest map that the perceptron reads value by value: past that its weights, not its
 # sharpness, would grow.
@@ -119,9 +122,10 @@ class ImageDiscriminator(nn.Module):
     """Changed or not, patch by patch (Isola et al. 2017, arXiv 1611.07004), and which attributes
     the whole shows (an auxiliary head, as in AttGAN, He et al. 2019, arXiv 1711.10678).
 
-    Images N×3×S×S in [-1, 1], S ≥ 16 → logits N×((S/16)² + (S/32)²), each of which sees 46×46 or
-    78×78 pixels, and logits N×n. Unnormalised: held to a gain of 1 per layer by spectral
-    normalisation it could not tell even rainbow stripes from skin.
+    Images N×3×S×S in [-1, 1], S ≥ 16, and their values (not heeded) → a list of one: logits
+    N×((S/16)² + (S/32)²), each of which sees 46×46 or 78×78 pixels; and logits N×n. Unnormalised:
+    held to a gain of 1 per layer by spectral normalisation it could not tell even rainbow stripes
+    from skin.
     """
 
     def __init__(self, size: int, attributes: int, width: int = 32) -> None:
@@ -147,8 +151,76 @@ class ImageDiscriminator(nn.Module):
                 nn.init.kaiming_normal_(module.weight, 0.2)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor]:
         h = self.trunk(x)
         wide = self.wide(h)
         verdicts = [self.real(h).flatten(1), self.real_wide(wide).flatten(1)]
-        return torch.cat(verdicts, dim=1), self.attributes(wide.flatten(1))
+        return [torch.cat(verdicts, dim=1)], self.attributes(wide.flatten(1))
+
+
+class PretrainedDiscriminator(nn.Module):
+    """The same two answers as :class:`ImageDiscriminator`'s, by a copy of an attribute classifier
+    that learns on.
+
+    A discriminator that starts from features of faces learns from a tenth of the images (Sauer et
+    al. 2021, arXiv 2111.01007, who keep the features fixed). Images N×3×S×S in [-1, 1] and the
+    values N×n that they have or should have → a list of logits N×P, one for each place of the maps
+    of 1/8, 1/16 … of the side, and logits N×n of the attributes, of which ``columns`` are the
+    classifier's indices.
+
+    Verdicts are given the sides of the values (Miyato & Koyama 2018, arXiv 1802.05637). Changed
+    faces have rare attributes more often than photos do, and "glasses, so it is changed" is of no
+    use to a decoder that was asked for glasses. It normalises as the classifier does in evaluation:
+    photos and decodings in one batch would tell on one another.
+    """
+
+    def __init__(
+        self, classifier: AttributeClassifier, columns: Sequence[int], width: int = 64
+    ) -> None:
+        super().__init__()
+        self.size = side = classifier.config.size
+        self.features = copy.deepcopy(classifier.features).requires_grad_(True).eval()
+        with torch.no_grad():
+            maps, h = [], next(self.features.parameters()).new_zeros(1, 3, side, side)
+            for layer in self.features:
+                h = layer(h)
+                maps.append(h.shape)
+        # The last layer of each side.
+        last = {shape[-1]: i for i, shape in enumerate(maps) if shape[-1] <= side // 8}
+        self.taps = sorted(last.values())
+        self.heads = nn.ModuleList(_Verdict(maps[i][1], width, len(columns)) for i in self.taps)
+        known = classifier.head[-1]
+        self.attributes = nn.Linear(known.in_features, len(columns))
+        with torch.no_grad():
+            self.attributes.weight.copy_(known.weight[list(columns)])
+            self.attributes.bias.copy_(known.bias[list(columns)])
+
+    def train(self, mode: bool = True) -> PretrainedDiscriminator:
+        super().train(mode)
+        self.features.eval()
+        return self
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor]:
+        h, verdicts = resized(x, self.size), []
+        for i, layer in enumerate(self.features):
+            h = layer(h)
+            if i in self.taps:
+                verdicts.append(self.heads[len(verdicts)](h, y))
+        return verdicts, self.attributes(h.mean(dim=(2, 3)))
+
+
+class _Verdict(nn.Module):
+    """A logit for each place of a map, given the sides of the attributes' values."""
+
+    def __init__(self, channels: int, width: int, attributes: int) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2))
+        self.plain = nn.Conv2d(width, 1, 1)
+        self.given = nn.Linear(attributes, width, bias=False)
+        nn.init.zeros_(self.given.weight)
+
+    def forward(self, h: Tensor, y: Tensor) -> Tensor:
+        h = self.hidden(h)
+        # Photos have soft values and changed faces hard ones, which would tell them apart.
+        given = self.given((y > 0.5).to(y.dtype) * 2 - 1)
+        return (self.plain(h) + (h * given[:, :, None, None]).sum(dim=1, keepdim=True)).flatten(1)

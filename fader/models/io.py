@@ -46,6 +46,9 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         self.training_notes: dict[str, Any] = {}
         #: By attribute, how fast values below 0 and above 1 go on (1 each where it has none).
         self.beyond: dict[str, tuple[float, float]] = {}
+        #: By attribute, how many times as far as asked the decoder is told to go down and up from
+        #: what a face shows (1 each where it has none).
+        self.reach: dict[str, tuple[float, float]] = {}
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -65,13 +68,24 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         """See :meth:`Autoencoder.encode`."""
         return self.autoencoder.encode(x)
 
-    def decode(self, features: list[Tensor], y: Tensor) -> Tensor:
-        """See :meth:`Autoencoder.decode`; values beyond 0..1 are scaled by :attr:`beyond`."""
+    def decode(self, features: list[Tensor], y: Tensor, own: Tensor | None = None) -> Tensor:
+        """See :meth:`Autoencoder.decode`; values beyond 0..1 are scaled by :attr:`beyond`.
+
+        With ``own``, the N images' own values N×n, ``y`` is what they are to show, and moves away
+        from their own are as long as :attr:`reach` says. Without, ``y`` is what is decoded.
+        """
         if self.beyond:
-            scales = [self.beyond.get(name, (1.0, 1.0)) for name in self.attributes]
-            below, above = y.new_tensor(scales).unbind(1)
+            below, above = self._pairs(self.beyond, y)
             y = y.clamp(0, 1) + below * y.clamp(max=0) + above * (y - 1).clamp(min=0)
+        if own is not None and self.reach:
+            down, up = self._pairs(self.reach, y)
+            own = own[torch.arange(len(y), device=y.device) % len(own)]
+            y = own + down * (y - own).clamp(max=0) + up * (y - own).clamp(min=0)
         return self.autoencoder.decode(features, y)
+
+    def _pairs(self, numbers: dict[str, tuple[float, float]], like: Tensor) -> tuple[Tensor, ...]:
+        pairs = [numbers.get(name, (1.0, 1.0)) for name in self.attributes]
+        return like.new_tensor(pairs).unbind(1)
 
     def estimate(self, x: Tensor) -> Tensor:
         """Images N×3×S×S in [-1, 1] → probability of each ``classifier`` attribute, N×k in 0..1.
@@ -99,8 +113,9 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             "classifier": asdict(self.classifier.config) if self.classifier else None,
             "training": self.training_notes,
         }
-        if self.beyond:
-            config["beyond"] = self.beyond
+        for name in ("beyond", "reach"):
+            if getattr(self, name):
+                config[name] = getattr(self, name)
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
     @classmethod
@@ -124,7 +139,9 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
                 f"{folder / CONFIG}: not the configuration of a Fader model ({error})"
             ) from None
         model.training_notes = config.get("training") or {}
-        model.beyond = _scales(config.get("beyond") or {}, folder / CONFIG)
+        model.beyond, model.reach = (
+            _pairs(name, config.get(name) or {}, folder / CONFIG) for name in ("beyond", "reach")
+        )
         load_weights(model.autoencoder, folder / WEIGHTS)
         if model.classifier is not None:
             load_weights(model.classifier, folder / CLASSIFIER_WEIGHTS)
@@ -141,11 +158,11 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         return cls.load(_find(model_id, **{k: options[k] for k in known if k in options}))
 
 
-def _scales(given: Any, path: Path) -> dict[str, tuple[float, float]]:
+def _pairs(key: str, given: Any, path: Path) -> dict[str, tuple[float, float]]:
     try:
-        return {str(name): (float(below), float(above)) for name, (below, above) in given.items()}
+        return {str(name): (float(one), float(other)) for name, (one, other) in given.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        message = f"{path}: beyond is not two numbers for each attribute ({error})"
+        message = f"{path}: {key} is not two numbers for each attribute ({error})"
         raise FaderError(message) from None
 
 

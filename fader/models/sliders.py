@@ -1,25 +1,73 @@
-"""How far a slider takes an attribute beyond the trained range 0..1.
+"""How far a slider takes an attribute: within the trained range 0..1, and beyond it.
 
-A decoder that only ever saw values within 0..1 goes on beyond them, each attribute at its own pace:
-a value of 2 may be a somewhat stronger smile, or a face that breaks. So positions beyond 0..1 are
-scaled, attribute by attribute, until the picture changes as much as is wanted.
+A decoder does not make as much of every attribute: told 0 it may leave a face as young as before,
+and a value of 2 may be a somewhat stronger smile, or a face that breaks. So what is asked for is
+scaled, attribute by attribute: moves until a classifier sees in the decoding what was asked, and
+positions beyond 0..1 until the picture changes as much as is wanted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from fader.models.io import FaderModel
 
+#: Moves to 0 or 1 are lengthened until the classifier sees the value in this share of the faces
+#: that had the other, but to no more than so many times their length.
+SEEN, LONGEST = 0.9, 2.0
+
 #: A slider one unit beyond the range changes the picture this many times as much as one that goes
 #: through the whole range.
 GROWTH = 1.5
 
 _HALVINGS = 6
+
+# Labels at least this far from one half are clear. With fewer clear faces on one side, what a
+# classifier sees in them says little.
+_CLEAR, _FEWEST = 0.2, 8
+
+# Lengths of a move that are tried, and faces that are decoded at once.
+_LENGTHS, _BATCH = 9, 32
+
+
+@torch.inference_mode()
+def reaching(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float, float]]:
+    """What :attr:`FaderModel.reach` is to hold, measured with the model's classifier.
+
+    ``x`` are aligned faces N×3×S×S in [-1, 1], ``y`` their values N×n in 0..1. Of each attribute
+    the shortest moves to 0 and to 1, in times 1..:data:`LONGEST` the way there, after which the
+    classifier sees the new value in :data:`SEEN` of the faces that clearly had the other; for an
+    attribute that it does not know, or that fewer than eight faces have, 1.
+    """
+    known = model.classifier.config.attributes if model.classifier else ()
+    encoded = [model.encode(some) for some in x.split(_BATCH)]
+    features = [torch.cat(parts) for parts in zip(*encoded, strict=True)]
+
+    def sees(column: int, value: int, rows: Tensor, length: float) -> float:
+        hits = 0
+        for some in rows.split(_BATCH):
+            codes = y[some]
+            codes[:, column] += length * (value - codes[:, column])
+            code = [f[some] for f in features]
+            decoded = model.autoencoder.decode(code, codes).float().clamp(-1, 1)
+            seen = model.estimate(decoded)[:, known.index(model.attributes[column])]
+            hits += int(((seen > 0.5) == value).sum())
+        return hits / len(rows)
+
+    reach = {}
+    for column, name in enumerate(model.attributes):
+        lengths = [1.0, 1.0]
+        for value in (0, 1):
+            rows = ((1 - value - y[:, column]).abs() <= 0.5 - _CLEAR).nonzero()[:, 0]
+            if name in known and len(rows) >= _FEWEST:
+                tried = torch.linspace(1, LONGEST, _LENGTHS).tolist()
+                enough = (t for t in tried if sees(column, value, rows, t) >= SEEN)
+                lengths[value] = next(enough, LONGEST)
+        reach[name] = (lengths[0], lengths[1])
+    return reach
 
 
 @torch.inference_mode()
@@ -28,25 +76,30 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
 
     ``x`` are aligned faces N×3×S×S in [-1, 1], ``y`` their values N×n in 0..1. At position −1 their
     mean absolute change from position 1 is then :data:`GROWTH` times that from 1 to 0, and at 2
-    the same from 0; or the scale is 1, where a unit changes less than that.
+    the same from 0; or the scale is 1, where a unit changes less than that. Moves are as long as
+    the model's :attr:`~FaderModel.reach` has them, which is to be measured first.
     """
     features = model.encode(x)
 
-    def change(column: int, value: float, other: float) -> float:
-        decoded = []
-        for one in (value, other):
-            codes = y.clone()
-            codes[:, column] = one
-            decoded.append(model.autoencoder.decode(features, codes).float().clamp(-1, 1))
-        return float((decoded[0] - decoded[1]).abs().mean())
+    def decoded(column: int, value: float) -> Tensor:
+        codes = y.clone()
+        codes[:, column] = value
+        return model.autoencoder.decode(features, codes).float().clamp(-1, 1)
+
+    def scale(column: int, start: int, reach: float) -> float:
+        """How many units past the other end faces that show ``start`` change as is wanted."""
+        before, step = decoded(column, start), reach * (1 - 2 * start)
+
+        def change(units: float) -> float:
+            return float((decoded(column, start + step * units) - before).abs().mean())
+
+        most = GROWTH * change(1)
+        return _largest(lambda beyond: change(1 + beyond) <= most)
 
     scales = {}
     for column, name in enumerate(model.attributes):
-        move = partial(change, column)
-        wanted = GROWTH * move(0, 1)
-        below = _largest(lambda s, move=move, wanted=wanted: move(-s, 1) <= wanted)
-        above = _largest(lambda s, move=move, wanted=wanted: move(1 + s, 0) <= wanted)
-        scales[name] = (below, above)
+        down, up = model.reach.get(name, (1.0, 1.0))
+        scales[name] = (scale(column, 1, down), scale(column, 0, up))
     return scales
 
 

@@ -36,6 +36,8 @@ class TrainConfig:
     those of another face.
     gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
     rate, in parts of ``learning_rate`` (two time scales, Heusel et al. 2017, arXiv 1706.08500).
+    image_discriminator: ``fresh``, or the ``classifier``'s copy, which learns on (see
+    :class:`fader.models.discriminators.PretrainedDiscriminator`).
     discriminator: what reads the latent: ``convolutions`` (the paper's) or ``perceptron`` (learns
     in fewer steps what is in it, see :mod:`fader.models.discriminators`).
     adversarial_target: what the encoder wants it to guess: the ``opposite`` of the truth (the
@@ -68,6 +70,7 @@ class TrainConfig:
     discriminator: str = "convolutions"
     adversarial_target: str = "opposite"
     learning_rate: float = 2e-3
+    image_discriminator: str = "fresh"
     image_learning_rate: float = 1.0
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
@@ -96,6 +99,10 @@ class TrainConfig:
         if self.discriminator not in LATENT_DISCRIMINATORS:
             raise FaderError(
                 f"discriminator={self.discriminator}: must be {' or '.join(LATENT_DISCRIMINATORS)}"
+            )
+        if self.image_discriminator not in ("fresh", "classifier"):
+            raise FaderError(
+                f"image_discriminator={self.image_discriminator}: must be fresh or classifier"
             )
         if self.adversarial_target not in ("opposite", "prior"):
             raise FaderError(

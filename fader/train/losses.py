@@ -76,39 +76,47 @@ def change_size(changed: Tensor, decoded: Tensor) -> Tensor:
     return change.abs().mean() + rough
 
 
-def patch_discriminator_loss(unchanged: Tensor, changed: Tensor) -> Tensor:
-    """Cross-entropy of telling decodings with changed attributes from pictures without.
+def patch_discriminator_loss(verdicts: list[Tensor], unchanged: int) -> Tensor:
+    """Cross-entropy of telling decodings with changed attributes from pictures without, which are
+    the first ``unchanged`` rows of each scale's logits N×P; scales weigh alike.
 
     The latter are photos and their unchanged decodings alike. Against photos alone the
     discriminator would mostly see that decodings are soft, and the decoder would paint grain to
     look sharp; against decodings alone nothing would keep both from drifting into one pattern.
     Their labels are smoothed to 0.9 (Salimans et al. 2016).
     """
-    unchanged, changed = unchanged.float(), changed.float()
-    return 0.5 * (
-        F.binary_cross_entropy_with_logits(unchanged, torch.full_like(unchanged, 0.9))
-        + F.binary_cross_entropy_with_logits(changed, torch.zeros_like(changed))
-    )
+    total = 0.0
+    for scale in verdicts:
+        real, fake = scale[:unchanged].float(), scale[unchanged:].float()
+        total = total + 0.5 * (
+            F.binary_cross_entropy_with_logits(real, torch.full_like(real, 0.9))
+            + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+        )
+    return total / len(verdicts)
 
 
-def patch_generator_loss(fake: Tensor) -> Tensor:
+def patch_generator_loss(verdicts: list[Tensor]) -> Tensor:
     """Non-saturating: the decoder wants its changes not to be noticed (Goodfellow et al. 2014)."""
-    fake = fake.float()
-    return F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
+    # −log σ(v) is softplus(−v).
+    return sum(F.softplus(-scale.float()).mean() for scale in verdicts) / len(verdicts)
 
 
-def gradient_penalty(discriminator: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor:
-    """R1: ‖∇ₓ of the image discriminator's logits‖² on real images (Mescheder et al. 2018,
-    arXiv 1801.04406), summed over pixels, averaged over images.
+def gradient_penalty(
+    discriminator: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
+) -> Tensor:
+    """R1: ‖∇ₓ of the image discriminator's logits‖² on real images ``x`` with values ``y``
+    (Mescheder et al. 2018, arXiv 1801.04406), summed over pixels, averaged over images.
 
     Without it the discriminator's slopes are noise, and decodings follow them into grids and
     grain. The attributes' logits are taken with random signs, which gives the expected square of
     their whole Jacobian for one pass.
     """
     x = x.detach().requires_grad_()
-    verdicts, seen = discriminator(x)
+    verdicts, seen = discriminator(x, y)
     signs = torch.randint(0, 2, seen.shape, generator=generator).to(x) * 2 - 1
-    scores = verdicts.float().sum() / verdicts.shape[1] ** 0.5 + (seen.float() * signs).sum()
+    scores = (seen.float() * signs).sum()
+    for scale in verdicts:
+        scores = scores + scale.float().sum() / scale.shape[1] ** 0.5
     (slope,) = torch.autograd.grad(scores, x, create_graph=True)
     return slope.square().sum(dim=(1, 2, 3)).mean()
 

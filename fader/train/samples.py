@@ -17,13 +17,14 @@ from fader.models.io import FaderModel
 @torch.no_grad()
 def sample_grid(model: FaderModel, x: Tensor, y: Tensor) -> Image.Image:
     """Faces N×3×S×S in [-1, 1] with values N×n → a picture: a row per face; columns are the
-    photo, its reconstruction, and the decoding with each attribute at its other side."""
+    photo, its reconstruction, and the decoding with each attribute asked to be on its other
+    side."""
     features = model.encode(x)
     columns = [to_images(x), to_images(model.decode(features, y))]
     for i in range(y.shape[1]):
         swapped = y.clone()
         swapped[:, i] = (y[:, i] <= 0.5).to(y.dtype)
-        columns.append(to_images(model.decode(features, swapped)))
+        columns.append(to_images(model.decode(features, swapped, y)))
     picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
     return with_titles(picture, ["photo", "decoded", *model.attributes], model.size)
 

@@ -24,7 +24,11 @@ from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.autoencoder import Autoencoder, copy_weights
 from fader.models.classifier import AttributeClassifier
-from fader.models.discriminators import LATENT_DISCRIMINATORS, ImageDiscriminator
+from fader.models.discriminators import (
+    LATENT_DISCRIMINATORS,
+    ImageDiscriminator,
+    PretrainedDiscriminator,
+)
 from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig
@@ -41,6 +45,9 @@ CALIBRATION_BATCHES = 8
 ERASURE_FACES = 20_000
 #: Steps between gradient penalties, each for all of them (lazy regularisation, Karras et al. 2020).
 PENALTY_EVERY = 8
+
+#: Steps between updates of the latent discriminator once the encoder is frozen.
+MEASURE_EVERY = 4
 
 # Steps over which the usual norm of each network's gradient is averaged.
 NORM_STEPS = 50
@@ -80,11 +87,28 @@ class Trainer:
                 f"the data is prepared at {store.size} px but the model is of "
                 f"{config.model.size} px; prepare it again with --size {config.model.size}"
             )
-        if config.classifier_weight and classifier is None:
-            raise FaderError(
-                "classifier_weight is set but there is no classifier; give --classifier, or set "
-                "classifier_weight=0"
+        uses_images = bool(config.patch_weight or config.recognition_weight)
+        pretrained = uses_images and config.image_discriminator == "classifier"
+        if classifier is None and (config.classifier_weight or pretrained):
+            name, off = (
+                ("classifier_weight", "classifier_weight=0")
+                if config.classifier_weight
+                else ("image_discriminator=classifier", "image_discriminator=fresh")
             )
+            raise FaderError(
+                f"{name} is set but there is no classifier; give --classifier, or set {off}"
+            )
+        self.classifier = classifier
+        if classifier is not None:
+            classifier.eval().requires_grad_(False)
+            seen = classifier.config.attributes
+            missing = [name for name in attributes if name not in seen]
+            if missing:
+                raise FaderError(
+                    f"the classifier does not know {', '.join(missing)}; train one that does with "
+                    "fader train-classifier, or leave it out with classifier_weight=0"
+                )
+            self.seen_columns = [seen.index(name) for name in attributes]
 
         torch.manual_seed(config.seed)
         network = Autoencoder(config.model)
@@ -95,8 +119,12 @@ class Trainer:
             "autoencoder": network,
             "discriminator": discriminator(config.model.feature_shapes, len(attributes)),
         }
-        if config.patch_weight or config.recognition_weight:
-            nets["images"] = ImageDiscriminator(config.model.size, len(attributes))
+        if uses_images:
+            nets["images"] = (
+                PretrainedDiscriminator(classifier, self.seen_columns)
+                if pretrained
+                else ImageDiscriminator(config.model.size, len(attributes))
+            )
         prepared = self.accelerator.prepare(
             *(net.to(memory_format=torch.channels_last) for net in nets.values())
         )
@@ -113,18 +141,8 @@ class Trainer:
             for name, net in self.nets.items()
         }
         self.ema = averaged(self.bare("autoencoder"), config.ema_decay)
-        self.classifier = classifier
         if classifier is not None:
-            classifier.eval().requires_grad_(False)
             classifier.to(self.accelerator.device, memory_format=torch.channels_last)
-            seen = classifier.config.attributes
-            missing = [name for name in attributes if name not in seen]
-            if missing:
-                raise FaderError(
-                    f"the classifier does not know {', '.join(missing)}; train one that does with "
-                    "fader train-classifier, or leave it out with classifier_weight=0"
-                )
-            self.seen_columns = [seen.index(name) for name in attributes]
 
         rows = store.indices(TRAIN)
         labels = store.select_labels(attributes)
@@ -196,24 +214,26 @@ class Trainer:
         code, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
 
-        guesses = self.nets["discriminator"]([z.detach() for z in code])
-        loss_dis = losses.attribute_nll(guesses, y)
-        self._update("discriminator", loss_dis)
+        # Nothing learns from it once the encoder is frozen: then it only goes on measuring.
+        reads = not self.bare("autoencoder").frozen or self.done % MEASURE_EVERY == 0
+        with torch.set_grad_enabled(reads):
+            guesses = self.nets["discriminator"]([z.detach() for z in code])
+            loss_dis = losses.attribute_nll(guesses, y)
+        if reads:
+            self._update("discriminator", loss_dis)
 
         parts: dict[str, Tensor] = {}
         if use_changed and "images" in self.nets:
             k = changed_images
             images = torch.cat([x[:k], decoded[:k].detach(), changed.detach()])
-            verdicts, seen = self.nets["images"](images)
-            parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(
-                verdicts[: 2 * k], verdicts[2 * k :]
-            )
+            verdicts, seen = self.nets["images"](images, torch.cat([y[:k], y[:k], asked]))
+            parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(verdicts, 2 * k)
             parts["recognition_discriminator_loss"] = (
                 losses.attribute_nll(seen[:k], y[:k]) / y.shape[1]
             )
             loss = parts["patch_discriminator_loss"] + parts["recognition_discriminator_loss"]
             if c.gradient_penalty and self.done % PENALTY_EVERY == 0:
-                penalty = losses.gradient_penalty(self.bare("images"), x[:k], random)
+                penalty = losses.gradient_penalty(self.bare("images"), x[:k], y[:k], random)
                 loss = loss + PENALTY_EVERY / 2 * c.gradient_penalty * penalty
             self._update("images", loss)
 
@@ -229,7 +249,7 @@ class Trainer:
             loss_ae = loss_ae + lambda_e * parts["adversarial_loss"]
         if use_changed and "images" in self.nets:
             with self._judging("images") as discriminator:
-                verdicts, seen = discriminator(changed)
+                verdicts, seen = discriminator(changed, asked)
             parts["patch_loss"] = losses.patch_generator_loss(verdicts)
             parts["recognition_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
             loss_ae = loss_ae + ramp * (
