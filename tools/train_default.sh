@@ -26,10 +26,11 @@ stretch() { # NAME OPTIONS: go on with the run until the stretch is done, once
     fader train --resume --out "$runs/default" "${@:2}"
     touch "$runs/default.$1"
 }
-stretch first \
-    --attrs Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,Gray_Hair,Blond_Hair,Attractive,High_Cheekbones,Bags_Under_Eyes \
-    --data "$runs/store-128" --classifier "$runs/guide/model" \
-    -s steps=2276 -s decay_steps=0 -s erase_steps=0 -s classifier_weight=0.002 \
+ten=Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,Gray_Hair,Blond_Hair,High_Cheekbones,Bags_Under_Eyes
+fresh=(-s image_discriminator=fresh -s image_learning_rate=3 -s gradient_penalty=0.01
+    -s structure_weight=0.03)
+stretch first --attrs "$ten,Attractive" --data "$runs/store-128" --classifier "$runs/guide/model" \
+    "${fresh[@]}" -s steps=2276 -s decay_steps=0 -s erase_steps=0 -s classifier_weight=0.002 \
     -s recognition_weight=0.005 -s patch_weight=0.015 -s gradient_penalty=0.02 -s change_weight=0.02
 stretch second -s steps=3624 -s classifier_weight=0.006 -s recognition_weight=0.015
 stretch third -s steps=6384 -s erase_steps=384 -s classifier_weight=0.004 -s patch_weight=0.02 \
@@ -37,6 +38,25 @@ stretch third -s steps=6384 -s erase_steps=384 -s classifier_weight=0.004 -s pat
 stretch fourth -s steps=11000 -s decay_steps=3500 -s erase_steps=5000 -s patch_weight=0.06
 stretch fifth -s steps=14000 -s decay_steps=3000 -s erase_steps=8000 -s learning_rate=3e-4 \
     -s shuffled_fraction=0.25
-python "$(dirname "$0")/package_model.py" "$runs/default/model" fader/weights/default \
+
+# Then the decoder alone, from a code erased in full precision: a second run from the first one's
+# model, a third without Attractive, and a fourth whose image discriminator is the guide's copy.
+further() { # NAME FROM STEPS OPTIONS
+    test -e "$runs/$1.done" && return
+    if test -e "$runs/$1/config.json"; then
+        fader train --resume --out "$runs/$1"
+    else
+        fader train --init "$runs/$2/model" --out "$runs/$1" --data "$runs/store-128" \
+            --classifier "$runs/guide/model" -s pretrain_steps=0 -s ramp_steps=0 -s steps="$3" \
+            -s erase_steps="$3" "${@:4}"
+    fi
+    touch "$runs/$1.done"
+}
+further erased default 1089 --attrs "$ten,Attractive" "${fresh[@]}" -s decay_steps=0 -s patch_weight=0.06 \
+    -s structure_weight=0.05 -s classifier_weight=0.005 -s recognition_weight=0.02 -s change_weight=0.025
+further ten erased 1058 --attrs "$ten" "${fresh[@]}" -s decay_steps=0 -s patch_weight=0.06 \
+    -s structure_weight=0.05 -s classifier_weight=0.004 -s recognition_weight=0.015 -s change_weight=0.08
+further drawn ten 1300 --attrs "$ten" -s decay_steps=0 -s learning_rate=3e-4
+python "$(dirname "$0")/package_model.py" "$runs/drawn/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

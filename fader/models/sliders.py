@@ -16,8 +16,9 @@ from torch import Tensor
 from fader.models.io import FaderModel
 
 #: Moves to 0 or 1 are lengthened until the classifier sees the value in this share of the faces
-#: that had the other, but to no more than so many times their length.
-SEEN, LONGEST = 0.9, 2.0
+#: that had the other, but to no more than so many times their length, and only as long as this
+#: share of what it sees of the other attributes stays.
+SEEN, LONGEST, KEPT = 0.85, 2.0, 0.85
 
 #: A slider one unit beyond the range changes the picture this many times as much as one that goes
 #: through the whole range.
@@ -39,23 +40,41 @@ def reaching(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float, 
 
     ``x`` are aligned faces N×3×S×S in [-1, 1], ``y`` their values N×n in 0..1. Of each attribute
     the shortest moves to 0 and to 1, in times 1..:data:`LONGEST` the way there, after which the
-    classifier sees the new value in :data:`SEEN` of the faces that clearly had the other; for an
-    attribute that it does not know, or that fewer than eight faces have, 1.
+    classifier sees the new value in :data:`SEEN` of the faces that clearly had the other, or the
+    longest ones that leave :data:`KEPT` of its decisions on the model's other attributes as they
+    are; for an attribute that it does not know, or that fewer than eight faces have, 1.
     """
     known = model.classifier.config.attributes if model.classifier else ()
+    names = [name for name in model.attributes if name in known]
+    columns = [known.index(name) for name in names]
     encoded = [model.encode(some) for some in x.split(_BATCH)]
     features = [torch.cat(parts) for parts in zip(*encoded, strict=True)]
 
-    def sees(column: int, value: int, rows: Tensor, length: float) -> float:
-        hits = 0
-        for some in rows.split(_BATCH):
-            codes = y[some]
-            codes[:, column] += length * (value - codes[:, column])
-            code = [f[some] for f in features]
-            decoded = model.autoencoder.decode(code, codes).float().clamp(-1, 1)
-            seen = model.estimate(decoded)[:, known.index(model.attributes[column])]
-            hits += int(((seen > 0.5) == value).sum())
-        return hits / len(rows)
+    def seen(rows: Tensor, codes: Tensor) -> Tensor:
+        """Which of ``names`` the classifier sees in the faces ``rows``, decoded with ``codes``."""
+        answers = []
+        for some, code in zip(rows.split(_BATCH), codes.split(_BATCH), strict=True):
+            decoded = model.autoencoder.decode([f[some] for f in features], code)
+            answers.append(model.estimate(decoded.float().clamp(-1, 1))[:, columns] > 0.5)
+        return torch.cat(answers)
+
+    before = seen(torch.arange(len(x)), y) if names else None
+
+    def length(name: str, column: int, value: int, rows: Tensor) -> float:
+        mine = names.index(name)
+        others = [i for i in range(len(names)) if i != mine]
+        best = 1.0
+        for tried in torch.linspace(1, LONGEST, _LENGTHS).tolist():
+            codes = y[rows]
+            codes[:, column] += tried * (value - codes[:, column])
+            after = seen(rows, codes)
+            kept = (after == before[rows])[:, others].float().mean() if others else 1.0
+            if tried > 1 and kept < KEPT:
+                break
+            best = tried
+            if (after[:, mine] == value).float().mean() >= SEEN:
+                break
+        return best
 
     reach = {}
     for column, name in enumerate(model.attributes):
@@ -63,9 +82,7 @@ def reaching(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float, 
         for value in (0, 1):
             rows = ((1 - value - y[:, column]).abs() <= 0.5 - _CLEAR).nonzero()[:, 0]
             if name in known and len(rows) >= _FEWEST:
-                tried = torch.linspace(1, LONGEST, _LENGTHS).tolist()
-                enough = (t for t in tried if sees(column, value, rows, t) >= SEEN)
-                lengths[value] = next(enough, LONGEST)
+                lengths[value] = length(name, column, value, rows)
         reach[name] = (lengths[0], lengths[1])
     return reach
 
