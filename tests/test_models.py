@@ -228,7 +228,7 @@ def test_sliders_beyond_the_range_go_at_the_calibrated_pace(
 
 
 def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: Path) -> None:
-    # Male reddens and Smiling hardly greens; the classifier sees the one above 0.8 of the way and
+    # Male reddens and Smiling hardly greens; the classifier sees the one past 1.2 times the way and
     # the other never.
     class Network(torch.nn.Module):
         config = model.autoencoder.config
@@ -256,7 +256,7 @@ def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: 
     model.autoencoder, model.classifier = Network(), Sees()
     x, y = torch.rand(40, 3, 32, 32), (torch.rand(40, 2) < 0.5).float()
     reach = reaching(model, x, y)
-    assert reach["Male"] == (1, 1.25)  # 0.6 of 0.5 is the first of 1, 1.125, 1.25 past 1.2
+    assert reach["Male"] == (1, 1.25)  # red of 0.6 at 0.5 a unit: the first past 1.2
     assert reach["Smiling"] == (1, 2)  # in vain, so no further than that
     model.autoencoder.spilled = 0.57  # 1.125 of Male would show as Smiling, too
     assert reaching(model, x, y)["Male"] == (1, 1)

@@ -162,8 +162,8 @@ class PretrainedDiscriminator(nn.Module):
     """The same two answers as :class:`ImageDiscriminator`'s, by a copy of an attribute classifier
     that learns on.
 
-    A discriminator that starts from features of faces learns from a tenth of the images (Sauer et
-    al. 2021, arXiv 2111.01007, who keep the features fixed). Images N×3×S×S in [-1, 1] and the
+    A discriminator that starts from features of faces needs far fewer images to learn (as in Sauer
+    et al. 2021, arXiv 2111.01007, who keep the features fixed). Images N×3×S×S in [-1, 1] and the
     values N×n that they have or should have → a list of logits N×P, one for each place of the maps
     of 1/8, 1/16 … of the side, and logits N×n of the attributes, of which ``columns`` are the
     classifier's indices.
