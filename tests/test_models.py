@@ -120,10 +120,11 @@ def test_discriminators_give_one_logit_per_attribute_and_per_patch() -> None:
     for discriminator in LATENT_DISCRIMINATORS.values():
         assert discriminator(shapes, 5, width=32)(features).shape == (2, 5)
     # A model's size need not be a multiple of 16: 200 pixels halve to 12 and 6 patches.
-    for size, patches in ((64, 4 * 4 + 2 * 2), (200, 12 * 12 + 6 * 6)):
+    for size, patches in ((64, 4), (200, 12)):
         images, values = torch.rand(2, 3, size, size), torch.rand(2, 5)
-        (real,), attributes = ImageDiscriminator(size, 5, width=8)(images, values)
-        assert real.shape == (2, patches) and attributes.shape == (2, 5)
+        (real, wide), attributes = ImageDiscriminator(size, 5, width=8)(images, values)
+        assert real.shape == (2, patches, patches)
+        assert wide.shape == (2, patches // 2, patches // 2) and attributes.shape == (2, 5)
 
 
 @pytest.mark.parametrize("architecture", ["resnet", "plain"])
@@ -139,7 +140,8 @@ def test_a_pretrained_discriminator_knows_at_once_what_its_classifier_knows(
     real, attributes = discriminator(x, y)
     assert torch.allclose(attributes, classifier(x)[:, columns], atol=1e-5)
     # A verdict for each place of the maps of 8, 4 and (the residual one) 2 pixels.
-    assert [scale.shape[1] for scale in real] == [64, 16, 4][: 3 if architecture == "resnet" else 2]
+    sides = [8, 4, 2] if architecture == "resnet" else [8, 4]
+    assert [scale.shape for scale in real] == [(3, side, side) for side in sides]
     # One image's verdicts do not depend on the others of its batch, even in training.
     assert torch.allclose(discriminator(x[:1], y[:1])[0][1], real[1][:1], atol=1e-5)
     # It learns on, the classifier stays.

@@ -302,11 +302,44 @@ def test_the_prior_is_what_the_batches_hold(data: Path) -> None:
 def test_a_change_that_is_grain_costs_more_than_one_that_is_a_patch() -> None:
     decoded = torch.zeros(1, 3, 32, 32)
     patch, grain = decoded.clone(), decoded.clone()
-    patch[:, :, 8:24, 8:24] = 0.4
-    grain[:, :, ::2, ::2] = 0.4
-    assert patch.sum() == grain.sum()
+    patch[:, :, 8:24, 8:24] = 0.04
+    grain[:, :, ::2, ::2] = 0.04
+    assert torch.isclose(patch.sum(), grain.sum())
     assert losses.change_size(grain, decoded) > 2 * losses.change_size(patch, decoded)
     assert losses.change_size(decoded, decoded) == 0
+
+
+def test_a_change_costs_twice_for_colour_and_little_more_for_a_larger_area() -> None:
+    decoded = torch.zeros(1, 3, 32, 32)
+    grey, red, large = decoded.clone(), decoded.clone(), decoded.clone()
+    grey[:, :, 8:24, 8:24] = 0.2
+    red[:, 0, 8:24, 8:24] = 0.6
+    large[:, :, :, :] = 0.2
+    assert losses.change_size(red, decoded) > 1.2 * losses.change_size(grey, decoded)
+    assert (
+        losses.change_size(grey, decoded)
+        < losses.change_size(large, decoded)
+        < 2 * losses.change_size(grey, decoded)
+    )
+
+
+def test_the_image_discriminator_is_asked_where_something_changed() -> None:
+    decoded, changed = torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)
+    changed[0, :, :8, :8] = 0.5  # the second one did not change at all
+    verdicts = [torch.zeros(6, 4, 4), torch.zeros(6, 2, 2)]
+    places = losses.change_places(changed, decoded, verdicts)
+    assert [p.shape for p in places] == [(2, 4, 4), (2, 2, 2)]
+    assert all(torch.allclose(p.sum(dim=(1, 2)), torch.ones(2)) for p in places)
+    assert places[0][0, 0, 0] > 0.99 and torch.allclose(places[0][1], torch.tensor(1 / 16))
+
+    told, missed = verdicts[0].clone(), verdicts[0].clone()
+    told[:4], told[4:] = 2, -2
+    missed[4, 1:] = missed[4, :, 1:] = -2  # seen in the first image, but where nothing changed
+    loss = losses.patch_discriminator_loss
+    assert loss([told], places[:1]) < 0.8 * loss(verdicts[:1], places[:1])
+    assert loss([missed], places[:1]) > 0.99 * loss(verdicts[:1], places[:1])
+    noticed, generator = told[4:], losses.patch_generator_loss
+    assert generator([noticed], places[:1]) > 2 * generator([missed[4:]], places[:1])
 
 
 def test_lost_texture_is_dissimilar_where_a_change_of_light_is_not() -> None:

@@ -122,10 +122,10 @@ class ImageDiscriminator(nn.Module):
     """Changed or not, patch by patch (Isola et al. 2017, arXiv 1611.07004), and which attributes
     the whole shows (an auxiliary head, as in AttGAN, He et al. 2019, arXiv 1711.10678).
 
-    Images N×3×S×S in [-1, 1], S ≥ 16, and their values (not heeded) → a list of one: logits
-    N×((S/16)² + (S/32)²), each of which sees 46×46 or 78×78 pixels; and logits N×n. Unnormalised:
-    held to a gain of 1 per layer by spectral normalisation it could not tell even rainbow stripes
-    from skin.
+    Images N×3×S×S in [-1, 1], S ≥ 16, and their values (not heeded) → a list of two maps of
+    logits, N×S/16×S/16 and N×S/32×S/32, whose places see 46×46 and 78×78 pixels; and logits N×n.
+    Unnormalised: held to a gain of 1 per layer by spectral normalisation it could not tell even
+    rainbow stripes from skin.
     """
 
     def __init__(self, size: int, attributes: int, width: int = 32) -> None:
@@ -154,8 +154,8 @@ class ImageDiscriminator(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor]:
         h = self.trunk(x)
         wide = self.wide(h)
-        verdicts = [self.real(h).flatten(1), self.real_wide(wide).flatten(1)]
-        return [torch.cat(verdicts, dim=1)], self.attributes(wide.flatten(1))
+        verdicts = [self.real(h)[:, 0], self.real_wide(wide)[:, 0]]
+        return verdicts, self.attributes(wide.flatten(1))
 
 
 class PretrainedDiscriminator(nn.Module):
@@ -164,8 +164,8 @@ class PretrainedDiscriminator(nn.Module):
 
     A discriminator that starts from features of faces needs far fewer images to learn (as in Sauer
     et al. 2021, arXiv 2111.01007, who keep the features fixed). Images N×3×S×S in [-1, 1] and the
-    values N×n that they have or should have → a list of logits N×P, one for each place of the maps
-    of 1/8, 1/16 … of the side, and logits N×n of the attributes, of which ``columns`` are the
+    values N×n that they have or should have → a list of maps of logits, N×H×W, of 1/8, 1/16 … of
+    the side, and logits N×n of the attributes, of which ``columns`` are the
     classifier's indices.
 
     Verdicts are given the sides of the values (Miyato & Koyama 2018, arXiv 1802.05637). Changed
@@ -210,7 +210,7 @@ class PretrainedDiscriminator(nn.Module):
 
 
 class _Verdict(nn.Module):
-    """A logit for each place of a map, given the sides of the attributes' values."""
+    """Logits N×H×W, one for each place of a map, given the sides of the attributes' values."""
 
     def __init__(self, channels: int, width: int, attributes: int) -> None:
         super().__init__()
@@ -223,4 +223,4 @@ class _Verdict(nn.Module):
         h = self.hidden(h)
         # Photos have soft values and changed faces hard ones, which would tell them apart.
         given = self.given((y > 0.5).to(y.dtype) * 2 - 1)
-        return (self.plain(h) + (h * given[:, :, None, None]).sum(dim=1, keepdim=True)).flatten(1)
+        return self.plain(h)[:, 0] + (h * given[:, :, None, None]).sum(dim=1)

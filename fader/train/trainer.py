@@ -227,7 +227,8 @@ class Trainer:
             k = changed_images
             images = torch.cat([x[:k], decoded[:k].detach(), changed.detach()])
             verdicts, seen = self.nets["images"](images, torch.cat([y[:k], y[:k], asked]))
-            parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(verdicts, 2 * k)
+            places = losses.change_places(changed, decoded[:k], verdicts)
+            parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(verdicts, places)
             parts["recognition_discriminator_loss"] = (
                 losses.attribute_nll(seen[:k], y[:k]) / y.shape[1]
             )
@@ -250,7 +251,7 @@ class Trainer:
         if use_changed and "images" in self.nets:
             with self._judging("images") as discriminator:
                 verdicts, seen = discriminator(changed, asked)
-            parts["patch_loss"] = losses.patch_generator_loss(verdicts)
+            parts["patch_loss"] = losses.patch_generator_loss(verdicts, places)
             parts["recognition_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
             loss_ae = loss_ae + ramp * (
                 c.patch_weight * parts["patch_loss"]
