@@ -28,7 +28,7 @@ from fader.data.folder import find_labels
 from fader.data.prepared import PreparedStore, is_prepared, is_unfinished
 from fader.data.source import open_data
 from fader.errors import FaderError, UnreadableImageError
-from fader.images import IMAGE_SUFFIXES, Photo, open_photo
+from fader.images import IMAGE_SUFFIXES, Photo, open_photo, register_heif
 
 #: Fewer images than this are no set to learn from.
 FEWEST = 10
@@ -189,6 +189,7 @@ def _of_store(
         label_kind="attributes" if names else "none",
         split=store.split,
         names=store.names,
+        rejected=tuple(store.rejected),
     )
 
 
@@ -333,6 +334,7 @@ def _square(file: Path | io.BytesIO, size: int, channels: int) -> np.ndarray:
 
     Raises :class:`UnreadableImageError`.
     """
+    register_heif()
     try:
         with Image.open(file) as opened:
             plain = opened.mode in ("L", "RGB") and "transparency" not in opened.info

@@ -42,6 +42,8 @@ def asked_labels(
     for change in parse_changes(values, names) if values else ():
         if change.relative:
             raise FaderError(f"{change}: a new face has no value to move from; write it unsigned")
+        if not 0 <= change.value <= 1:
+            raise FaderError(f"{change}: the value must be from 0 to 1")
         labels[:, names.index(change.attribute)] = change.value
     return labels, []
 

@@ -34,7 +34,7 @@ from fader.errors import FaderError
 from fader.files import atomic_path
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
-from fader.train.run import RunFolder, check_finite, read_rows
+from fader.train.run import RunFolder, check_finite, held_interrupts, read_rows
 from fader.train.schedule import learning_rate_at
 
 #: Batches over which the averaged generator's normalisation is measured.
@@ -196,8 +196,9 @@ class GanTrainer:
     def train(self, minutes: float | None = None) -> Generator:
         """Train to ``config.steps``, or for about ``minutes``; returns the averaged generator.
 
-        A stop of any kind leaves the last backup; a stop by ``minutes`` or Ctrl-C also makes one
-        at that step.
+        A stop of any kind leaves the last backup. A stop by ``minutes`` or Ctrl-C finishes the step
+        and makes one there, and the latter then raises :class:`KeyboardInterrupt`; a second Ctrl-C
+        does not wait.
         """
         c = self.config
         started = backed_up = time.monotonic()
@@ -214,51 +215,53 @@ class GanTrainer:
         window_start, window_images = time.monotonic(), 0
         for net in self.nets.values():
             net.train()
+        stopped = False
         try:
-            if self.done == 0:
-                self._snapshot(writer)  # untrained, to compare with
-            for x, y in self.batches.from_step(self.done):
-                if self.done >= c.steps:
-                    break
-                self._set_learning_rates()
-                device = self.accelerator.device
-                values = self.step(x.to(device), y.to(device))
-                self.done += 1
-                window_images += len(x)
-                numbers = {name: float(value) for name, value in values.items()}
-                check_finite(numbers, self.done, self.run)
-                for name, value in numbers.items():
-                    totals.setdefault(name, []).append(value)
-                bar.update()
+            with held_interrupts() as interrupted:
+                if self.done == 0:
+                    self._snapshot(writer)  # untrained, to compare with
+                for x, y in self.batches.from_step(self.done):
+                    if self.done >= c.steps:
+                        break
+                    self._set_learning_rates()
+                    device = self.accelerator.device
+                    values = self.step(x.to(device), y.to(device))
+                    self.done += 1
+                    window_images += len(x)
+                    numbers = {name: float(value) for name, value in values.items()}
+                    check_finite(numbers, self.done, self.run)
+                    for name, value in numbers.items():
+                        totals.setdefault(name, []).append(value)
+                    bar.update()
 
-                last = self.done == c.steps
-                if self.done % c.log_every == 0 or last:
-                    seconds = time.monotonic() - window_start
-                    self._log(totals, window_images / seconds, writer, bar)
-                    totals, window_images = {}, 0
-                    window_start = time.monotonic()
-                paused = time.monotonic()
-                out_of_time = minutes is not None and paused - started > minutes * 60
-                if self.done % c.snapshot_every == 0 or last:
-                    self._snapshot(writer)
-                    before = time.monotonic()
-                    due = before - backed_up >= backup_seconds / BACKUP_SHARE
-                    if due or last or out_of_time:
+                    last = self.done == c.steps
+                    if self.done % c.log_every == 0 or last:
+                        seconds = time.monotonic() - window_start
+                        self._log(totals, window_images / seconds, writer, bar)
+                        totals, window_images = {}, 0
+                        window_start = time.monotonic()
+                    paused = time.monotonic()
+                    out_of_time = minutes is not None and paused - started > minutes * 60
+                    stopped = interrupted()
+                    if self.done % c.snapshot_every == 0 or last:
+                        self._snapshot(writer)
+                        before = time.monotonic()
+                        due = before - backed_up >= backup_seconds / BACKUP_SHARE
+                        if due or last or out_of_time or stopped:
+                            self._backup()
+                            backed_up = time.monotonic()
+                            backup_seconds = backed_up - before
+                    elif out_of_time or stopped:
                         self._backup()
-                        backed_up = time.monotonic()
-                        backup_seconds = backed_up - before
-                elif out_of_time:
-                    self._backup()
-                # Rates are of training, without snapshots and backups.
-                window_start += time.monotonic() - paused
-                if out_of_time:
-                    break
-        except KeyboardInterrupt:
-            self._backup()
-            raise
+                    # Rates are of training, without snapshots and backups.
+                    window_start += time.monotonic() - paused
+                    if out_of_time or stopped:
+                        break
         finally:
             bar.close()
             writer.close()
+        if stopped:
+            raise KeyboardInterrupt
         save_progress(self.run)
         return self.averaged_generator()
 

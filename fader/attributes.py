@@ -196,6 +196,8 @@ def parse_words(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change, .
         for change in along:
             with suppress(UnknownAttributeError):  # what goes along, where the model knows it
                 changes += parse_changes(change, known)
+    if not changes:
+        raise FaderError(f"no word given for --to; the words are {', '.join(WORDS)}")
     return tuple(changes)
 
 

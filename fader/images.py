@@ -143,7 +143,7 @@ def open_photo(source: ImageLike | Photo) -> Photo:
             if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
                 raise UnreadableImageError(f"{path}: no permission to look into this folder")
             raise UnreadableImageError(f"{path}: is {kind}, not a photo")
-        _heif_opener()
+        register_heif()
         with Image.open(path) as image:
             return _photo_of(image, str(path), path)
     except UnreadableImageError:
@@ -254,13 +254,13 @@ def copy_file(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> N
 
 def can_write(suffix: str) -> bool:
     """Whether a file with this suffix can be written."""
-    _heif_opener()
+    register_heif()
     return Image.registered_extensions().get(suffix.lower()) in Image.SAVE
 
 
 def kind_of(suffix: str) -> str | None:
     """Pillow's name of the format that has this suffix, such as ``"JPEG"``; None for none."""
-    _heif_opener()
+    register_heif()
     return Image.registered_extensions().get(suffix.lower())
 
 
@@ -439,7 +439,7 @@ def _dpi(info: dict[str, Any]) -> tuple[float, float] | None:
 
 
 @cache
-def _heif_opener() -> None:
+def register_heif() -> None:
     """Let Pillow read and write HEIC, if the library for it is installed."""
     try:
         import pillow_heif
@@ -474,7 +474,8 @@ def _write(path: Path, encode: Callable[[Path], Any]) -> None:
     try:
         with atomic_path(path) as temporary:
             encode(temporary)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        # The last two are Pillow's answer to damaged EXIF that is to go into a TIFF.
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(f"{path}: the disk is full; no half of it was left") from None

@@ -85,5 +85,7 @@ def test_words() -> None:
         parse_words("female", ("No_Beard",))
     with pytest.raises(FaderError, match="did you mean younger"):
         parse_words("yunger")
+    with pytest.raises(FaderError, match="no word given"):
+        parse_words(" , ")
     for word in WORDS:
         assert parse_words(word)

@@ -131,6 +131,7 @@ def test_files_of_other_origin_are_left_alone(editor, source, tmp_path):
     results = run(editor, source, out)
     assert (out / "a.png").read_bytes() == b"precious"
     assert results[0].status == "skipped" and "--overwrite" in results[0].detail
+    assert results[0].output is None  # nothing of this run's is there
     run(editor, source, out)
     assert (out / "a.png").read_bytes() == b"precious"
     run(editor, source, out, replace(JOB, overwrite=True))
@@ -410,6 +411,30 @@ def test_an_output_folder_that_leads_back_to_the_inputs(editor, source, tmp_path
     (out / "a.png").symlink_to(source / "a.png")
     run(editor, source, out, replace(JOB, overwrite=True))
     assert tree(source) == before and not (out / "a.png").is_symlink()
+
+
+def test_an_input_that_is_a_link_into_the_output_folder_is_not_overwritten(
+    editor, source, tmp_path
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    (source / "a.png").rename(out / "a.png")
+    (source / "a.png").symlink_to(out / "a.png")
+    before = (out / "a.png").read_bytes()
+    run(editor, source, out, replace(JOB, overwrite=True))
+    assert (out / "a.png").read_bytes() == before
+    rows = {row["input"]: row for row in report(out)}
+    assert rows["a.png"]["status"] == "failed" and "input photo" in rows["a.png"]["detail"]
+    assert rows["deep/b.jpg"]["status"] == "edited"
+
+
+def test_a_table_of_someone_elses_is_not_taken_for_the_report(editor, source, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.csv").write_text("name,grade\nAda,1\n")
+    with pytest.raises(FaderError, match="no report of an earlier run"):
+        run(editor, source, out, replace(JOB, overwrite=True))
+    assert (out / "report.csv").read_text() == "name,grade\nAda,1\n"
 
 
 def test_a_destination_that_cannot_be_written(editor, source, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from PIL import Image
 from cgan.data import open_images
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
+from fader.images import save_image
 
 
 def draw(path: Path, colour: tuple[int, ...] | int, mode: str = "RGB", size=(40, 30)) -> None:
@@ -84,6 +87,19 @@ def test_any_mode_and_size_and_what_cannot_be_read(tmp_path: Path) -> None:
     assert (by_name["deep.png"] == 255).all()
     assert (by_name["grey.png"] == 100).all()
     assert open_images(folder, 48, 1, progress=False).images.shape == (15, 48, 48, 1)
+
+
+def test_a_heic_photo_is_read_where_its_library_is(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif", reason="needs the extra: pip install 'fader[heif]'")
+    for i in range(10):
+        save_image(Image.new("RGB", (64, 64), (200, 10, 10)), tmp_path / f"{i}.heic")
+    code = (
+        "from cgan.data import open_images; from fader.data.annotations import _decode; "
+        f"print(len(open_images({str(tmp_path)!r}, 32, 3, progress=False)), "
+        f"_decode(open({str(tmp_path / '0.heic')!r}, 'rb').read()).shape)"
+    )  # where nothing has read a HEIC before
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[0] == "10 (64, 64, 3)", done.stderr
 
 
 def test_the_middle_square_is_taken(tmp_path: Path) -> None:

@@ -101,7 +101,8 @@ def test_a_grid_by_attribute(faces: Path, tmp_path: Path) -> None:
 
 
 def test_files_by_class(emotions: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / "tmp.Xk3"  # what mktemp -d makes
+    out.mkdir()
     options = ["generate", "--model", emotions, "-n", 3, "--seed", 1]
     code, output = run_cgan(*options, "--label", "all", "-o", out)
     assert code == 0, output
@@ -141,6 +142,7 @@ def test_without_a_name_or_seed_both_are_told(faces: Path, tmp_path: Path, monke
         (["--model", "./faces", "--label", "happy"], 1, "it knows Male, Blond_Hair"),
         (["--model", "./faces", "--set", "Young=1"], 1, "knows Male, Blond_Hair"),
         (["--model", "./faces", "--set", "Male=+1"], 1, "write it unsigned"),
+        (["--model", "./faces", "--set", "Male=5"], 1, "from 0 to 1"),
         (["--model", "./emotions", "--label", "glad"], 1, "angry, happy"),
         (["--model", "./faces", "--set", "Male=1", "--label", "x"], 2, "one of them"),
         (["--model", "./faces", "-o", "x.gif"], 2, "--interpolate"),

@@ -299,6 +299,23 @@ def test_the_command_trains_and_refuses_to_overwrite(tmp_path: Path) -> None:
     assert run_cgan("train", "--resume", "--out", run, "--steps", 3, "--device", "cpu")[0] == 0
     code, output = run_cgan("train", "--resume", "--out", run, "-s", "width=16")
     assert code == 1 and "does not fit" in output
+    # The same options again, with --resume.
+    only = [
+        "--data",
+        class_folders(tmp_path / "more", 24),
+        "--labels",
+        "folder",
+        "--only",
+        "dark",
+        "--out",
+        tmp_path / "dark",
+    ]
+    only += ["--device", "cpu"]
+    few = ["--channels", 1, "--preset", "tiny", *settings("steps=1", "size=32")]
+    code, output = run_cgan("train", *only, *few)
+    assert code == 0, output
+    code, output = run_cgan("train", *only, "--resume", "--steps", 2)
+    assert code == 0, output
     # From the first generator's weights.
     other = ["--out", tmp_path / "other", "--init", run]
     assert run_cgan(*options[:-2], *settings("steps=1"), *other, "--size", 32)[0] == 0

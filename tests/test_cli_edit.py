@@ -91,6 +91,7 @@ def test_edit_to_what_is_there_is_the_photo_byte_for_byte(fader, photo, tmp_path
         (["--set", "Smiling"], "NAME=VALUE"),
         (["--set", "Smiling=yes"], "must be a number"),
         (["--to", "oldr"], "did you mean older"),
+        (["--to", ""], "no word given"),
         (["--set", "Smiling=1", "--face", "0"], "face's number"),
         (["--set", "Smiling=1", "--output", "foto"], "photo"),
         (["--set", "Smiling=1", "--quality", "0"], "1<=x<=100"),

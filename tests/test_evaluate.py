@@ -390,6 +390,11 @@ def test_command_prints_the_contract_and_writes_a_self_contained_report(
     assert {"psnr", "ssim", "ms_ssim"} <= set(found["reconstruction"])
     assert "judge" in found["fid"]["features"] and "reason" in found["identity"]
 
+    nowhere = report / "report.html"
+    result = CliRunner().invoke(main, [*arguments, "--json", "--html", str(nowhere)])
+    assert result.exit_code == 1 and json.loads(result.stdout) == found
+    assert str(report) in result.stderr and not isinstance(result.exception, OSError)
+
     page = report.read_text(encoding="utf-8")
     assert "http" not in page and "<script" not in page and "url(" not in page
     assert page.count("<svg") == 2 and page.count("data:image/jpeg;base64,") == 4

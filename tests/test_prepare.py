@@ -92,6 +92,7 @@ def test_images_that_cannot_be_used_are_listed_and_leave_no_hole(celeba, tmp_pat
     assert reasons["000005.jpg"] == "missing"
     assert reasons["000007.jpg"] == "no face found"
     assert reasons["000002.jpg"].startswith("broken")
+    assert dict(store.rejected) == reasons
     assert sorted(store.names) == sorted(set(whole.names) - set(reasons))
     for row, name in enumerate(store.names):
         before = whole.names.index(name)

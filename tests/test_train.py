@@ -24,6 +24,7 @@ from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import FaderModel
 from fader.train import losses
+from fader.train.classifier import ClassifierTraining, train_classifier
 from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
 from fader.train.run import read_rows
 from fader.train.schedule import lambda_at, learning_rate_at
@@ -164,6 +165,34 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(data: Path, tmp_path
         assert torch.equal(weights(resumed)[name], value), name
     rows = read_rows(tmp_path / "parts" / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 13))
+
+
+def test_an_interrupt_within_a_step_is_held_until_the_step_is_whole(
+    data: Path, tmp_path: Path
+) -> None:
+    config, store = small_config(*EVERY_TERM, "steps=6", "ramp_steps=1"), PreparedStore(data)
+    whole = Trainer(config, store, tmp_path / "whole")
+    whole.train()
+    stopped = Trainer(config, store, tmp_path / "parts")
+    update = stopped._update
+
+    def interrupted(name: str, loss: torch.Tensor) -> None:
+        if name == "autoencoder" and stopped.done == 4:  # the discriminators are updated already
+            signal.raise_signal(signal.SIGINT)
+        update(name, loss)
+
+    stopped._update = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    assert stopped.done == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = Trainer(config, store, tmp_path / "parts", resume=True)
+    assert resumed.done == 5
+    resumed.train()
+    for name in whole.nets:
+        there = resumed.bare(name).state_dict()
+        for key, value in whole.bare(name).state_dict().items():
+            assert torch.equal(there[key], value), f"{name}.{key}"
 
 
 def test_the_last_stage_freezes_the_encoder_and_erases_the_attributes(
@@ -473,6 +502,23 @@ def test_a_second_run_does_not_overwrite_the_first(data: Path, tmp_path: Path) -
     assert code == 1 and "cannot change its model" in output
 
 
+def test_a_run_without_a_checkpoint_yet_still_begins_from_its_initial_model(
+    data: Path, tmp_path: Path
+) -> None:
+    options = ["--attrs", "Male", "--data", str(data), "--preset", "tiny"]
+    options += [part for setting in [*SMALL, "steps=1"] for part in ("-s", setting)]
+    first, second = str(tmp_path / "first"), tmp_path / "second"
+    assert run_train(*options, "--out", first)[0] == 0
+    init = ["--init", f"{first}/model"]
+    assert run_train(*options, "--out", str(second), *init)[0] == 0
+    begun = FaderModel.load(second / "model").state_dict()
+    for path in second.glob("checkpoints/*"):
+        path.unlink()  # as if it had been killed before
+    assert run_train("--resume", "--out", str(second))[0] == 0
+    for name, value in FaderModel.load(second / "model").state_dict().items():
+        assert torch.equal(begun[name], value), name
+
+
 def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "classifier"
     result = CliRunner().invoke(
@@ -491,6 +537,26 @@ def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) 
     classifier = load_classifier(out / "model")
     assert classifier.config.attributes == tuple(scores)
     assert np.isfinite(scores["Male"]["accuracy"])
+
+
+def test_a_classifiers_stopped_training_begins_again_and_a_finished_one_is_kept(
+    data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "classifier"
+    store, few = PreparedStore(data), ClassifierTraining(size=32, width=4, steps=2, batch_size=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fader.train.classifier.score_classifier", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_classifier(store, out, few)
+    train_classifier(store, out, few)
+    before = (out / "model" / "classifier.safetensors").read_bytes()
+    with pytest.raises(FaderError, match="already holds a classifier"):
+        train_classifier(store, out, few)
+    assert (out / "model" / "classifier.safetensors").read_bytes() == before
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_terminated_run_writes_a_checkpoint_first(data: Path, tmp_path: Path) -> None:

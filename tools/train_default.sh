@@ -15,7 +15,6 @@ fader prepare "$data" "$runs/store-128" --size 128
 # The guide sees only people with even identity numbers, so that a judge trained on the others
 # shares neither weights nor people with it.
 if ! test -e "$runs/guide/model/config.json"; then
-    rm -rf "$runs/guide"
     fader train-classifier --data "$runs/store-128" --out "$runs/guide" --identities even --steps 1800
 fi
 

@@ -121,13 +121,14 @@ def command(
         truncation=truncation,
         learnt_from=notes.get("training_images"),
     )
-    if report is not None:
-        write_report(evaluation, report)
-        click.echo(f"report: {report}", err=True)
+    # First what took long; the report may fail for want of a place.
     if as_json:
         click.echo(json.dumps(evaluation.document, indent=2))
     else:
         click.echo(text(evaluation.document))
+    if report is not None:
+        write_report(evaluation, report)
+        click.echo(f"report: {report}", err=True)
 
 
 def _labels(generator: Generator, only: str | None) -> str | tuple[str, ...]:

@@ -98,9 +98,9 @@ def command(
             if animated
             else "a GIF needs --interpolate SEED2; for a grid end the name in .png"
         )
-    if out.suffix and out.suffix.lower() not in (*_PICTURES, ".gif"):
+    as_files = not out.suffix or out.is_dir()
+    if not as_files and out.suffix.lower() not in (*_PICTURES, ".gif"):
         raise click.UsageError(f"{out}: give a name that ends in .png or .jpg, or a folder")
-    as_files = not out.suffix
     if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
         raise FaderError(f"{out}: is already there; add --overwrite, or give another -o")
 

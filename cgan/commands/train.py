@@ -117,11 +117,11 @@ def command(
         if preset:
             raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
         config, inputs = _resumed(run, overrides)
-        if (labels or only) and {"labels": _plain(labels), "only": only} != {
-            name: inputs[name] for name in ("labels", "only")
-        }:
+        asked = {"labels": None if only else _plain(labels), "only": only}
+        if (labels or only) and asked != {name: inputs[name] for name in asked}:
             raise FaderError(f"{out}: was started with other labels; start another run")
         data, labels, only = data or Path(inputs["data"]), inputs["labels"], inputs["only"]
+        init = init or inputs.get("init")
     elif data is None:
         raise FaderError(f"{out}: holds no run to resume")
     elif run.config.exists():
@@ -141,11 +141,12 @@ def command(
         images,
         out,
         device=resolve_device(device),
-        initial=load_generator(init) if init and not resume else None,
+        initial=load_generator(init) if init and not run.list_checkpoints() else None,
         resume=resume,
         warn=_warn,
     )
-    inputs = {"data": str(data), "labels": None if only else _plain(labels), "only": only}
+    labels = None if only else _plain(labels)
+    inputs = {"data": str(data), "labels": labels, "only": only, "init": init}
     write_text(_inputs(run), json.dumps(inputs) + "\n")
     _tell_about(images, run)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C

@@ -6,6 +6,7 @@ Command modules keep heavy imports (torch, cv2) inside their functions, so that 
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -58,6 +59,12 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except FaderError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            # A place that cannot be read or written, which no one has put into words yet.
+            if isinstance(error, BrokenPipeError) or error.filename is None:
+                raise
+            place = click.format_filename(os.fspath(error.filename))
+            raise click.ClickException(f"{place}: {error.strerror}") from error
 
 
 @click.group(

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-from fader.commands.options import device_option, json_option, model_option, resolve_device
+from fader.commands.options import (
+    device_option,
+    json_option,
+    model_option,
+    open_store,
+    resolve_device,
+)
 
 
 @click.command(epilog="Example: fader evaluate --model default --data data/celeba --html out.html")
@@ -50,7 +56,6 @@ def command(
     unchanged. Beside it the sliders' continuity, reconstruction, leakage of the latent, identity,
     and the distance from photos.
     """
-    from fader.data.source import open_data
     from fader.evaluate.evaluation import evaluate
     from fader.evaluate.judge import load_judge
     from fader.evaluate.report import write_report
@@ -60,12 +65,13 @@ def command(
     where = resolve_device(device)
     loaded = load_model(model, where)
     arbiter = load_judge(judge, loaded, where)
-    store = open_data(data, loaded.size)
+    store = open_store(data, loaded.size)
     evaluation = evaluate(loaded, arbiter, store, name=model, split=split, limit=limit, seed=seed)
-    if report is not None:
-        write_report(evaluation, report)
-        click.echo(f"report: {report}", err=True)
+    # First what took long; the report may fail for want of a place.
     if as_json:
         click.echo(json.dumps(evaluation.document, indent=2))
     else:
         click.echo(text(evaluation.document))
+    if report is not None:
+        write_report(evaluation, report)
+        click.echo(f"report: {report}", err=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     import torch
+
+    from fader.data.prepared import PreparedStore
 
 device_option = click.option(
     "--device",
@@ -49,6 +52,21 @@ def user_parameter(parse: Callable[[str], Any]) -> Callable[..., Any]:
             raise click.BadParameter(str(error), ctx, param) from error
 
     return callback
+
+
+def open_store(path: Path, size: int) -> PreparedStore:
+    """:func:`fader.data.source.open_data`, which tells of images that are not in the data."""
+    from fader.data.source import open_data
+
+    store = open_data(path, size)
+    if rejected := store.rejected:
+        name, reason = rejected[0]
+        click.echo(
+            f"{len(rejected)} images left out, such as {name}: {reason}; "
+            f"{store.path / 'rejected.csv'} lists them",
+            err=True,
+        )
+    return store
 
 
 def resolve_device(name: str) -> torch.device:

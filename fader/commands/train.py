@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fader.attributes import parse_attributes
-from fader.commands.options import device_option, resolve_device, user_parameter
+from fader.commands.options import device_option, open_store, resolve_device, user_parameter
 from fader.errors import FaderError
 from fader.files import write_text
 
@@ -85,7 +85,6 @@ def command(
         raise click.UsageError("--resume needs --out, the folder of the run to go on with")
     out = out or Path("runs") / "-".join(attrs or ())
 
-    from fader.data.source import open_data
     from fader.models.io import load_classifier, load_model
     from fader.train.run import RunFolder
     from fader.train.trainer import Trainer
@@ -102,21 +101,23 @@ def command(
         config, inputs = _new(attrs, preset or "default", settings), {}
     data = data or Path(inputs.get("data") or os.environ.get("FADER_DATA") or "data/celeba")
     classifier = classifier or inputs.get("classifier")
+    init = init or inputs.get("init")
     if classifier is None and config.classifier_weight:
         classifier = "default"
 
-    store = open_data(data, config.model.size)
+    store = open_store(data, config.model.size)
     trainer = Trainer(
         config,
         store,
         out,
         device=resolve_device(device),
         classifier=load_classifier(classifier) if classifier else None,
-        initial=load_model(init) if init and not resume else None,
+        initial=load_model(init) if init and not run.list_checkpoints() else None,
         resume=resume,
     )
     if trainer.main:
-        write_text(_inputs(run), json.dumps({"data": str(data), "classifier": classifier}) + "\n")
+        inputs = {"data": str(data), "classifier": classifier, "init": init}
+        write_text(_inputs(run), json.dumps(inputs) + "\n")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
         trainer.train(minutes)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fader.commands.options import device_option, json_option, resolve_device
+from fader.commands.options import device_option, json_option, open_store, resolve_device
 
 
 @click.command(
@@ -56,11 +56,10 @@ def command(data: Path, out: Path, device: str, as_json: bool, **settings: objec
     always guessing the more frequent value. OUT/model is what `fader train --classifier` takes.
     """
     from fader.data.prepared import PreparedStore, is_prepared
-    from fader.data.source import open_data
     from fader.train.classifier import ClassifierTraining, train_classifier
 
     training = ClassifierTraining(**settings)
-    store = PreparedStore(data) if is_prepared(data) else open_data(data, training.size)
+    store = PreparedStore(data) if is_prepared(data) else open_store(data, training.size)
     scores = train_classifier(store, out, training, device=resolve_device(device))
     if as_json:
         click.echo(json.dumps({name: asdict(score) for name, score in scores.items()}, indent=2))

@@ -22,7 +22,7 @@ from PIL import Image
 
 from fader.attributes import attribute_name
 from fader.errors import FaderError, UnknownAttributeError, UnreadableImageError
-from fader.images import open_image
+from fader.images import open_image, register_heif
 
 TRAIN, VALID, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "valid", "test")
@@ -117,6 +117,7 @@ class ZipImages:
 
 
 def _decode(data: bytes) -> np.ndarray:
+    register_heif()
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(open_image(image))

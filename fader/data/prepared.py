@@ -103,6 +103,15 @@ class PreparedStore:
             raise _damaged(path)
         return values
 
+    @property
+    def rejected(self) -> list[tuple[str, str]]:
+        """The images of the source that are not in the store, and why, in words."""
+        try:
+            with open(self.path / REJECTED, newline="", encoding="utf-8") as file:
+                return [(row["image"], row["reason"]) for row in csv.DictReader(file)]
+        except (OSError, KeyError, csv.Error):
+            return []
+
     def indices(self, split: int) -> np.ndarray:
         """(M,) int64 rows of one split (0 train, 1 valid, 2 test), ascending."""
         return np.flatnonzero(self.split == split)

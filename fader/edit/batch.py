@@ -39,6 +39,9 @@ _TOGETHER, _PIXELS_TOGETHER = 16, 24_000_000
 # Faces whose attributes are estimated together: always as many, see Editor.answer.
 _ESTIMATED = 4
 
+# The first columns of the report.
+_COLUMNS = "input", "output", "status", "faces", "detail"
+
 # The last column: what input and settings a row is about. A row cut short has none.
 _KEY = "key"
 
@@ -177,9 +180,9 @@ def _edit(
             write = partial(write_edit, edit, photo, quality=job.quality, provenance=job.provenance)
             left = put(lambda place, write=write: write(output=place), output)
             notes = f"{photo}: {'; '.join(edit.notes)}" if edit.notes else ""
-            status: Status = "skipped" if left else "edited"
+            place, status = (None, "skipped") if left else (output, "edited")
             results.append(
-                Result(photo, output, status, edit.found, left or notes, edit.faces, name)
+                Result(photo, place, status, edit.found, left or notes, edit.faces, name)
             )
     except NoFaceError as error:
         results.append(Result(photo, None, "no-face", error.found, str(error)))
@@ -271,9 +274,10 @@ def edit_folder(
     """
     relatives = [photo.relative_to(folder) for photo in photos]
     places = plan(destination, relatives, job.names)
+    inputs = frozenset(filter(None, map(_identity, photos)))
     with _Report(destination, _header(editor, job)) as report:
         tasks = [report.task(*task) for task in zip(photos, relatives, places, strict=True)]
-        worker = partial(_Worker, folder, destination, job, job.settings(editor))
+        worker = partial(_Worker, folder, inputs, destination, job, job.settings(editor))
 
         def reported(task: _Task, key: str, results: list[Result] | None) -> list[Result]:
             if results is None:
@@ -297,9 +301,16 @@ class _Worker:
     """What one process does: answers tasks with a key and results, None for "done before"."""
 
     def __init__(
-        self, folder: Path, destination: Path, job: Job, settings: str, editor: Editor
+        self,
+        folder: Path,
+        inputs: frozenset[tuple[int, int]],
+        destination: Path,
+        job: Job,
+        settings: str,
+        editor: Editor,
     ) -> None:
-        self._inputs, self._scratch = folder.resolve(), destination / _SCRATCH
+        self._folder, self._inputs = folder.resolve(), inputs
+        self._scratch = destination / _SCRATCH
         self._job, self._settings, self._editor = job, settings, editor
 
     def __call__(self, pull: Pull) -> Iterator[tuple[_Task, tuple[str, list[Result] | None]]]:
@@ -349,8 +360,11 @@ class _Worker:
         A run that was killed may have left an output without a row. Such a file is known by being
         the same, byte for byte.
         """
-        if self._inputs in (output.parent.resolve(), *output.parent.resolve().parents):
+        if self._folder in (output.parent.resolve(), *output.parent.resolve().parents):
             raise FaderError(f"{output}: lies among the inputs, by way of a link; remove the link")
+        # A link there is replaced, and what it leads to stays.
+        if not output.is_symlink() and _identity(output) in self._inputs:
+            raise FaderError(f"{output}: is an input photo, never overwritten; choose another -o")
         temporary = self._scratch / f"{os.getpid()}{output.suffix}"
         write(temporary)
         if os.path.lexists(output) and not (self._job.overwrite or output in owned):
@@ -365,6 +379,15 @@ class _Worker:
             temporary.unlink(missing_ok=True)
             raise FaderError(f"{output}: could not be written ({error.strerror})") from None
         return ""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What all names of one file have in common; None where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _lost(task: _Task) -> tuple[str, list[Result]]:
@@ -403,7 +426,13 @@ class _Report:
             for left in scratch.iterdir():
                 if left.name != "lock":
                     left.unlink()
-            self._rows = _read_report(self._destination / REPORT)
+            report = self._destination / REPORT
+            if not _is_report(report):
+                shutil.rmtree(scratch, ignore_errors=True)
+                raise FaderError(
+                    f"{report}: is no report of an earlier run; move it away or choose another -o"
+                )
+            self._rows = _read_report(report)
             self._rewrite(self._rows)
             self._file = open(self._destination / REPORT, "a", newline="", encoding="utf-8")
         except OSError as error:
@@ -482,6 +511,18 @@ def _locked(file: TextIO) -> bool:
     return True
 
 
+def _is_report(path: Path) -> bool:
+    """Whether ``path`` is a report, or nothing that would be lost by writing one."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            header = file.readline(1000).rstrip()
+    except FileNotFoundError:
+        return True
+    ours = ",".join(_COLUMNS)
+    # It may have been cut anywhere.
+    return header.startswith(ours) or ours.startswith(header)
+
+
 def _read_report(path: Path) -> dict[str, list[dict[str, str]]]:
     """The last rows about each input of a report that may end anywhere; {} for none."""
     rows: dict[str, list[dict[str, str]]] = {}
@@ -505,8 +546,7 @@ def _read_report(path: Path) -> dict[str, list[dict[str, str]]]:
 
 def _header(editor: Editor, job: Job) -> list[str]:
     names = _changed_names(job)
-    header = ["input", "output", "status", "faces", "detail"]
-    header += ["variant"] if job.variants else []
+    header = [*_COLUMNS, "variant"] if job.variants else [*_COLUMNS]
     header += [f"estimated_{name}" for name in editor.attributes]
     header += [f"set_{name}" for name in names]
     header += [f"achieved_{name}" for name in editor.attributes] if job.variants else []

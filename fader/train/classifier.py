@@ -15,7 +15,7 @@ from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.io import save_classifier
+from fader.models.io import CONFIG, save_classifier
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged
 from fader.train.run import RunFolder, check_finite
@@ -70,7 +70,8 @@ def train_classifier(
     such split). Attributes that never vary in the training images are left out.
     """
     run = RunFolder(out)
-    run.start(asdict(settings))
+    if (run.model / CONFIG).exists():
+        raise FaderError(f"{out}: already holds a classifier; delete it or give another --out")
     accelerator = make_accelerator(torch.device(device))
     rows = _half(store, store.indices(TRAIN), settings.identities)
     if not len(rows):
@@ -80,6 +81,11 @@ def train_classifier(
     if not attributes:
         raise FaderError("no attribute varies over the training images; nothing can be learned")
     labels = store.labels[:, varied]
+    # What an attempt that was stopped left is of no use: a classifier's training is not resumed.
+    if run.config.exists() and run.read_config().keys() == asdict(settings).keys():
+        run.config.unlink()
+        run.metrics.unlink(missing_ok=True)
+    run.start(asdict(settings))
 
     torch.manual_seed(settings.seed)
     classifier = AttributeClassifier(

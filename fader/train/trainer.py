@@ -34,7 +34,7 @@ from fader.train import losses
 from fader.train.config import TrainConfig
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
-from fader.train.run import RunFolder, check_finite
+from fader.train.run import RunFolder, check_finite, held_interrupts
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
 
@@ -307,8 +307,9 @@ class Trainer:
     def train(self, minutes: float | None = None) -> FaderModel:
         """Train to ``config.steps``, or for about ``minutes``; returns the averaged model.
 
-        A stop of any kind leaves the last checkpoint; a stop by ``minutes`` or Ctrl-C also writes
-        one at that step.
+        A stop of any kind leaves the last checkpoint. A stop by ``minutes`` or Ctrl-C finishes the
+        step and writes one there, and the latter then raises :class:`KeyboardInterrupt`; a second
+        Ctrl-C does not wait.
         """
         c = self.config
         started = saved = time.monotonic()
@@ -324,49 +325,52 @@ class Trainer:
         window_start, window_images = time.monotonic(), 0
         for net in self.nets.values():
             net.train()
+        stopped = False
         try:
-            for x, y in self.batches.from_step(self.done):
-                if self.done >= c.steps:
-                    break
-                if c.erase_from is not None and self.done >= c.erase_from:
-                    self._freeze_encoder()
-                self._set_learning_rate()
-                device = self.accelerator.device
-                values = self.step(x.to(device, non_blocking=True), y.to(device, non_blocking=True))
-                self.done += 1
-                window_images += len(x) * self.accelerator.num_processes
-                numbers = {name: float(value) for name, value in values.items()}
-                check_finite(numbers, self.done, self.run)
-                for name, value in numbers.items():
-                    totals.setdefault(name, []).append(value)
-                bar.update()
+            with held_interrupts() as interrupted:
+                for x, y in self.batches.from_step(self.done):
+                    if self.done >= c.steps:
+                        break
+                    if c.erase_from is not None and self.done >= c.erase_from:
+                        self._freeze_encoder()
+                    self._set_learning_rate()
+                    device = self.accelerator.device
+                    x, y = (part.to(device, non_blocking=True) for part in (x, y))
+                    values = self.step(x, y)
+                    self.done += 1
+                    window_images += len(x) * self.accelerator.num_processes
+                    numbers = {name: float(value) for name, value in values.items()}
+                    check_finite(numbers, self.done, self.run)
+                    for name, value in numbers.items():
+                        totals.setdefault(name, []).append(value)
+                    bar.update()
 
-                if self.done % c.log_every == 0 or self.done == c.steps:
-                    seconds = time.monotonic() - window_start
-                    self._log(totals, window_images / seconds, writer, bar)
-                    totals, window_images = {}, 0
-                    window_start = time.monotonic()
-                paused = time.monotonic()
-                if self.done % c.sample_every == 0 or self.done == c.steps:
-                    self._sample()
-                if self.done % c.validate_every == 0 or self.done == c.steps:
-                    self._validate(writer)
-                out_of_time = self._any(minutes is not None and paused - started > minutes * 60)
-                due = self._any(paused - saved > c.checkpoint_minutes * 60)
-                if out_of_time or due or self.done == c.steps:
-                    self._checkpoint()
-                    saved = time.monotonic()
-                # Rates are of training, without samples and checkpoints.
-                window_start += time.monotonic() - paused
-                if out_of_time:
-                    break
-        except KeyboardInterrupt:
-            self._checkpoint()
-            raise
+                    if self.done % c.log_every == 0 or self.done == c.steps:
+                        seconds = time.monotonic() - window_start
+                        self._log(totals, window_images / seconds, writer, bar)
+                        totals, window_images = {}, 0
+                        window_start = time.monotonic()
+                    paused = time.monotonic()
+                    if self.done % c.sample_every == 0 or self.done == c.steps:
+                        self._sample()
+                    if self.done % c.validate_every == 0 or self.done == c.steps:
+                        self._validate(writer)
+                    stopped = self._any(interrupted())
+                    out_of_time = self._any(minutes is not None and paused - started > minutes * 60)
+                    due = self._any(paused - saved > c.checkpoint_minutes * 60)
+                    if stopped or out_of_time or due or self.done == c.steps:
+                        self._checkpoint()
+                        saved = time.monotonic()
+                    # Rates are of training, without samples and checkpoints.
+                    window_start += time.monotonic() - paused
+                    if stopped or out_of_time:
+                        break
         finally:
             bar.close()
             if writer:
                 writer.close()
+        if stopped:
+            raise KeyboardInterrupt
         return self.averaged_model()
 
     def _any(self, flag: bool) -> bool:
