@@ -16,9 +16,10 @@ from torch import Tensor
 from fader.models.io import FaderModel
 
 #: Moves to 0 or 1 are lengthened until the classifier sees the value in this share of the faces
-#: that had the other, but to no more than so many times their length, and only as long as this
-#: share of what it sees of the other attributes stays.
-SEEN, LONGEST, KEPT = 0.85, 2.0, 0.85
+#: that had the other, but to no more than so many times their length (past 1.6, halos and stains
+#: were seen on portraits), and only as long as this share of what it sees of the other attributes
+#: stays.
+SEEN, LONGEST, KEPT = 0.9, 1.6, 0.83
 
 #: A slider one unit beyond the range changes the picture this many times as much as one that goes
 #: through the whole range.
