@@ -18,7 +18,7 @@ from fader.models.discriminators import (
     UnfoldedConv2d,
 )
 from fader.models.io import FaderModel, load_model
-from fader.models.sliders import GROWTH, calibrated, reaching
+from fader.models.sliders import GROWTH, LONGEST, calibrated, reaching
 
 TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
 VARIANTS = [
@@ -258,9 +258,10 @@ def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: 
     model.autoencoder, model.classifier = Network(), Sees()
     x, y = torch.rand(40, 3, 32, 32), (torch.rand(40, 2) < 0.5).float()
     reach = reaching(model, x, y)
-    assert reach["Male"] == (1, 1.25)  # red of 0.6 at 0.5 a unit: the first past 1.2
-    assert reach["Smiling"] == (1, 2)  # in vain, so no further than that
-    model.autoencoder.spilled = 0.57  # 1.125 of Male would show as Smiling, too
+    # Red of 0.6 at 0.5 a unit: the first of the lengths tried that is past 1.2.
+    assert reach["Male"] == (1, pytest.approx(1.225))
+    assert reach["Smiling"] == (1, pytest.approx(LONGEST))  # in vain, so no further than that
+    model.autoencoder.spilled = 0.57  # 1.075 of Male would show as Smiling, too
     assert reaching(model, x, y)["Male"] == (1, 1)
     model.autoencoder.spilled = 0.0
     few = torch.ones(40, 2)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -167,8 +168,16 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(data: Path, tmp_path
     assert [row["step"] for row in rows] == list(range(1, 13))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a terminal; a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_within_a_step_is_held_until_the_step_is_whole(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, interruptible: None
 ) -> None:
     config, store = small_config(*EVERY_TERM, "steps=6", "ramp_steps=1"), PreparedStore(data)
     whole = Trainer(config, store, tmp_path / "whole")
