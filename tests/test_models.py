@@ -17,6 +17,7 @@ from fader.models.discriminators import (
     PretrainedDiscriminator,
     UnfoldedConv2d,
 )
+from fader.models.erasure import Erasure
 from fader.models.io import FaderModel, load_model
 from fader.models.sliders import GROWTH, LONGEST, calibrated, reaching
 
@@ -65,16 +66,31 @@ def test_an_erasing_model_leaves_nothing_linear_of_the_attributes() -> None:
 
     def covariance() -> torch.Tensor:
         with torch.no_grad():
-            latent = torch.cat([f.flatten(1) for f in network.encode(x)], dim=1)
-        return (y - y.mean(dim=0)).T @ (latent - latent.mean(dim=0)) / len(x)
+            features = network.encode(torch.cat([x, x.flip(3)]))
+        latent = torch.cat([f.flatten(1) for f in features], dim=1)
+        return (y - y.mean(dim=0)).repeat(2, 1).T @ (latent - latent.mean(dim=0)) / len(latent)
 
     before = covariance().abs().max()
-    network.measure_erasure((x[some], y[some]) for some in (slice(40), slice(40, 64)))
+    network.measure_erasure(((x[some], y[some]) for some in (slice(40), slice(40, 64))), sample=3)
     assert covariance().abs().max() < 1e-3 * before
     # What is taken from an image does not depend on those beside it, to the bit.
     features = [torch.rand(64, *shape) for shape in network.config.feature_shapes]
     alone, together = network.erasure([f[:1] for f in features]), network.erasure(features)
     assert all(torch.equal(a, f[:1]) for a, f in zip(alone, together, strict=True))
+
+
+def test_erasing_leaves_what_merely_varies_along_with_an_attribute() -> None:
+    random = torch.Generator().manual_seed(0)
+    y = (torch.rand(2000, 1, generator=random) < 0.5).float()
+    noise = torch.randn(2000, 1, generator=random)
+    # The first feature is the attribute beneath a strong nuisance; the second is the nuisance.
+    features = [torch.cat([y + 3 * noise, noise], dim=1)[:, :, None, None]]
+    erasure = Erasure([(2, 1, 1)], 1)
+    erasure.measure([(features, features, y)])
+    left = erasure(features)[0][:, :, 0, 0]
+    assert abs(torch.corrcoef(torch.cat([left[:, :1], y], dim=1).T)[0, 1]) < 1e-3
+    assert torch.corrcoef(torch.cat([left[:, 1:], noise], dim=1).T)[0, 1] > 0.99
+    assert torch.corrcoef(torch.cat([left[:, :1], noise], dim=1).T)[0, 1] > 0.99
 
 
 def test_blurred_upsampling_cannot_make_a_checkerboard() -> None:

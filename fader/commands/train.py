@@ -60,6 +60,12 @@ if TYPE_CHECKING:
 @click.option(
     "--init", metavar="MODEL", help="Start from this model's weights instead of from chance."
 )
+@click.option(
+    "--init-discriminators",
+    "rivals",
+    metavar="RUN",
+    help="Start the discriminators from those of this run of the same attributes.",
+)
 @click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
 @device_option
 def command(
@@ -71,6 +77,7 @@ def command(
     resume: bool,
     classifier: str | None,
     init: str | None,
+    rivals: str | None,
     minutes: float | None,
     device: str,
 ) -> None:
@@ -102,6 +109,8 @@ def command(
     data = data or Path(inputs.get("data") or os.environ.get("FADER_DATA") or "data/celeba")
     classifier = classifier or inputs.get("classifier")
     init = init or inputs.get("init")
+    rivals = rivals or inputs.get("init_discriminators")
+    begins = not (resume and run.list_checkpoints())
     if classifier is None and config.classifier_weight:
         classifier = "default"
 
@@ -112,11 +121,13 @@ def command(
         out,
         device=resolve_device(device),
         classifier=load_classifier(classifier) if classifier else None,
-        initial=load_model(init) if init and not run.list_checkpoints() else None,
+        initial=load_model(init) if init and begins else None,
+        rivals=RunFolder(rivals) if rivals and begins else None,
         resume=resume,
     )
     if trainer.main:
         inputs = {"data": str(data), "classifier": classifier, "init": init}
+        inputs["init_discriminators"] = rivals
         write_text(_inputs(run), json.dumps(inputs) + "\n")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:

@@ -175,10 +175,12 @@ class Autoencoder(nn.Module):
         return self
 
     @torch.no_grad()
-    def measure_erasure(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def measure_erasure(self, batches: Iterable[tuple[Tensor, Tensor]], sample: int = 1) -> None:
         """Learn what to erase from ``batches`` of images and their own values, encoded as they
-        would be now; for a model whose configuration says ``erase``."""
-        self.erasure.measure((self._features(x), self._features(x.flip(3)), y) for x, y in batches)
+        would be now, ``sample`` as in :meth:`Erasure.measure`; for a model whose configuration
+        says ``erase``."""
+        features = ((self._features(x), self._features(x.flip(3)), y) for x, y in batches)
+        self.erasure.measure(features, sample)
 
 
 class DecoderLayer(nn.Module):

@@ -41,8 +41,9 @@ from fader.train.schedule import lambda_at, learning_rate_at
 TRAIN, VALID = 0, 1
 #: Batches over which the averaged model's normalisation is measured.
 CALIBRATION_BATCHES = 8
-#: Faces, at most, from which it is learned what to erase.
-ERASURE_FACES = 20_000
+#: Faces, at most, from which it is learned what to erase, and about as many, at most, that have
+#: their features held in memory for it (1.2 GB at 128 pixels).
+ERASURE_FACES, COVARIANCE_FACES = 20_000, 2_560
 #: Steps between gradient penalties, each for all of them (lazy regularisation, Karras et al. 2020).
 PENALTY_EVERY = 8
 
@@ -58,7 +59,9 @@ class Trainer:
 
     ``classifier`` is needed when ``config.classifier_weight`` is positive, scores the swaps of
     the validation, and is saved with the model. ``initial`` is a model to start from: its weights
-    are taken wherever the two have the same layer, attributes by name.
+    are taken wherever the two have the same layer, attributes by name. ``rivals`` is a run of the
+    same attributes whose discriminators this one's start from, beside which a finished decoder
+    would be far ahead of new ones.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Trainer:
         device: str | torch.device = "cpu",
         classifier: AttributeClassifier | None = None,
         initial: FaderModel | None = None,
+        rivals: RunFolder | None = None,
         resume: bool = False,
         progress: bool = True,
     ) -> None:
@@ -125,6 +129,8 @@ class Trainer:
                 if pretrained
                 else ImageDiscriminator(config.model.size, len(attributes))
             )
+        if rivals is not None:
+            _take_rivals(nets, rivals, attributes)
         prepared = self.accelerator.prepare(
             *(net.to(memory_format=torch.channels_last) for net in nets.values())
         )
@@ -452,7 +458,8 @@ class Trainer:
         if not autoencoder.erasure.measured:
             averaged = self.averaged_model().autoencoder
             with self.accelerator.autocast():
-                averaged.measure_erasure(self._faces_to_erase())
+                faces = min(len(self.batches.rows), ERASURE_FACES)
+                averaged.measure_erasure(self._faces_to_erase(), -(-faces // COVARIANCE_FACES))
             for net in (autoencoder, self.ema.module):
                 net.load_state_dict(averaged.state_dict())
         for net in (autoencoder, self.ema.module):
@@ -576,3 +583,23 @@ class Trainer:
         if self.main:
             self.run.forget_after(self.done)
             self.run.write_config(self.config.to_dict())
+
+
+def _take_rivals(nets: dict[str, nn.Module], run: RunFolder, attributes: tuple[str, ...]) -> None:
+    """Load the discriminators of ``run`` into those of ``nets``."""
+    state = run.load_checkpoint(torch.device("cpu"))
+    if state is None:
+        raise FaderError(f"{run.path}: holds no run with a checkpoint to take discriminators from")
+    if tuple(state["attributes"]) != attributes:
+        raise FaderError(
+            f"{run.path}: its discriminators know {', '.join(state['attributes'])}; they can only "
+            "be taken for the same attributes in the same order"
+        )
+    for name in nets.keys() - {"autoencoder"}:
+        try:
+            nets[name].load_state_dict(state["nets"][name])
+        except (KeyError, RuntimeError):
+            raise FaderError(
+                f"{run.path}: its discriminators are of another kind; train with the run's own "
+                "settings for discriminator, image_discriminator and size, or start from new ones"
+            ) from None
