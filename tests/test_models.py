@@ -19,7 +19,7 @@ from fader.models.discriminators import (
 )
 from fader.models.erasure import Erasure
 from fader.models.io import FaderModel, load_model
-from fader.models.sliders import GROWTH, LONGEST, calibrated, reaching
+from fader.models.sliders import GROWTH, calibrated, reaching
 
 TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
 VARIANTS = [
@@ -258,7 +258,7 @@ def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: 
         def decode(self, features: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
             green = 0.01 * y[:, 1] + self.spilled * y[:, 0]
             shift = torch.stack([0.5 * y[:, 0], green, 0 * green], dim=1)
-            return features[0] * 0 + shift[:, :, None, None]
+            return (features[0] >= 0) * shift[:, :, None, None]  # dark faces do not change
 
     class Sees(torch.nn.Module):
         config = model.classifier.config
@@ -276,7 +276,10 @@ def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: 
     reach = reaching(model, x, y)
     # Red of 0.6 at 0.5 a unit: the first of the lengths tried that is past 1.2.
     assert reach["Male"] == (1, pytest.approx(1.225))
-    assert reach["Smiling"] == (1, pytest.approx(LONGEST))  # in vain, so no further than that
+    assert reach["Smiling"] == (1, 1)  # in vain, so not at all
+    dark = x.clone()
+    dark[::4] = -1  # no length will do for these
+    assert reaching(model, dark, y)["Male"] == (1, pytest.approx(1.225))
     model.autoencoder.spilled = 0.57  # 1.075 of Male would show as Smiling, too
     assert reaching(model, x, y)["Male"] == (1, 1)
     model.autoencoder.spilled = 0.0

@@ -59,19 +59,19 @@ further drawn ten 803 --attrs "$ten" -s decay_steps=0 -s learning_rate=3e-4 -s i
     -s gradient_penalty=0.003 -s structure_weight=0.06 -s patch_weight=0.08 -s classifier_weight=0.005 \
     -s recognition_weight=0.02 -s change_weight=0.05
 
-# The last one, with Bald in the place of Bags_Under_Eyes, asked for more on its way.
+# A run with Bald in the place of Bags_Under_Eyes, asked for more on its way.
 further placed drawn 607 --attrs "${ten/Bags_Under_Eyes/Bald}" -s decay_steps=0 -s learning_rate=3e-4 \
     -s image_learning_rate=3 -s structure_weight=0.13 -s patch_weight=0.06 -s classifier_weight=0.005 \
     -s recognition_weight=0.02 -s change_weight=0.08
-more() { # STEPS OPTIONS: go on with the last run, its code erased from the start, once
-    test -e "$runs/placed.$1" && return
-    fader train --resume --out "$runs/placed" -s steps="$1" -s erase_steps="$1" "${@:2}"
-    touch "$runs/placed.$1"
+more() { # NAME STEPS OPTIONS: go on with such a run, its code erased from the start, once
+    test -e "$runs/$1.$2" && return
+    fader train --resume --out "$runs/$1" -s steps="$2" -s erase_steps="$2" "${@:3}"
+    touch "$runs/$1.$2"
 }
-more 931 -s structure_weight=0.25 -s patch_weight=0.09 -s image_learning_rate=2
-more 1366 -s structure_weight=0.35 -s recognition_weight=0.035 -s classifier_weight=0.008 \
+more placed 931 -s structure_weight=0.25 -s patch_weight=0.09 -s image_learning_rate=2
+more placed 1366 -s structure_weight=0.35 -s recognition_weight=0.035 -s classifier_weight=0.008 \
     -s change_weight=0.06
-more 2350 -s decay_steps=1150 -s structure_weight=0.7
+more placed 2350 -s decay_steps=1150 -s structure_weight=0.7
 tools=$(dirname "$0")
 python "$tools/average_models.py" "$runs/drawn/model" "$runs/placed/model" "$runs/average/model" \
     --weight 0.6 --store "$runs/store-128"
@@ -81,8 +81,16 @@ python "$tools/average_models.py" "$runs/drawn/model" "$runs/placed/model" "$run
 with_bald=${ten/Bags_Under_Eyes/Bald}
 further lighter average 306 --attrs "$with_bald" -s decay_steps=0 -s learning_rate=3e-4 \
     -s structure_weight=0.7 -s patch_weight=0.09 -s recognition_weight=0.035 -s classifier_weight=0.008
-further final lighter 1700 --attrs "$with_bald" --init-discriminators "$runs/placed" \
-    -s decay_steps=850 -s learning_rate=3e-4 -s shuffled_fraction=0.35
-python "$tools/package_model.py" "$runs/final/model" fader/weights/default \
+further final lighter 298 --attrs "$with_bald" --init-discriminators "$runs/placed" \
+    -s decay_steps=0 -s learning_rate=3e-4 -s shuffled_fraction=0.35 -s structure_weight=0.5 \
+    -s patch_weight=0.12 -s recognition_weight=0.028 -s classifier_weight=0.006
+more final 566 -s structure_weight=0.6 -s recognition_weight=0.038 -s classifier_weight=0.009
+more final 950 -s recognition_weight=0.046 -s classifier_weight=0.011 \
+    -s change_weight=0.042
+more final 1497 -s decay_steps=547 -s recognition_weight=0.055 -s classifier_weight=0.0135 \
+    -s change_weight=0.036
+python "$tools/average_models.py" "$runs/lighter/model" "$runs/final/model" "$runs/final-average/model" \
+    --weight 0.65 --store "$runs/store-128"
+python "$tools/package_model.py" "$runs/final-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

@@ -21,6 +21,10 @@ from fader.models.io import FaderModel
 #: stays.
 SEEN, LONGEST, KEPT = 0.9, 1.6, 0.83
 
+#: Where no length reaches :data:`SEEN`, the shortest that has this much of what the best has: past
+#: it a move only adds stains.
+NEARLY = 0.96
+
 #: A slider one unit beyond the range changes the picture this many times as much as one that goes
 #: through the whole range.
 GROWTH = 1.5
@@ -41,9 +45,10 @@ def reaching(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float, 
 
     ``x`` are aligned faces N×3×S×S in [-1, 1], ``y`` their values N×n in 0..1. Of each attribute
     the shortest moves to 0 and to 1, in times 1..:data:`LONGEST` the way there, after which the
-    classifier sees the new value in :data:`SEEN` of the faces that clearly had the other, or the
-    longest ones that leave :data:`KEPT` of its decisions on the model's other attributes as they
-    are; for an attribute that it does not know, or that fewer than eight faces have, 1.
+    classifier sees the new value in :data:`SEEN` of the faces that clearly had the other, or in
+    :data:`NEARLY` as many as it ever does; of those that leave :data:`KEPT` of its decisions on
+    the model's other attributes as they are. For an attribute that it does not know, or that
+    fewer than eight faces have, 1.
     """
     known = model.classifier.config.attributes if model.classifier else ()
     names = [name for name in model.attributes if name in known]
@@ -64,7 +69,7 @@ def reaching(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float, 
     def length(name: str, column: int, value: int, rows: Tensor) -> float:
         mine = names.index(name)
         others = [i for i in range(len(names)) if i != mine]
-        best = 1.0
+        shares: dict[float, float] = {}
         for tried in torch.linspace(1, LONGEST, _LENGTHS).tolist():
             codes = y[rows]
             codes[:, column] += tried * (value - codes[:, column])
@@ -72,10 +77,11 @@ def reaching(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float, 
             kept = (after == before[rows])[:, others].float().mean() if others else 1.0
             if tried > 1 and kept < KEPT:
                 break
-            best = tried
-            if (after[:, mine] == value).float().mean() >= SEEN:
+            shares[tried] = float((after[:, mine] == value).float().mean())
+            if shares[tried] >= SEEN:
                 break
-        return best
+        enough = min(SEEN, NEARLY * max(shares.values()))
+        return next(tried for tried, share in shares.items() if share >= enough)
 
     reach = {}
     for column, name in enumerate(model.attributes):
