@@ -126,8 +126,12 @@ def command(
         resume=resume,
     )
     if trainer.main:
-        inputs = {"data": str(data), "classifier": classifier, "init": init}
-        inputs["init_discriminators"] = rivals
+        inputs = {
+            "data": str(data),
+            "classifier": classifier,
+            "init": init,
+            "init_discriminators": rivals,
+        }
         write_text(_inputs(run), json.dumps(inputs) + "\n")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
