@@ -56,6 +56,7 @@ EVERY_TERM = [
     "discriminator=perceptron",
     "adversarial_target=prior",
     "model.skip=1",
+    "model.regions=true",
     "structure_weight=0.05",
     "colour=0.1",
     "shuffled_fraction=0.5",

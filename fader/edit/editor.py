@@ -201,11 +201,12 @@ class Editor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Text that differs between models whose weights or sliders differ."""
+        """Text that differs between models whose weights, configuration or sliders differ."""
         import hashlib
 
         sliders = sorted(self.model.beyond.items()), sorted(self.model.reach.items())
-        digest = hashlib.blake2b(repr(sliders).encode(), digest_size=16)
+        config = self.model.autoencoder.config
+        digest = hashlib.blake2b(repr((sliders, config)).encode(), digest_size=16)
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.float().cpu().contiguous().numpy().tobytes())

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from fader.errors import FaderError
 from fader.models.erasure import Erasure
+from fader.models.regions import region_of_change, regions
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class AutoencoderConfig:
         fashion. Detail survives better; only the ``perceptron`` discriminator reads them too.
     instance_norm: normalise by instance instead of by batch.
     erase: the encoder ends in an :class:`~fader.models.erasure.Erasure` of the attributes.
+    regions: what differs between a face's decodings is confined to where the attributes that differ
+        are (:mod:`fader.models.regions`).
     """
 
     size: int = 256
@@ -47,6 +50,7 @@ class AutoencoderConfig:
     skip: int = 0
     instance_norm: bool = False
     erase: bool = False
+    regions: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", tuple(self.attributes))
@@ -120,6 +124,8 @@ class Autoencoder(nn.Module):
             )
         erase = config.erase and config.attributes
         self.erasure = Erasure(config.feature_shapes, len(config.attributes)) if erase else None
+        where = regions(config.attributes, config.size) if config.regions else None
+        self.register_buffer("regions", where, persistent=False)
         self.frozen = False
 
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -141,11 +147,36 @@ class Autoencoder(nn.Module):
             features.append(x)
         return features[-1 - self.config.skip :]
 
-    def decode(self, features: list[Tensor], y: Tensor) -> Tensor:
+    def decode(self, features: list[Tensor], y: Tensor, own: Tensor | None = None) -> Tensor:
         """What :meth:`encode` gave for N images, and attribute values M×n → M×3×S×S in [-1, 1].
 
         M ≥ N; row m of ``y`` decodes image m mod N, so one call decodes a batch several ways.
+        With ``own``, the images' own values N×n, a model with ``regions`` changes no more of them
+        than :meth:`confined` says.
         """
+        if own is None or self.regions is None:
+            return self._decode(features, y)
+        n = len(own)
+        if len(y) >= n and torch.equal(y[:n], own):  # the first row decodes them as they are
+            decoded = self._decode(features, y)
+            return self.confined(decoded, decoded[:n], y, own)
+        decoded = self._decode(features, torch.cat([own, y]))
+        return self.confined(decoded[n:], decoded[:n], y, own)
+
+    def confined(self, changed: Tensor, decoded: Tensor, y: Tensor, own: Tensor) -> Tensor:
+        """The decodings ``changed`` (M×3×S×S) with values ``y``, where the attributes are in which
+        ``y`` is not ``own`` (N×n); elsewhere ``decoded`` (N×3×S×S), those with ``own``.
+
+        Without ``regions`` all of ``changed``.
+        """
+        if self.regions is None:
+            return changed
+        rows = torch.arange(len(y), device=y.device) % len(own)
+        decoded, own = decoded[rows], own[rows]
+        where = region_of_change(self.regions, own, y).to(changed.dtype)
+        return torch.lerp(decoded, changed, where)
+
+    def _decode(self, features: list[Tensor], y: Tensor) -> Tensor:
         whole, rest = divmod(len(y), len(features[-1]))
         if (whole, rest) != (1, 0):
             features = [torch.cat([f] * whole + [f[:rest]]) for f in features]
@@ -314,10 +345,12 @@ def copy_weights(source: Autoencoder, target: Autoencoder) -> None:
 
     What a layer learned of an attribute goes to the attribute of the same name; attributes that
     are new to ``target`` start without influence, and nothing is erased. Raises
-    :class:`FaderError` when the two differ in more than their attributes and ``erase``.
+    :class:`FaderError` when the two differ in more than their attributes, ``erase`` and
+    ``regions``.
     """
     old, new = source.config, target.config
-    if replace(old, attributes=new.attributes, erase=new.erase) != new:
+    free = {"attributes": new.attributes, "erase": new.erase, "regions": new.regions}
+    if replace(old, **free) != new:
         raise FaderError(
             "the model to start from has another architecture; leave it out, or use the preset "
             "and model settings it was trained with"

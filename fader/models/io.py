@@ -72,16 +72,17 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         """See :meth:`Autoencoder.decode`; values beyond 0..1 are scaled by :attr:`beyond`.
 
         With ``own``, the N images' own values N×n, ``y`` is what they are to show, and moves away
-        from their own are as long as :attr:`reach` says. Without, ``y`` is what is decoded.
+        from their own are as long as :attr:`reach` says, and confined to the attributes' regions
+        (see :meth:`Autoencoder.decode`). Without, ``y`` is what is decoded.
         """
         if self.beyond:
             below, above = self._pairs(self.beyond, y)
             y = y.clamp(0, 1) + below * y.clamp(max=0) + above * (y - 1).clamp(min=0)
         if own is not None and self.reach:
             down, up = self._pairs(self.reach, y)
-            own = own[torch.arange(len(y), device=y.device) % len(own)]
-            y = own + down * (y - own).clamp(max=0) + up * (y - own).clamp(min=0)
-        return self.autoencoder.decode(features, y)
+            start = own[torch.arange(len(y), device=y.device) % len(own)]
+            y = start + down * (y - start).clamp(max=0) + up * (y - start).clamp(min=0)
+        return self.autoencoder.decode(features, y, own)
 
     def _pairs(self, numbers: dict[str, tuple[float, float]], like: Tensor) -> tuple[Tensor, ...]:
         pairs = [numbers.get(name, (1.0, 1.0)) for name in self.attributes]

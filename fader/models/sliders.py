@@ -60,7 +60,7 @@ def reaching(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float, 
         """Which of ``names`` the classifier sees in the faces ``rows``, decoded with ``codes``."""
         answers = []
         for some, code in zip(rows.split(_BATCH), codes.split(_BATCH), strict=True):
-            decoded = model.autoencoder.decode([f[some] for f in features], code)
+            decoded = model.autoencoder.decode([f[some] for f in features], code, y[some])
             answers.append(model.estimate(decoded.float().clamp(-1, 1))[:, columns] > 0.5)
         return torch.cat(answers)
 
@@ -108,7 +108,7 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
     def decoded(column: int, value: float) -> Tensor:
         codes = y.clone()
         codes[:, column] = value
-        return model.autoencoder.decode(features, codes).float().clamp(-1, 1)
+        return model.autoencoder.decode(features, codes, y).float().clamp(-1, 1)
 
     def scale(column: int, start: int, reach: float) -> float:
         """How many units past the other end faces that show ``start`` change as is wanted."""

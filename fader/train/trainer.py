@@ -219,6 +219,9 @@ class Trainer:
         )
         code, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
+        if use_changed:
+            before = decoded[:changed_images].detach()
+            changed = self.bare("autoencoder").confined(changed, before, asked, y[:changed_images])
 
         # Nothing learns from it once the encoder is frozen: then it only goes on measuring.
         reads = not self.bare("autoencoder").frozen or self.done % MEASURE_EVERY == 0

@@ -1,0 +1,111 @@
+"""Where an attribute is: the part of an aligned face that an edit of it may change.
+
+A decoder told that hair is gray has seen that gray hair mostly comes with old eyes, and draws those
+too; what it adds far from the hair is at best another attribute and often a stain. Faces are
+aligned to one template (:mod:`fader.faces.align`), so where hair, eyes and mouth are is known, and
+the decoding with other attributes is taken only there:
+
+    D(E(x), y) + r · (D(E(x), y′) − D(E(x), y))
+
+with r the largest region of the attributes that differ. Attributes of the whole face, and those
+that may be anywhere, have all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# Two values this far apart differ in full; nearer, by their distance in these. Labels of a face and
+# the values asked for it differ a little in everything.
+_DIFFERENT = 0.25
+
+# Where each part is, in widths of the crop from its upper left corner (the eyes are at
+# (0.39, 0.52) and (0.61, 0.52), the mouth's corners at y = 0.75): centre, half axes, the power of
+# the superellipse, and how far its border fades to either side, in half axes.
+_PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
+    "hair": ("outside", ((0.503, 0.735, 0.205, 0.265, 4, 0.13),)),
+    "eyes": ("inside", ((0.503, 0.50, 0.25, 0.12, 4, 0.2),)),
+    "glasses": ("inside", ((0.503, 0.53, 0.40, 0.15, 4, 0.25),)),
+    "nose": ("inside", ((0.50, 0.60, 0.13, 0.16, 2, 0.25),)),
+    "mouth": ("inside", ((0.50, 0.80, 0.23, 0.22, 2, 0.25),)),
+    "cheeks": ("inside", ((0.50, 0.76, 0.27, 0.24, 2, 0.25),)),
+    "beard": ("inside", ((0.50, 0.80, 0.29, 0.27, 2, 0.2),)),
+    "around the eyes": (
+        "outside",
+        ((0.392, 0.517, 0.065, 0.036, 2, 0.4), (0.614, 0.518, 0.065, 0.036, 2, 0.4)),
+    ),
+}
+
+_PART_OF: dict[str, str] = {
+    "5_o_Clock_Shadow": "beard",
+    "Arched_Eyebrows": "eyes",
+    "Bags_Under_Eyes": "eyes",
+    "Bald": "hair",
+    "Bangs": "hair",
+    "Big_Lips": "mouth",
+    "Big_Nose": "nose",
+    "Black_Hair": "hair",
+    "Blond_Hair": "hair",
+    "Brown_Hair": "hair",
+    "Bushy_Eyebrows": "eyes",
+    "Eyeglasses": "glasses",
+    "Goatee": "beard",
+    "Gray_Hair": "hair",
+    "High_Cheekbones": "cheeks",
+    "Mouth_Slightly_Open": "mouth",
+    "Mustache": "beard",
+    "Narrow_Eyes": "eyes",
+    "No_Beard": "beard",
+    "Pointy_Nose": "nose",
+    "Receding_Hairline": "hair",
+    "Rosy_Cheeks": "cheeks",
+    "Smiling": "cheeks",
+    "Straight_Hair": "hair",
+    "Wavy_Hair": "hair",
+    "Wearing_Hat": "hair",
+    "Wearing_Lipstick": "mouth",
+}
+
+# Parts for one direction only: younger eyes differ in the skin around them, and in them decoders
+# paint shadows; older ones have other lids.
+_PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
+
+
+def regions(attributes: Sequence[str], size: int) -> Tensor:
+    """Where each of the ``attributes`` is in an aligned face: n×2×size×size in 0..1.
+
+    The first of two maps is for moves down, the second for moves up. 1 is inside; borders are
+    soft. An attribute that is not known is everywhere.
+    """
+    parts = _PART_OF, {**_PART_OF, **_PART_OF_RISING}
+    maps = [torch.stack([_part(part.get(name), size) for part in parts]) for name in attributes]
+    return torch.stack(maps) if maps else torch.ones(0, 2, size, size)
+
+
+def region_of_change(regions: Tensor, own: Tensor, asked: Tensor) -> Tensor:
+    """r for M faces whose values are ``own`` (M×n) and asked to be ``asked``: M×1×S×S in 0..1."""
+    move = (asked - own) / _DIFFERENT
+    amounts = torch.stack([-move, move], dim=2).clamp(0, 1)
+    where = regions.new_zeros(len(own), 1, *regions.shape[2:])
+    # One at a time, for what it takes of memory; most edits move few.
+    for column, up in amounts.amax(dim=0).nonzero().tolist():
+        amount = amounts[:, column, up, None, None, None]
+        where = torch.maximum(where, amount * regions[column, up])
+    return where
+
+
+def _part(name: str | None, size: int) -> Tensor:
+    if name is None:
+        return torch.ones(size, size)
+    side, shapes = _PARTS[name]
+    at = (torch.arange(size) + 0.5) / size
+    inside = torch.zeros(size, size)
+    for x, y, across, down, power, fade in shapes:
+        u, v = ((at - x) / across).abs()[None], ((at - y) / down).abs()[:, None]
+        distance = (u**power + v**power) ** (1 / power)
+        t = ((1 + fade - distance) / (2 * fade)).clamp(0, 1)
+        inside = torch.maximum(inside, t * t * (3 - 2 * t))
+    return inside if side == "inside" else 1 - inside

@@ -1,0 +1,135 @@
+"""Edits stay where their attributes are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fader.attributes import ATTRIBUTES
+from fader.models.autoencoder import Autoencoder, AutoencoderConfig, copy_weights
+from fader.models.io import FaderModel, load_model
+from fader.models.regions import regions
+
+# Of an aligned face, as (column, row) in widths of the crop.
+EYE, MOUTH, HAIR, CHEEK = (0.39, 0.517), (0.5, 0.75), (0.5, 0.15), (0.36, 0.66)
+
+
+def at(region: torch.Tensor, place: tuple[float, float]) -> float:
+    x, y = place
+    side = region.shape[-1]
+    return float(region[..., int(y * side), int(x * side)])
+
+
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),
+    [
+        ("Gray_Hair", [HAIR], [EYE, MOUTH]),
+        ("Bald", [HAIR], [EYE, MOUTH]),
+        ("Smiling", [MOUTH, CHEEK], [HAIR]),
+        ("Mouth_Slightly_Open", [MOUTH], [HAIR, EYE]),
+        ("No_Beard", [MOUTH], [HAIR]),
+        ("Eyeglasses", [EYE], [HAIR, MOUTH]),
+        ("Male", [HAIR, EYE, CHEEK, MOUTH], []),
+        ("Nothing_We_Know", [HAIR, EYE, CHEEK, MOUTH], []),
+    ],
+)
+def test_an_attribute_is_where_one_looks_for_it(
+    name: str, inside: list, outside: list, size: int
+) -> None:
+    (both,) = regions([name], size)
+    assert both.shape == (2, size, size)
+    for region in both:
+        assert region.min() >= 0 and region.max() == 1
+        assert all(at(region, place) > 0.95 for place in inside)
+        assert all(at(region, place) < 0.05 for place in outside)
+
+
+def test_making_younger_leaves_the_eyes() -> None:
+    ((down, up),) = regions(["Young"], 128)
+    assert all(at(up, place) == at(down, place) == 1 for place in (HAIR, CHEEK, MOUTH))
+    assert at(up, EYE) == 0 < at(down, EYE) == 1
+
+
+def test_every_attribute_has_a_region() -> None:
+    maps = regions(ATTRIBUTES, 32)
+    assert maps.shape == (40, 2, 32, 32)
+    assert (maps.amax(dim=(2, 3)) == 1).all()
+    assert regions([], 32).shape == (0, 2, 32, 32)
+
+
+@pytest.fixture
+def model() -> FaderModel:
+    torch.manual_seed(0)
+    names = ("Smiling", "Gray_Hair", "Male")
+    return FaderModel(
+        AutoencoderConfig(size=64, layers=3, attributes=names, width=8, regions=True)
+    ).eval()
+
+
+@torch.no_grad()
+def test_decodings_differ_where_the_attributes_do(model: FaderModel) -> None:
+    own = torch.tensor([[0.1, 0.9, 0.8], [0.8, 0.2, 0.1]])
+    features = model.encode(torch.rand(2, 3, 64, 64) * 2 - 1)
+    before = model.decode(features, own)
+
+    def change(column: int, value: float) -> torch.Tensor:
+        asked = own.clone()
+        asked[:, column] = value
+        after = model.decode(features, asked, own)
+        free = model.decode(features, asked)
+        where = (free - before).abs() > 1e-4
+        both_ways = model.autoencoder.regions[column].amin(dim=0)
+        whole = both_ways.expand_as(free) == 1
+        assert torch.allclose(after[whole], free[whole], atol=1e-6)  # all of it, inside
+        assert where.float().mean() > 0.9  # and the decoder itself would change the rest, too
+        return (after - before).abs().mean(dim=1)
+
+    smile, gray, male = change(0, 0.5), change(1, 0.5), change(2, 0.5)
+    assert at(smile[0], HAIR) == 0 < at(smile[0], MOUTH)
+    assert at(gray[0], MOUTH) == at(gray[0], EYE) == 0 < at(gray[0], HAIR)
+    assert min(at(male[0], place) for place in (HAIR, EYE, MOUTH)) > 0
+
+    both = own.clone()
+    both[:, :2] = 0.5
+    moved = (model.decode(features, both, own) - before).abs().mean(dim=1)[0]
+    assert at(moved, HAIR) > 0 < at(moved, MOUTH) and at(moved, EYE) < at(moved, HAIR)
+
+
+@torch.no_grad()
+def test_rows_go_round_the_images_and_what_is_shown_stays(model: FaderModel) -> None:
+    own = torch.tensor([[0.1, 0.9, 0.8], [0.8, 0.2, 0.1]])
+    asked = torch.tensor([[0.9, 0.9, 0.8], [0.8, 0.9, 0.1]])
+    features = model.encode(torch.rand(2, 3, 64, 64) * 2 - 1)
+    before, after = model.decode(features, own), model.decode(features, asked, own)
+    assert torch.equal(model.decode(features, own, own), before)
+    # Whether the present is among the rows or not.
+    rows = model.decode(features, torch.cat([own, asked, own]), own)
+    assert torch.allclose(rows, torch.cat([before, after, before]), atol=1e-6)
+    odd = model.decode(features, torch.cat([asked, asked[:1]]), own)
+    assert torch.allclose(odd, torch.cat([after, after[:1]]), atol=1e-6)
+
+
+def test_a_small_difference_counts_by_its_size(model: FaderModel) -> None:
+    """Labels are not exactly 0 or 1; what is asked besides must not open the whole picture."""
+    own = torch.tensor([[0.1, 0.9, 0.95]])
+    asked = torch.tensor([[0.1, 0.1, 1.0]])
+    decoded, changed = torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
+    result = model.autoencoder.confined(changed, decoded, asked, own)[0, :1]
+    assert at(result, MOUTH) == pytest.approx(0.2)  # of Male, 0.05 of the 0.25 that count in full
+    assert at(result, HAIR) == 1
+
+
+def test_models_keep_what_they_were_trained_with(model: FaderModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    assert again.autoencoder.config.regions and again.autoencoder.regions is not None
+    plain = Autoencoder(AutoencoderConfig(size=64, layers=3, attributes=("Male",), width=8))
+    assert plain.regions is None
+    copy_weights(again.autoencoder, plain)  # as a start, with regions or without
+    x = torch.rand(1, 3, 64, 64)
+    features = plain.encode(x)
+    own, asked = torch.tensor([[0.0]]), torch.tensor([[1.0]])
+    assert torch.equal(plain.decode(features, asked, own), plain.decode(features, asked))
