@@ -255,9 +255,10 @@ def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: 
         def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
             return [x]
 
-        def decode(
-            self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor
-        ) -> torch.Tensor:
+        def confined(self, changed: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+            return changed
+
+        def decode(self, features: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
             green = 0.01 * y[:, 1] + self.spilled * y[:, 0]
             shift = torch.stack([0.5 * y[:, 0], green, 0 * green], dim=1)
             return (features[0] >= 0) * shift[:, :, None, None]  # dark faces do not change

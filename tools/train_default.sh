@@ -18,6 +18,9 @@ if ! test -e "$runs/guide/model/config.json"; then
     fader train-classifier --data "$runs/store-128" --out "$runs/guide" --identities even --steps 1800
 fi
 
+# Edits of all the first runs were of the whole picture.
+confined=false
+
 # Five stretches of one run, as the packaged weights came about: the terms on changed decodings were
 # weaker at first. (The code moved on the way; docs/model-card.md says how.)
 stretch() { # NAME OPTIONS: go on with the run until the stretch is done, once
@@ -29,7 +32,7 @@ ten=Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,Gray_Hair,Blond_H
 fresh=(-s image_discriminator=fresh -s image_learning_rate=3 -s gradient_penalty=0.01
     -s structure_weight=0.03)
 stretch first --attrs "$ten,Attractive" --data "$runs/store-128" --classifier "$runs/guide/model" \
-    "${fresh[@]}" -s steps=2276 -s decay_steps=0 -s erase_steps=0 -s classifier_weight=0.002 \
+    "${fresh[@]}" -s model.regions=$confined -s steps=2276 -s decay_steps=0 -s erase_steps=0 -s classifier_weight=0.002 \
     -s recognition_weight=0.005 -s patch_weight=0.015 -s gradient_penalty=0.02 -s change_weight=0.02
 stretch second -s steps=3624 -s classifier_weight=0.006 -s recognition_weight=0.015
 stretch third -s steps=6384 -s erase_steps=384 -s classifier_weight=0.004 -s patch_weight=0.02 \
@@ -47,7 +50,7 @@ further() { # NAME FROM STEPS OPTIONS
     else
         fader train --init "$runs/$2/model" --out "$runs/$1" --data "$runs/store-128" \
             --classifier "$runs/guide/model" -s pretrain_steps=0 -s ramp_steps=0 -s steps="$3" \
-            -s erase_steps="$3" -s shuffled_fraction=0.25 "${@:4}"
+            -s erase_steps="$3" -s shuffled_fraction=0.25 -s model.regions=$confined "${@:4}"
     fi
     touch "$runs/$1.done"
 }
@@ -80,10 +83,11 @@ python "$tools/average_models.py" "$runs/drawn/model" "$runs/placed/model" "$run
 # had; first with new discriminators, then with those of the run before.
 with_bald=${ten/Bags_Under_Eyes/Bald}
 further lighter average 306 --attrs "$with_bald" -s decay_steps=0 -s learning_rate=3e-4 \
-    -s structure_weight=0.7 -s patch_weight=0.09 -s recognition_weight=0.035 -s classifier_weight=0.008
+    -s structure_weight=0.7 -s patch_weight=0.09 -s recognition_weight=0.035 -s classifier_weight=0.008 \
+    -s change_weight=0.06
 further final lighter 298 --attrs "$with_bald" --init-discriminators "$runs/placed" \
     -s decay_steps=0 -s learning_rate=3e-4 -s shuffled_fraction=0.35 -s structure_weight=0.5 \
-    -s patch_weight=0.12 -s recognition_weight=0.028 -s classifier_weight=0.006
+    -s patch_weight=0.12 -s recognition_weight=0.028 -s classifier_weight=0.006 -s change_weight=0.06
 more final 566 -s structure_weight=0.6 -s recognition_weight=0.038 -s classifier_weight=0.009
 more final 950 -s recognition_weight=0.046 -s classifier_weight=0.011 \
     -s change_weight=0.042
@@ -91,6 +95,18 @@ more final 1497 -s decay_steps=547 -s recognition_weight=0.055 -s classifier_wei
     -s change_weight=0.036
 python "$tools/average_models.py" "$runs/lighter/model" "$runs/final/model" "$runs/final-average/model" \
     --weight 0.65 --store "$runs/store-128"
-python "$tools/package_model.py" "$runs/final-average/model" fader/weights/default \
+
+# Edits confined to where their attributes are, and asked for more for it. (At first hair began higher on
+# the forehead, and making someone older left the eyes, too.)
+confined=true
+further confined final-average 340 --attrs "$with_bald" --init-discriminators "$runs/final" \
+    -s decay_steps=0 -s learning_rate=3e-4 -s shuffled_fraction=0.35 -s structure_weight=0.7 \
+    -s patch_weight=0.16 -s recognition_weight=0.055 -s classifier_weight=0.0135 -s change_weight=0.036
+more confined 750 -s recognition_weight=0.085 -s classifier_weight=0.02 -s change_weight=0.025
+more confined 1020 -s recognition_weight=0.1 -s classifier_weight=0.025 -s change_weight=0.012 \
+    -s patch_weight=0.2 -s structure_weight=0.8
+python "$tools/average_models.py" "$runs/final-average/model" "$runs/confined/model" \
+    "$runs/confined-average/model" --weight 0.5 --store "$runs/store-128"
+python "$tools/package_model.py" "$runs/confined-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

@@ -201,13 +201,14 @@ class Editor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Text that differs between models whose weights, configuration or sliders differ."""
+        """Text that differs between models whose weights, regions or sliders differ."""
         import hashlib
 
         sliders = sorted(self.model.beyond.items()), sorted(self.model.reach.items())
-        config = self.model.autoencoder.config
-        digest = hashlib.blake2b(repr((sliders, config)).encode(), digest_size=16)
-        for name, value in sorted(self.model.state_dict().items()):
+        digest = hashlib.blake2b(repr(sliders).encode(), digest_size=16)
+        # Buffers also have what is not saved, such as the regions of edits.
+        values = {**self.model.state_dict(), **dict(self.model.named_buffers())}
+        for name, value in sorted(values.items()):
             digest.update(name.encode())
             digest.update(value.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -26,7 +26,7 @@ _DIFFERENT = 0.25
 # (0.39, 0.52) and (0.61, 0.52), the mouth's corners at y = 0.75): centre, half axes, the power of
 # the superellipse, and how far its border fades to either side, in half axes.
 _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
-    "hair": ("outside", ((0.503, 0.735, 0.205, 0.265, 4, 0.13),)),
+    "hair": ("outside", ((0.503, 0.745, 0.19, 0.255, 4, 0.13),)),
     "eyes": ("inside", ((0.503, 0.50, 0.25, 0.12, 4, 0.2),)),
     "glasses": ("inside", ((0.503, 0.53, 0.40, 0.15, 4, 0.25),)),
     "nose": ("inside", ((0.50, 0.60, 0.13, 0.16, 2, 0.25),)),
@@ -38,6 +38,10 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
         ((0.392, 0.517, 0.065, 0.036, 2, 0.4), (0.614, 0.518, 0.065, 0.036, 2, 0.4)),
     ),
 }
+
+# How much of a change of hair the face below it takes, but for the eyes. Brows and stubble are
+# hair, too, and with none of it hair ends in a seam.
+_FACE_OF_HAIR = 0.3
 
 _PART_OF: dict[str, str] = {
     "5_o_Clock_Shadow": "beard",
@@ -108,4 +112,9 @@ def _part(name: str | None, size: int) -> Tensor:
         distance = (u**power + v**power) ** (1 / power)
         t = ((1 + fade - distance) / (2 * fade)).clamp(0, 1)
         inside = torch.maximum(inside, t * t * (3 - 2 * t))
-    return inside if side == "inside" else 1 - inside
+    if side == "inside":
+        return inside
+    outside = 1 - inside
+    if name == "hair":
+        return outside.clamp(min=_FACE_OF_HAIR) * _part("around the eyes", size)
+    return outside

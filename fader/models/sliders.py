@@ -19,7 +19,7 @@ from fader.models.io import FaderModel
 #: that had the other, but to no more than so many times their length (past 1.6, halos and stains
 #: were seen on portraits), and only as long as this share of what it sees of the other attributes
 #: stays.
-SEEN, LONGEST, KEPT = 0.9, 1.6, 0.83
+SEEN, LONGEST, KEPT = 0.95, 1.6, 0.83
 
 #: Where no length reaches :data:`SEEN`, the shortest that has this much of what the best has: past
 #: it a move only adds stains.
@@ -56,15 +56,20 @@ def reaching(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float, 
     encoded = [model.encode(some) for some in x.split(_BATCH)]
     features = [torch.cat(parts) for parts in zip(*encoded, strict=True)]
 
+    network, everyone = model.autoencoder, torch.arange(len(x))
+    parts = everyone.split(_BATCH)
+    shown = torch.cat([network.decode([f[some] for f in features], y[some]) for some in parts])
+
     def seen(rows: Tensor, codes: Tensor) -> Tensor:
         """Which of ``names`` the classifier sees in the faces ``rows``, decoded with ``codes``."""
         answers = []
         for some, code in zip(rows.split(_BATCH), codes.split(_BATCH), strict=True):
-            decoded = model.autoencoder.decode([f[some] for f in features], code, y[some])
+            decoded = network.decode([f[some] for f in features], code)
+            decoded = network.confined(decoded, shown[some], code, y[some])
             answers.append(model.estimate(decoded.float().clamp(-1, 1))[:, columns] > 0.5)
         return torch.cat(answers)
 
-    before = seen(torch.arange(len(x)), y) if names else None
+    before = seen(everyone, y) if names else None
 
     def length(name: str, column: int, value: int, rows: Tensor) -> float:
         mine = names.index(name)
@@ -103,12 +108,14 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
     the same from 0; or the scale is 1, where a unit changes less than that. Moves are as long as
     the model's :attr:`~FaderModel.reach` has them, which is to be measured first.
     """
-    features = model.encode(x)
+    features, network = model.encode(x), model.autoencoder
+    shown = network.decode(features, y)
 
     def decoded(column: int, value: float) -> Tensor:
         codes = y.clone()
         codes[:, column] = value
-        return model.autoencoder.decode(features, codes, y).float().clamp(-1, 1)
+        changed = network.confined(network.decode(features, codes), shown, codes, y)
+        return changed.float().clamp(-1, 1)
 
     def scale(column: int, start: int, reach: float) -> float:
         """How many units past the other end faces that show ``start`` change as is wanted."""
