@@ -80,7 +80,7 @@ class Editor(torch.nn.Module):
         return [x]
 
     def decode(
-        self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor | None = None
+        self, features: list[torch.Tensor], y: torch.Tensor, *known: torch.Tensor
     ) -> torch.Tensor:
         return features[0].repeat(len(y) // len(features[0]), 1, 1, 1)
 
@@ -94,7 +94,7 @@ class Oracle(Editor):
         self.names = store.names
 
     def decode(
-        self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor | None = None
+        self, features: list[torch.Tensor], y: torch.Tensor, *known: torch.Tensor
     ) -> torch.Tensor:
         return torch.cat([self.draw(x, v) for x, v in zip(super().decode(features, y), y)])  # noqa: B905
 
@@ -191,7 +191,7 @@ def test_a_texture_trick_is_caught_by_blur_and_jpeg(store: PreparedStore) -> Non
         attributes = ("Eyeglasses",)
 
         def decode(
-            self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor | None = None
+            self, features: list[torch.Tensor], y: torch.Tensor, *known: torch.Tensor
         ) -> torch.Tensor:
             pattern = torch.from_numpy(board[..., 0]).float()
             return (0.8 * super().decode(features, y) + 0.05 * pattern * y[:, :, None, None]).clamp(
@@ -257,7 +257,7 @@ def test_what_is_unusual_is_strange() -> None:
 def test_identity_is_near_one_only_for_who_is_still_the_same(store: PreparedStore) -> None:
     class Eraser(Editor):
         def decode(
-            self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor | None = None
+            self, features: list[torch.Tensor], y: torch.Tensor, *known: torch.Tensor
         ) -> torch.Tensor:
             return -super().decode(features, y)
 

@@ -114,6 +114,7 @@ def test_rows_go_round_the_images_and_what_is_shown_stays(model: FaderModel) -> 
     # Whether the present is among the rows or not.
     rows = model.decode(features, torch.cat([own, asked, own]), own)
     assert torch.allclose(rows, torch.cat([before, after, before]), atol=1e-6)
+    assert torch.allclose(model.decode(features, asked, own, before), after, atol=1e-5)
     odd = model.decode(features, torch.cat([asked, asked[:1]]), own)
     assert torch.allclose(odd, torch.cat([after, after[:1]]), atol=1e-6)
 

@@ -385,12 +385,14 @@ def _pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
     device = device_of(model)
     x, y = to_tensor(faces.images).to(device), torch.from_numpy(faces.labels).to(device)
     features = model.encode(x)
-    before = to_images(model.decode(features, y))
+    unedited = model.decode(features, y)
+    before = to_images(unedited)
     columns = [faces.images]
     for i in range(len(model.attributes)):
         asked = y.clone()
         asked[:, i] = (y[:, i] <= 0.5).to(y.dtype)
-        columns.append(paste(faces.images, before, to_images(model.decode(features, asked, y))))
+        edited = to_images(model.decode(features, asked, y, unedited))
+        columns.append(paste(faces.images, before, edited))
     pictures = {
         "Decoded, as scored: photo, decoding, and each attribute at its other side": sample_grid(
             model, x, y

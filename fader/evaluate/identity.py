@@ -77,6 +77,7 @@ def identity(
             "recognised": estimate(near, whose, seed=seed),
         }
 
+    unedited = model.decode(features, y)
     attributes = {}
     for column, name in enumerate(model.attributes):
         clear, other = other_side(labels[:, column])
@@ -85,10 +86,12 @@ def identity(
             continue
         asked = y[chosen].clone()
         asked[:, column] = torch.from_numpy(other[chosen]).to(device)
-        edited = to_images(model.decode([f[chosen] for f in features], asked, y[chosen]))
+        edited = to_images(
+            model.decode([f[chosen] for f in features], asked, y[chosen], unedited[chosen])
+        )
         attributes[name] = compare(photos[chosen], embedder(edited), people[chosen])
 
-    decoded = embedder(to_images(model.decode(features, y)))
+    decoded = embedder(to_images(unedited))
     result = {"attributes": attributes, "decoded": compare(photos, decoded, people)}
     partners = [np.setdiff1d(np.flatnonzero(faces.people == who), rows) for who in people]
     paired = np.flatnonzero([len(found) > 0 for found in partners])

@@ -151,7 +151,8 @@ def swap(
         images, labels = faces.images[batch], faces.labels[batch]
         y = torch.from_numpy(labels).to(device)
         features = model.encode(to_tensor(images).to(device))
-        decoded = to_images(model.decode(features, y))
+        unedited = model.decode(features, y)
+        decoded = to_images(unedited)
         logits, pooled = judge.see(decoded)
         decoded_logits.append(logits)
         decoded_features.append(pooled)
@@ -163,7 +164,9 @@ def swap(
                 continue
             asked = y[rows].clone()
             asked[:, column] = torch.from_numpy(other[rows]).to(device)
-            edited = to_images(model.decode([f[rows] for f in features], asked, y[rows]))
+            edited = to_images(
+                model.decode([f[rows] for f in features], asked, y[rows], unedited[rows])
+            )
             logits, pooled = judge.see(edited)
             blurred, _ = judge.see(blur_and_jpeg(edited))
             pasted, _ = judge.see(paste(images[rows], decoded[rows], edited))
@@ -242,10 +245,12 @@ def slide(
     for batch in batches:
         y = torch.from_numpy(faces.labels[batch]).to(device)
         features = model.encode(to_tensor(faces.images[batch]).to(device))
+        unedited = model.decode(features, y)
         for row, name in enumerate(names):
             column, seen = model.attributes.index(name), judge.attributes.index(name)
             for step, position in enumerate(SLIDER):
-                images = to_images(model.decode(features, _with(y, column, position), y))
+                asked = _with(y, column, position)
+                images = to_images(model.decode(features, asked, y, unedited))
                 logits[row, step, batch] = judge.see(images)[0][:, seen]
     curves = {}
     for name, curve in zip(names, logits, strict=True):

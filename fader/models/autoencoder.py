@@ -147,15 +147,24 @@ class Autoencoder(nn.Module):
             features.append(x)
         return features[-1 - self.config.skip :]
 
-    def decode(self, features: list[Tensor], y: Tensor, own: Tensor | None = None) -> Tensor:
+    def decode(
+        self,
+        features: list[Tensor],
+        y: Tensor,
+        own: Tensor | None = None,
+        unedited: Tensor | None = None,
+    ) -> Tensor:
         """What :meth:`encode` gave for N images, and attribute values M×n → M×3×S×S in [-1, 1].
 
         M ≥ N; row m of ``y`` decodes image m mod N, so one call decodes a batch several ways.
         With ``own``, the images' own values N×n, a model with ``regions`` changes no more of them
-        than :meth:`confined` says.
+        than :meth:`confined` says. ``unedited`` is the decoding with ``own`` (N×3×S×S), where it is
+        there already.
         """
         if own is None or self.regions is None:
             return self._decode(features, y)
+        if unedited is not None:
+            return self.confined(self._decode(features, y), unedited, y, own)
         n = len(own)
         if len(y) >= n and torch.equal(y[:n], own):  # the first row decodes them as they are
             decoded = self._decode(features, y)

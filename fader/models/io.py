@@ -68,7 +68,13 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         """See :meth:`Autoencoder.encode`."""
         return self.autoencoder.encode(x)
 
-    def decode(self, features: list[Tensor], y: Tensor, own: Tensor | None = None) -> Tensor:
+    def decode(
+        self,
+        features: list[Tensor],
+        y: Tensor,
+        own: Tensor | None = None,
+        unedited: Tensor | None = None,
+    ) -> Tensor:
         """See :meth:`Autoencoder.decode`; values beyond 0..1 are scaled by :attr:`beyond`.
 
         With ``own``, the N images' own values N×n, ``y`` is what they are to show, and moves away
@@ -82,7 +88,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             down, up = self._pairs(self.reach, y)
             start = own[torch.arange(len(y), device=y.device) % len(own)]
             y = start + down * (y - start).clamp(max=0) + up * (y - start).clamp(min=0)
-        return self.autoencoder.decode(features, y, own)
+        return self.autoencoder.decode(features, y, own, unedited)
 
     def _pairs(self, numbers: dict[str, tuple[float, float]], like: Tensor) -> tuple[Tensor, ...]:
         pairs = [numbers.get(name, (1.0, 1.0)) for name in self.attributes]
