@@ -60,6 +60,8 @@ EVERY_TERM = [
     "structure_weight=0.05",
     "colour=0.1",
     "shuffled_fraction=0.5",
+    "longest_move=1.5",
+    "unconvinced_weight=1",
     "erase_steps=4",
     "gradient_clip=0.5",  # always at work
 ]
@@ -420,6 +422,33 @@ def test_asked_values_are_one_flip_or_another_face_s() -> None:
     assert torch.equal(asked[:2][~changed[:2]], y[:2][~changed[:2]])
     assert torch.equal(asked[2:], y[[3, 0]])
     assert changed[2:].tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_longer_moves_go_the_same_way_further_face_by_face() -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.rand((500, 3), generator=generator)
+    asked, _ = losses.flip_one(y, y.mean(dim=0), generator)
+    assert torch.equal(losses.lengthened(y, asked, 1, generator), asked)
+    values = losses.lengthened(y, asked, 1.6, generator)
+    moved = asked != y
+    assert torch.equal(values[~moved], y[~moved])
+    lengths = ((values - y) / (asked - y))[moved]
+    assert lengths.min() < 1.05 and lengths.max() > 1.55
+    assert 1 - 1e-3 < lengths.min() and lengths.max() < 1.6 + 1e-3
+    # One length a face: another face's values still go together.
+    both = losses.lengthened(y, y.roll(-1, dims=0), 1.6, generator) - y
+    lengths = both / (y.roll(-1, dims=0) - y)
+    assert (lengths.amax(dim=1) - lengths.amin(dim=1)).median() < 1e-3
+
+
+def test_being_unconvinced_is_about_what_was_changed_only() -> None:
+    y = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    changed = torch.tensor([[True, False], [True, False]])
+    logits = torch.tensor([[3.0, -3.0], [3.0, -3.0]], requires_grad=True)
+    fooled = losses.unconvinced_loss(logits, y, changed)
+    fooled.backward()
+    assert (logits.grad[:, 0] > 0).all() and not logits.grad[:, 1].any()
+    assert losses.unconvinced_loss(-logits, y, changed) < fooled / 10
 
 
 def test_both_directions_of_a_rare_attribute_get_their_turns() -> None:

@@ -33,7 +33,9 @@ class TrainConfig:
     seen by a fixed classifier, patches real, asked attributes seen by the image discriminator,
     change small), computed on the decodings of ``changed_fraction`` of each batch with other
     attributes, and rise together with λ: one flipped or, for ``shuffled_fraction`` of them, all
-    those of another face.
+    those of another face; moved by chance up to ``longest_move`` times as far as that.
+    unconvinced_weight: how much the image discriminator learns that a changed decoding still has
+    the face's own attributes, so that painting what only goes with one does not pay.
     gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
     rate, in parts of ``learning_rate`` (two time scales, Heusel et al. 2017, arXiv 1706.08500).
     image_discriminator: ``fresh``, or the ``classifier``'s copy, which learns on (see
@@ -63,10 +65,12 @@ class TrainConfig:
     classifier_weight: float = 0.0
     patch_weight: float = 0.0
     recognition_weight: float = 0.0
+    unconvinced_weight: float = 0.0
     change_weight: float = 0.0
     gradient_penalty: float = 0.0
     changed_fraction: float = 0.5
     shuffled_fraction: float = 0.0
+    longest_move: float = 1.0
     discriminator: str = "convolutions"
     adversarial_target: str = "opposite"
     learning_rate: float = 2e-3
@@ -118,6 +122,8 @@ class TrainConfig:
             object.__setattr__(
                 self, "model", dataclasses.replace(self.model, erase=bool(self.erase_steps))
             )
+        if self.longest_move < 1:
+            raise FaderError(f"longest_move={self.longest_move}: must be at least 1")
         if not 0 < self.changed_fraction <= 1:
             raise FaderError(f"changed_fraction={self.changed_fraction}: must be in (0, 1]")
 

@@ -66,6 +66,18 @@ def asked_attributes_loss(logits: Tensor, asked: Tensor, changed: Tensor) -> Ten
     return of_changed + 0.5 * of_kept
 
 
+def unconvinced_loss(logits: Tensor, y: Tensor, changed: Tensor) -> Tensor:
+    """How far the image discriminator is from seeing in decodings the faces' own values ``y`` of
+    the attributes that were ``changed`` (N×n, bool), averaged over all N×n.
+
+    A classifier that only ever sees photos is as pleased by a stain where old eyes are dark as by
+    an old eye. One that learns what decoders paint, and that it is not the attribute, has to be
+    shown more than that; photos that have the attribute hold it to believing in it at all.
+    """
+    nll = F.binary_cross_entropy_with_logits(logits.float(), y, reduction="none")
+    return (nll * changed).mean()
+
+
 def change_size(changed: Tensor, decoded: Tensor) -> Tensor:
     """τ log(1 + m / τ), averaged over images, with m the mean |c| + |∂c/∂x| + |∂c/∂y| of the
     change c = D(E(x), y′) − D(E(x), y) and of its colour, which is c less its mean over channels.
@@ -201,3 +213,16 @@ def asked_values(
     others = y.roll(-1, dims=0)[first:]
     asked = torch.cat([asked[:first], others])
     return asked, torch.cat([changed[:first], (others > 0.5) != (y[first:] > 0.5)])
+
+
+def lengthened(y: Tensor, asked: Tensor, longest: float, generator: torch.Generator) -> Tensor:
+    """Values N×n to decode, for ``asked`` to be seen in faces of values ``y``: moves 1 to
+    ``longest`` times as long, by chance, face by face.
+
+    Finished sliders lengthen moves (see :mod:`fader.models.sliders`), and what a decoder makes of
+    values that it never met has been judged by nothing.
+    """
+    if longest == 1:
+        return asked
+    lengths = 1 + (longest - 1) * torch.rand((len(y), 1), generator=generator).to(y)
+    return y + lengths * (asked - y)

@@ -217,11 +217,12 @@ class Trainer:
         asked, flipped = losses.asked_values(
             y[:changed_images], self.prior, c.shuffled_fraction, random
         )
-        code, decoded = self.nets["autoencoder"](x, torch.cat([y, asked]) if use_changed else y)
+        values = losses.lengthened(y[:changed_images], asked, c.longest_move, random)
+        code, decoded = self.nets["autoencoder"](x, torch.cat([y, values]) if use_changed else y)
         decoded, changed = decoded[:n], decoded[n:]
         if use_changed:
             before = decoded[:changed_images].detach()
-            changed = self.bare("autoencoder").confined(changed, before, asked, y[:changed_images])
+            changed = self.bare("autoencoder").confined(changed, before, values, y[:changed_images])
 
         # Nothing learns from it once the encoder is frozen: then it only goes on measuring.
         reads = not self.bare("autoencoder").frozen or self.done % MEASURE_EVERY == 0
@@ -242,6 +243,9 @@ class Trainer:
                 losses.attribute_nll(seen[:k], y[:k]) / y.shape[1]
             )
             loss = parts["patch_discriminator_loss"] + parts["recognition_discriminator_loss"]
+            if c.unconvinced_weight:
+                parts["unconvinced_loss"] = losses.unconvinced_loss(seen[2 * k :], y[:k], flipped)
+                loss = loss + c.unconvinced_weight * parts["unconvinced_loss"]
             if c.gradient_penalty and self.done % PENALTY_EVERY == 0:
                 penalty = losses.gradient_penalty(self.bare("images"), x[:k], y[:k], random)
                 loss = loss + PENALTY_EVERY / 2 * c.gradient_penalty * penalty
@@ -483,8 +487,10 @@ class Trainer:
         for i in range(CALIBRATION_BATCHES):
             x, y = self.batches.batch(i)
             random = torch.Generator().manual_seed(i)
-            asked, _ = losses.flip_one(y[: self.changed_images(len(y))], self.prior.cpu(), random)
-            yield x.to(self.accelerator.device), torch.cat([y, asked]).to(self.accelerator.device)
+            own = y[: self.changed_images(len(y))]
+            asked, _ = losses.flip_one(own, self.prior.cpu(), random)
+            values = losses.lengthened(own, asked, self.config.longest_move, random)
+            yield x.to(self.accelerator.device), torch.cat([y, values]).to(self.accelerator.device)
 
     def changed_images(self, n: int) -> int:
         """How many of a batch of n are also decoded with an attribute flipped."""
