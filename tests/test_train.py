@@ -434,7 +434,7 @@ def test_longer_moves_go_the_same_way_further_face_by_face() -> None:
     assert torch.equal(values[~moved], y[~moved])
     lengths = ((values - y) / (asked - y))[moved]
     assert lengths.min() < 1.05 and lengths.max() > 1.55
-    assert 1 - 1e-3 < lengths.min() and lengths.max() < 1.6 + 1e-3
+    assert lengths.min() > 1 - 1e-3 and lengths.max() < 1.6 + 1e-3
     # One length a face: another face's values still go together.
     both = losses.lengthened(y, y.roll(-1, dims=0), 1.6, generator) - y
     lengths = both / (y.roll(-1, dims=0) - y)

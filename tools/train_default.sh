@@ -23,6 +23,7 @@ confined=false
 
 # Five stretches of one run, as the packaged weights came about: the terms on changed decodings were
 # weaker at first. (The code moved on the way; docs/model-card.md says how.)
+former=(-s longest_move=1 -s unconvinced_weight=0)
 stretch() { # NAME OPTIONS: go on with the run until the stretch is done, once
     test -e "$runs/default.$1" && return
     fader train --resume --out "$runs/default" "${@:2}"
@@ -32,7 +33,8 @@ ten=Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,Gray_Hair,Blond_H
 fresh=(-s image_discriminator=fresh -s image_learning_rate=3 -s gradient_penalty=0.01
     -s structure_weight=0.03)
 stretch first --attrs "$ten,Attractive" --data "$runs/store-128" --classifier "$runs/guide/model" \
-    "${fresh[@]}" -s model.regions=$confined -s steps=2276 -s decay_steps=0 -s erase_steps=0 -s classifier_weight=0.002 \
+    "${fresh[@]}" "${former[@]}" -s model.regions=$confined -s steps=2276 \
+    -s decay_steps=0 -s erase_steps=0 -s classifier_weight=0.002 \
     -s recognition_weight=0.005 -s patch_weight=0.015 -s gradient_penalty=0.02 -s change_weight=0.02
 stretch second -s steps=3624 -s classifier_weight=0.006 -s recognition_weight=0.015
 stretch third -s steps=6384 -s erase_steps=384 -s classifier_weight=0.004 -s patch_weight=0.02 \
@@ -50,7 +52,8 @@ further() { # NAME FROM STEPS OPTIONS
     else
         fader train --init "$runs/$2/model" --out "$runs/$1" --data "$runs/store-128" \
             --classifier "$runs/guide/model" -s pretrain_steps=0 -s ramp_steps=0 -s steps="$3" \
-            -s erase_steps="$3" -s shuffled_fraction=0.25 -s model.regions=$confined "${@:4}"
+            -s erase_steps="$3" -s shuffled_fraction=0.25 -s model.regions=$confined \
+            "${former[@]}" "${@:4}"
     fi
     touch "$runs/$1.done"
 }
@@ -107,6 +110,19 @@ more confined 1020 -s recognition_weight=0.1 -s classifier_weight=0.025 -s chang
     -s patch_weight=0.2 -s structure_weight=0.8
 python "$tools/average_models.py" "$runs/final-average/model" "$runs/confined/model" \
     "$runs/confined-average/model" --weight 0.5 --store "$runs/store-128"
-python "$tools/package_model.py" "$runs/confined-average/model" fader/weights/default \
+
+# Further against an image discriminator that learns what decodings paint, then also at the lengths that
+# sliders give to moves. (Its start was that of 830 steps more of the run before.)
+further longer confined-average 610 --attrs "$with_bald" --init-discriminators "$runs/confined" \
+    -s decay_steps=0 -s learning_rate=3e-4 -s shuffled_fraction=0.35 -s structure_weight=0.85 \
+    -s patch_weight=0.16 -s recognition_weight=0.1 -s classifier_weight=0.015 -s change_weight=0.02 \
+    -s unconvinced_weight=3
+more longer 965 -s longest_move=1.6 -s unconvinced_weight=2 -s patch_weight=0.25 \
+    -s recognition_weight=0.15 -s classifier_weight=0.02 -s change_weight=0.024
+more longer 1206 -s unconvinced_weight=1.5 -s patch_weight=0.22 -s recognition_weight=0.28 \
+    -s classifier_weight=0.04 -s change_weight=0.012 -s structure_weight=1
+python "$tools/average_models.py" "$runs/final-average/model" "$runs/longer/model" \
+    "$runs/longer-average/model" --weight 0.36 --store "$runs/store-128"
+python "$tools/package_model.py" "$runs/longer-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"
