@@ -10,15 +10,18 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(
+    path: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
+) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
 
     The temporary file has the same suffix (writers such as Pillow choose the format by it), is
-    flushed to disk before the rename, and is removed if the block raises.
+    flushed to disk before the rename, and is removed if the block raises. A kill leaves it: where
+    that matters, ``folder``, on the same disk, is where it is made instead, and is cleared later.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=folder or path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

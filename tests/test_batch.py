@@ -154,6 +154,23 @@ def test_a_report_cut_anywhere_loses_nothing(editor, source, tmp_path):
         assert after == {name: data for name, data in before.items() if name != "report.csv"}
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_while_the_report_is_written_leaves_nothing_beside_it(editor, source, tmp_path):
+    out = tmp_path / "out"
+    pid = os.fork()
+    if not pid:
+        # The report is written before anything else is done.
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            run(editor, source, out)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    assert any("tmp" in name for name in tree(out))
+    run(editor, source, out)
+    assert set(tree(out)) == {*(row["output"] for row in report(out)), "report.csv"} - {""}
+
+
 DRIVER = """
 import os, random, signal, sys, time
 import torch

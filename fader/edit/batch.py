@@ -495,7 +495,8 @@ class _Report:
             + "\r\n"
             + "".join(_csv(self._header, some) for some in rows.values())
         )
-        with atomic_path(self._destination / REPORT) as temporary:
+        scratch = self._destination / _SCRATCH
+        with atomic_path(self._destination / REPORT, scratch) as temporary:
             temporary.write_bytes(text.encode("utf-8"))
 
 
