@@ -41,7 +41,7 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
 
 # How much of a change of hair the face below it takes, but for the eyes. Brows and stubble are
 # hair, too, and with none of it hair ends in a seam.
-_FACE_OF_HAIR = 0.4
+_FACE_OF_HAIR = 0.39
 
 _PART_OF: dict[str, str] = {
     "5_o_Clock_Shadow": "beard",
