@@ -32,9 +32,10 @@ from fader.data.annotations import TRAIN
 from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.errors import FaderError
 from fader.files import atomic_path
+from fader.interrupts import held_interrupts
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
-from fader.train.run import RunFolder, check_finite, held_interrupts, read_rows
+from fader.train.run import RunFolder, check_finite, read_rows
 from fader.train.schedule import learning_rate_at
 
 #: Batches over which the averaged generator's normalisation is measured.

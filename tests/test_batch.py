@@ -267,6 +267,47 @@ def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypat
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "report.csv"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("when", ["before its row", "while waiting"])
+def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, workers, when):
+    """Of what is there the report has every row, whenever the keyboard interrupts."""
+    from fader.edit import batch
+    from fader.edit import workers as crews
+
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for i in range(30):
+        astronaut.crop((150 + i, 20, 290 + i, 160)).save(source / f"{i:02}.png")
+    job = Job(parse_changes("Smiling=+3"))
+    pressed = []
+
+    def then(function):
+        def pressing(*arguments):
+            if not pressed:
+                pressed.append(True)
+                os.kill(os.getpid(), signal.SIGINT)
+            return function(*arguments)
+
+        return pressing
+
+    here = (batch._Report, "add") if when == "before its row" else (crews.Crew, "_feed")
+    if workers == 1 and when == "while waiting":
+        here = (crews.Crew, "_next")
+    # A shell ignores the keyboard for what it runs in the background, tests included.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(*here, then(getattr(*here)))
+            patch.setattr(batch, "_TOGETHER", 4)
+            list(edit_folder(Editor(model, "cpu"), source, find_photos(source), out, job, workers))
+        assert pressed and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    rows = report(out)
+    assert len(rows) < 30 and {row["status"] for row in rows} <= {"edited"}
+    assert sorted(tree(out)) == sorted([*(row["output"] for row in rows), "report.csv"])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs processes that are forked")
 def test_ctrl_c_with_several_processes(tmp_path, model, astronaut):
     """What the report says is what is there, and the next run does the rest."""

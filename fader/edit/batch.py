@@ -24,6 +24,7 @@ from fader.edit.workers import Crew, Pull
 from fader.errors import DiskFullError, FaderError, NoFaceError, UnreadableImageError
 from fader.files import atomic_path
 from fader.images import IMAGE_SUFFIXES
+from fader.interrupts import held_interrupts
 
 Status = Literal["edited", "no-face", "unreadable", "skipped", "failed"]
 
@@ -286,14 +287,32 @@ def edit_folder(
             report.add(task.name, rows)
             return results
 
+        hurry = False
         with closing(Crew(worker, editor, tasks, workers, _lost)) as crew:
+            answers = iter(crew)
             try:
-                for task, outcome in crew:
-                    yield reported(task, *outcome)
+                while True:
+                    # Nothing comes between an answer, whose output is there, and its row.
+                    with held_interrupts() as crew.interrupted:
+                        try:
+                            answer = next(answers, None)
+                            results = reported(answer[0], *answer[1]) if answer else []
+                        except KeyboardInterrupt:  # the second, from someone in a hurry
+                            hurry = True
+                            raise
+                    if crew.interrupted():
+                        raise KeyboardInterrupt
+                    if answer is None:
+                        return
+                    yield results
             except (KeyboardInterrupt, GeneratorExit):
-                # What is being worked on gets finished, and its rows.
-                for task, outcome in crew.finish():
-                    reported(task, *outcome)
+                if not hurry:
+                    # What is being worked on gets finished, and its rows.
+                    with held_interrupts() as crew.interrupted:
+                        for task, outcome in crew.finish():
+                            reported(task, *outcome)
+                    if crew.interrupted():
+                        raise KeyboardInterrupt from None
                 raise
 
 

@@ -32,6 +32,9 @@ Work = Callable[[Pull], Iterator[tuple[Any, Any]]]
 # Tasks a process has at hand: enough to do some of them together, and near the end fewer.
 _AHEAD = 16
 
+# Seconds of waiting for an answer after which it is asked whether to wait on.
+_PATIENCE = 0.1
+
 
 def sensible_workers(editor: Editor, tasks: int) -> int:
     """How many processes are worth their start for so many photos.
@@ -69,8 +72,12 @@ class Crew(Generic[Task, Answer]):
 
     With more than one of ``workers`` each is a process and computes with one thread. A task whose
     process dies is tried again alone; if that dies too, the answer is ``lost(task)``. What is
-    raised in a process is raised here. To be closed in any case.
+    raised in a process is raised here. Once ``interrupted`` answers True, no more is begun nor
+    waited for; what is under way is then to be had from :meth:`finish`. To be closed in any case.
     """
+
+    #: Asked again and again, for waiting is not to be in the way of the keyboard.
+    interrupted: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -88,10 +95,11 @@ class Crew(Generic[Task, Answer]):
         self._threads = 0
         self._context = multiprocessing.get_context("fork" if self._forks else "spawn")
         self._stop = self._context.Event()
+        self._alone = self._make(self._editor)(self._next) if self._workers == 1 else None
 
     def __iter__(self) -> Iterator[tuple[Task, Answer]]:
-        if self._workers == 1:
-            yield from self._make(self._editor)(self._next)
+        if self._alone is not None:
+            yield from self._alone
             return
         if self._forks:
             import cv2
@@ -102,6 +110,8 @@ class Crew(Generic[Task, Answer]):
             self._threads = cv2.getNumThreads()
             cv2.setNumThreads(1)
         while self._waiting or self._suspects or any(one.tasks for one in self._processes):
+            if self.interrupted():
+                return
             left = len(self._waiting) + len(self._suspects)
             while len(self._processes) < min(self._workers, left):
                 self._processes.append(self._started())
@@ -114,9 +124,11 @@ class Crew(Generic[Task, Answer]):
         self._stop.set()
         self._waiting.clear()
         self._suspects.clear()
+        if self._alone is not None:
+            yield from self._alone
         for one in self._processes:
             self._end(one)
-        while self._processes:
+        while self._processes and not self.interrupted():
             yield from self._answers()
 
     def close(self) -> None:
@@ -133,7 +145,7 @@ class Crew(Generic[Task, Answer]):
         self._processes.clear()
 
     def _next(self, _: bool) -> Task | None:
-        return self._waiting.pop() if self._waiting else None
+        return self._waiting.pop() if self._waiting and not self.interrupted() else None
 
     def _started(self) -> _Process[Task]:
         here, there = self._context.Pipe()
@@ -167,7 +179,7 @@ class Crew(Generic[Task, Answer]):
                 one.connection.send(None)
 
     def _answers(self) -> Iterator[tuple[Task, Answer]]:
-        ready = wait([one.connection for one in self._processes])
+        ready = wait([one.connection for one in self._processes], _PATIENCE)
         for one in [one for one in self._processes if one.connection in ready]:
             try:
                 task, answer, error = one.connection.recv()

@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import math
 import pickle
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,34 +117,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return rows
-
-
-@contextmanager
-def held_interrupts() -> Iterator[Callable[[], bool]]:
-    """Hold back Ctrl-C (and SIGTERM where it means the same) until a step is whole.
-
-    Yields a function that says whether there was one; a second one is not held back. What stops
-    in the middle of a step has updated some networks and not others, and could not be resumed
-    exactly. Signals with another handler, and threads, which get none, are left as they are.
-    """
-    asked: list[int] = []
-
-    def hold(number: int, frame: Any) -> None:
-        if asked:
-            signal.default_int_handler(number, frame)
-        asked.append(number)
-
-    ours = []
-    if threading.current_thread() is threading.main_thread():
-        every = (signal.SIGINT, signal.SIGTERM)
-        ours = [n for n in every if signal.getsignal(n) is signal.default_int_handler]
-    for number in ours:
-        signal.signal(number, hold)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number in ours:
-            signal.signal(number, signal.default_int_handler)
 
 
 def check_finite(losses: dict[str, float], step: int, run: RunFolder) -> None:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
+from fader.interrupts import held_interrupts
 from fader.models.autoencoder import Autoencoder, copy_weights
 from fader.models.classifier import AttributeClassifier
 from fader.models.discriminators import (
@@ -34,7 +35,7 @@ from fader.train import losses
 from fader.train.config import TrainConfig
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
-from fader.train.run import RunFolder, check_finite, held_interrupts
+from fader.train.run import RunFolder, check_finite
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
 
