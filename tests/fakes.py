@@ -26,6 +26,7 @@ class FakeModel(torch.nn.Module):
         self.classifier = SimpleNamespace(config=SimpleNamespace(attributes=ATTRIBUTES))
         self.beyond: dict[str, tuple[float, float]] = {}
         self.reach: dict[str, tuple[float, float]] = {}
+        self.copies = 1
         self.decodings = 0
         x, y = template(self.size)[3:].mean(axis=0)
         rows, columns = torch.meshgrid(*(torch.arange(64.0),) * 2, indexing="ij")

@@ -76,7 +76,7 @@ class Editor(torch.nn.Module):
 
     attributes, size, classifier = EDITED, SIZE, None
 
-    def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+    def encode(self, x: torch.Tensor, copies: int | None = None) -> list[torch.Tensor]:
         return [x]
 
     def decode(

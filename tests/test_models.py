@@ -11,6 +11,7 @@ import torch
 from fader.errors import FaderError
 from fader.models.autoencoder import Autoencoder, AutoencoderConfig, DecoderLayer
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
+from fader.models.copies import MOST_COPIES, moved, moved_back
 from fader.models.discriminators import (
     LATENT_DISCRIMINATORS,
     ImageDiscriminator,
@@ -191,6 +192,47 @@ def test_a_saved_model_is_the_same_model(model: FaderModel, tmp_path: Path) -> N
     assert FaderModel.from_pretrained(str(tmp_path / "m")).attributes == model.attributes
 
 
+def test_copies_are_moved_back_to_where_they_were() -> None:
+    x = torch.rand(2, 3, 16, 20)
+    there = [moved(x, copy) for copy in range(MOST_COPIES)]
+    assert torch.equal(there[0], x)
+    assert len({copy.sum().item() for copy in there}) == MOST_COPIES
+    for copy, one in enumerate(there):
+        assert torch.equal(moved_back(one, copy)[:, :, 3:-3, 3:-3], x[:, :, 3:-3, 3:-3])
+
+
+@torch.no_grad()
+def test_faces_are_decoded_in_copies(model: FaderModel, tmp_path: Path) -> None:
+    x, y = torch.rand(2, 3, 32, 32) * 2 - 1, torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+
+    def decoded(model: FaderModel, x: torch.Tensor) -> torch.Tensor:
+        return model.decode(model.encode(x), torch.cat([y, 1 - y]))
+
+    each = [moved_back(decoded(model, moved(x, i)), i) for i in range(MOST_COPIES)]
+    model.copies = MOST_COPIES
+    assert torch.allclose(decoded(model, x), torch.stack(each).mean(dim=0), atol=1e-6)
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    assert again.copies == MOST_COPIES
+    assert torch.allclose(decoded(again, x), decoded(model, x), atol=1e-6)
+
+
+@torch.no_grad()
+def test_in_copies_it_matters_less_where_the_pixels_are() -> None:
+    torch.manual_seed(0)
+    model = FaderModel(AutoencoderConfig(**TINY)).eval()
+    x, y = torch.rand(8, 3, 32, 32) * 2 - 1, torch.full((8, 2), 0.5)
+
+    def unlike() -> float:
+        """How a face's decoding differs from that of the face one pixel further, moved back."""
+        here, there = (model.decode(model.encode(faces), y) for faces in (x, x.roll(1, dims=3)))
+        return float((there.roll(-1, dims=3) - here)[:, :, 6:-6, 6:-6].square().mean())
+
+    once = unlike()
+    model.copies = MOST_COPIES
+    assert unlike() < once / 2
+
+
 def test_float16_weights_halve_the_files(model: FaderModel, tmp_path: Path) -> None:
     model.save(tmp_path / "32")
     model.save(tmp_path / "16", torch.float16)
@@ -252,7 +294,7 @@ def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: 
         config = model.autoencoder.config
         spilled = 0.0
 
-        def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+        def encode(self, x: torch.Tensor, copies: int = 1) -> list[torch.Tensor]:
             return [x]
 
         def confined(self, changed: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
@@ -335,6 +377,9 @@ def test_files_that_are_not_ours_get_one_sentence(model: FaderModel, tmp_path: P
     other["reach"] = {"Male": [1, "far"]}
     config.write_text(json.dumps(other))
     assert "reach" in message()
+    for copies in (0, 9, 2.5, "4"):
+        config.write_text(json.dumps({**json.loads(good), "copies": copies}))
+        assert "copies must be" in message()
     config.write_text('{"architectures": ["BertModel"]}')
     assert "not the configuration of a Fader model" in message()
     config.write_text("{")

@@ -10,7 +10,7 @@ import torch
 from fader.attributes import ATTRIBUTES
 from fader.models.autoencoder import Autoencoder, AutoencoderConfig, copy_weights
 from fader.models.io import FaderModel, load_model
-from fader.models.regions import regions
+from fader.models.regions import Regions
 
 # Of an aligned face, as (column, row) in widths of the crop.
 EYE, MOUTH, HAIR, CHEEK = (0.39, 0.517), (0.5, 0.75), (0.5, 0.15), (0.36, 0.66)
@@ -39,7 +39,7 @@ def at(region: torch.Tensor, place: tuple[float, float]) -> float:
 def test_an_attribute_is_where_one_looks_for_it(
     name: str, inside: list, outside: list, size: int
 ) -> None:
-    (both,) = regions([name], size)
+    (both,) = Regions([name], size).maps
     assert both.shape == (2, size, size)
     for region in both:
         assert region.min() >= 0 and region.max() == 1
@@ -48,22 +48,22 @@ def test_an_attribute_is_where_one_looks_for_it(
 
 
 def test_hair_tints_the_face_a_little() -> None:
-    ((down, up),) = regions(["Gray_Hair"], 128)
+    ((down, up),) = Regions(["Gray_Hair"], 128).maps
     assert torch.equal(down, up)
     assert 0.2 < at(up, MOUTH) < 0.4 and at(up, CHEEK) == at(up, MOUTH)
 
 
 def test_making_younger_leaves_the_eyes() -> None:
-    ((down, up),) = regions(["Young"], 128)
+    ((down, up),) = Regions(["Young"], 128).maps
     assert all(at(up, place) == at(down, place) == 1 for place in (HAIR, CHEEK, MOUTH))
     assert at(up, EYE) == 0 < at(down, EYE) == 1
 
 
 def test_every_attribute_has_a_region() -> None:
-    maps = regions(ATTRIBUTES, 32)
+    maps = Regions(ATTRIBUTES, 32).maps
     assert maps.shape == (40, 2, 32, 32)
     assert (maps.amax(dim=(2, 3)) == 1).all()
-    assert regions([], 32).shape == (0, 2, 32, 32)
+    assert Regions([], 32).maps.shape == (0, 2, 32, 32)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_decodings_differ_where_the_attributes_do(model: FaderModel) -> None:
         after = model.decode(features, asked, own)
         free = model.decode(features, asked)
         where = (free - before).abs() > 1e-4
-        both_ways = model.autoencoder.regions[column].amin(dim=0)
+        both_ways = model.autoencoder.regions.maps[column].amin(dim=0)
         whole = both_ways.expand_as(free) == 1
         assert torch.allclose(after[whole], free[whole], atol=1e-6)  # all of it, inside
         assert where.float().mean() > 0.9  # and the decoder itself would change the rest, too
@@ -127,6 +127,44 @@ def test_a_small_difference_counts_by_its_size(model: FaderModel) -> None:
     result = model.autoencoder.confined(changed, decoded, asked, own)[0, :1]
     assert at(result, EYE) == pytest.approx(0.2)  # of Male, 0.05 of the 0.25 that count in full
     assert at(result, HAIR) == 1
+
+
+def test_what_has_no_colour_is_hardly_tinted() -> None:
+    """Younger skin is brighter or darker, but not green."""
+    confine = Regions(("Young", "Male"), 64)
+    own = torch.tensor([[0.1, 0.9]])
+    skin = torch.tensor([0.6, 0.2, 0.0])[None, :, None, None].expand(1, 3, 64, 64)
+    green = torch.tensor([0.2, 0.5, 0.1])[None, :, None, None].expand(1, 3, 64, 64)
+
+    def hue(asked: list[float], changed: torch.Tensor) -> torch.Tensor:
+        pixel = confine(changed, skin, torch.tensor([asked]), own)[0, :, 50, 32] + 1
+        return pixel / pixel.sum()
+
+    before = hue([0.1, 0.9], green)
+    far = (hue([0.1, 0.1], green) - before).abs().max()  # Male may tint
+    assert far > 0.05
+    assert (hue([0.9, 0.9], green) - before).abs().max() < 0.6 * far
+    shade = confine((skin + 1) * 0.7 - 1, skin, torch.tensor([[0.9, 0.9]]), own)[0, :, 50, 32]
+    assert torch.allclose(shade, (skin[0, :, 0, 0] + 1) * 0.7 - 1, atol=0.02)  # a shade stays one
+
+
+def test_glasses_that_stay_on_are_spared() -> None:
+    names = ("Young", "Eyeglasses")
+    confine = Regions(names, 64)
+    dark, light = torch.full((1, 3, 64, 64), -0.5), torch.full((1, 3, 64, 64), 0.2)
+    rim, chin = (0.5, 0.52), (0.5, 0.85)
+
+    def changed(own: list[float], asked: list[float], place: tuple[float, float]) -> float:
+        after = confine(dark, light, torch.tensor([asked]), torch.tensor([own]))
+        return at((after - light)[0, :1], place)
+
+    bare, worn = changed([0, 0], [1, 0], rim), changed([0, 1], [1, 1], rim)
+    assert bare == pytest.approx(-0.7, abs=0.01) and -0.25 < worn < -0.15
+    assert changed([0, 1], [1, 1], chin) == pytest.approx(-0.7, abs=0.01)
+    # Glasses that go, come, or get darker do so whole.
+    assert changed([0, 1], [1, 0], rim) == pytest.approx(-0.7, abs=0.01)
+    assert changed([0, 0], [1, 1], rim) == pytest.approx(-0.7, abs=0.01)
+    assert changed([0, 0.9], [0, 2], rim) == pytest.approx(-0.7, abs=0.01)
 
 
 def test_models_keep_what_they_were_trained_with(model: FaderModel, tmp_path: Path) -> None:

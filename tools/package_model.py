@@ -16,6 +16,7 @@ from fader.data.annotations import VALID
 from fader.data.batches import to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
+from fader.models.copies import MOST_COPIES
 from fader.models.io import FaderModel
 from fader.models.sliders import calibrated, reaching
 
@@ -30,12 +31,20 @@ from fader.models.sliders import calibrated, reaching
     type=click.Path(path_type=Path, exists=True),
     help="Prepared faces; sliders are calibrated on up to 512 of its validation part.",
 )
-def main(source: Path, dest: Path, data: str, store: Path) -> None:
+@click.option(
+    "--copies",
+    default=MOST_COPIES,
+    show_default=True,
+    type=click.IntRange(1, MOST_COPIES),
+    help="Moved copies of a face that are decoded; their mean has less grain, and takes longer.",
+)
+def main(source: Path, dest: Path, data: str, store: Path, copies: int) -> None:
     """Write SOURCE (a run's model/ or best/) to DEST in float16, its sliders calibrated."""
     try:
         model = FaderModel.load(source)
         if model.classifier is None:
             raise FaderError(f"{source}: has no classifier; train with --classifier")
+        model.copies = copies
         prepared = PreparedStore(store)
         rows = np.sort(np.random.default_rng(0).permutation(prepared.indices(VALID))[:512])
         values = torch.from_numpy(prepared.select_labels(model.attributes)[rows])

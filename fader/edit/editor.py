@@ -201,11 +201,12 @@ class Editor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Text that differs between models whose weights, regions or sliders differ."""
+        """Text that differs between models whose weights, regions, sliders or copies differ."""
         import hashlib
 
-        sliders = sorted(self.model.beyond.items()), sorted(self.model.reach.items())
-        digest = hashlib.blake2b(repr(sliders).encode(), digest_size=16)
+        model = self.model
+        settings = sorted(model.beyond.items()), sorted(model.reach.items()), model.copies
+        digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
         # Buffers also have what is not saved, such as the regions of edits.
         values = {**self.model.state_dict(), **dict(self.model.named_buffers())}
         for name, value in sorted(values.items()):

@@ -22,11 +22,15 @@ _STEPS, _CHECK_EVERY, _BATCH = 600, 40, 128
 
 @torch.inference_mode()
 def latents(model: FaderModel, images: np.ndarray, rows: np.ndarray) -> Tensor:
-    """All that the decoder gets of these rows of ``images``, flat, float32 on the CPU."""
+    """All that the decoder gets of these rows of ``images``, flat, float32 on the CPU.
+
+    Of one copy, for a model that decodes several: the decoder never sees two together.
+    """
     device = device_of(model)
     parts = []
     for start in range(0, len(rows), 32):
-        features = model.encode(to_tensor(images[rows[start : start + 32]]).to(device))
+        x = to_tensor(images[rows[start : start + 32]]).to(device)
+        features = model.encode(x, copies=1)
         parts.append(torch.cat([f.flatten(1) for f in features], dim=1).cpu())
     return torch.cat(parts).float()
 

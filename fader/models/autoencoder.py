@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fader.errors import FaderError
+from fader.models.copies import moved, moved_back
 from fader.models.erasure import Erasure
-from fader.models.regions import region_of_change, regions
+from fader.models.regions import Regions
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,20 @@ class Autoencoder(nn.Module):
             )
         erase = config.erase and config.attributes
         self.erasure = Erasure(config.feature_shapes, len(config.attributes)) if erase else None
-        where = regions(config.attributes, config.size) if config.regions else None
-        self.register_buffer("regions", where, persistent=False)
+        self.regions = Regions(config.attributes, config.size) if config.regions else None
         self.frozen = False
 
-    def encode(self, x: Tensor) -> list[Tensor]:
+    def encode(self, x: Tensor, copies: int = 1) -> list[Tensor]:
         """Images N×3×S×S in [-1, 1] → what the decoder needs of them.
 
         Shaped as ``config.feature_shapes`` says: the last element is the latent; before it, for a
-        model with ``skip``, the encoder features that are joined to the decoder.
+        model with ``skip``, the encoder features that are joined to the decoder. Of several
+        ``copies`` (:mod:`fader.models.copies`) there are as many times the channels, and
+        :meth:`decode` makes their mean.
         """
+        if copies > 1:
+            each = [self.encode(moved(x, copy)) for copy in range(copies)]
+            return [torch.cat(parts, dim=1) for parts in zip(*each, strict=True)]
         features = self._features(x)
         if self.erasure is None or not self.erasure.measured:
             return features
@@ -181,11 +186,14 @@ class Autoencoder(nn.Module):
         if self.regions is None:
             return changed
         rows = torch.arange(len(y), device=y.device) % len(own)
-        decoded, own = decoded[rows], own[rows]
-        where = region_of_change(self.regions, own, y).to(changed.dtype)
-        return torch.lerp(decoded, changed, where)
+        return self.regions(changed, decoded[rows], y, own[rows])
 
     def _decode(self, features: list[Tensor], y: Tensor) -> Tensor:
+        copies = features[-1].shape[1] // self.config.channels[-1]
+        if copies > 1:
+            each = zip(*[f.chunk(copies, dim=1) for f in features], strict=True)
+            decoded = [moved_back(self._decode(list(f), y), i) for i, f in enumerate(each)]
+            return sum(decoded) / copies
         whole, rest = divmod(len(y), len(features[-1]))
         if (whole, rest) != (1, 0):
             features = [torch.cat([f] * whole + [f[:rest]]) for f in features]

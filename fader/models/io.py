@@ -21,6 +21,7 @@ from fader.errors import FaderError
 from fader.files import atomic_path, write_text
 from fader.models.autoencoder import Autoencoder, AutoencoderConfig
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
+from fader.models.copies import MOST_COPIES
 
 FORMAT = 1
 CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS = "config.json", "model.safetensors", "classifier.safetensors"
@@ -49,6 +50,8 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         #: By attribute, how many times as far as asked the decoder is told to go down and up from
         #: what a face shows (1 each where it has none).
         self.reach: dict[str, tuple[float, float]] = {}
+        #: In how many moved copies faces are decoded (:mod:`fader.models.copies`).
+        self.copies = 1
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -64,9 +67,9 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def encode(self, x: Tensor) -> list[Tensor]:
-        """See :meth:`Autoencoder.encode`."""
-        return self.autoencoder.encode(x)
+    def encode(self, x: Tensor, copies: int | None = None) -> list[Tensor]:
+        """See :meth:`Autoencoder.encode`; in as many copies as :attr:`copies` says, or as given."""
+        return self.autoencoder.encode(x, self.copies if copies is None else copies)
 
     def decode(
         self,
@@ -123,6 +126,8 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         for name in ("beyond", "reach"):
             if getattr(self, name):
                 config[name] = getattr(self, name)
+        if self.copies > 1:
+            config["copies"] = self.copies
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
     @classmethod
@@ -149,6 +154,9 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         model.beyond, model.reach = (
             _pairs(name, config.get(name) or {}, folder / CONFIG) for name in ("beyond", "reach")
         )
+        model.copies = config.get("copies", 1)
+        if not isinstance(model.copies, int) or not 1 <= model.copies <= MOST_COPIES:
+            raise FaderError(f"{folder / CONFIG}: copies must be a number from 1 to {MOST_COPIES}")
         load_weights(model.autoencoder, folder / WEIGHTS)
         if model.classifier is not None:
             load_weights(model.classifier, folder / CLASSIFIER_WEIGHTS)

@@ -8,7 +8,9 @@ the decoding with other attributes is taken only there:
     D(E(x), y) + r · (D(E(x), y′) − D(E(x), y))
 
 with r the largest region of the attributes that differ. Attributes of the whole face, and those
-that may be anywhere, have all of it.
+that may be anywhere, have all of it. Some have no colour of their own: if younger skin comes out
+green, that is the decoder's doing, so theirs are changes of brightness. And glasses that stay on
+stay as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Two values this far apart differ in full; nearer, by their distance in these. Labels of a face and
 # the values asked for it differ a little in everything.
@@ -77,28 +79,77 @@ _PART_OF: dict[str, str] = {
 # paint shadows; older ones have other lids.
 _PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
 
+# What has hardly any colour of its own when it rises, and how much of it is let through: with none,
+# younger faces are not seen to be younger (hair was gray).
+_COLOURLESS_RISING, _COLOUR = {"Young", "High_Cheekbones"}, 0.5
 
-def regions(attributes: Sequence[str], size: int) -> Tensor:
-    """Where each of the ``attributes`` is in an aligned face: n×2×size×size in 0..1.
+# How much of a change glasses that stay on are spared: with all of it, wearers made younger are not
+# seen to be younger.
+_SPARED = 0.7
 
-    The first of two maps is for moves down, the second for moves up. 1 is inside; borders are
-    soft. An attribute that is not known is everywhere.
+# Red, green and blue in brightness (ITU-R BT.601); a summand and bounds for its quotients, since of
+# dark pixels these could be anything.
+_BRIGHTNESS, _BLACK, _QUOTIENTS = (0.299, 0.587, 0.114), 0.03, (0.25, 3.0)
+
+
+class Regions(nn.Module):
+    """Where each of ``attributes`` is in aligned faces of ``size`` pixels.
+
+    ``maps`` is n×2×size×size in 0..1: the first of two maps is for moves down, the second for moves
+    up; 1 is inside, borders are soft. An attribute that is not known is everywhere.
     """
-    parts = _PART_OF, {**_PART_OF, **_PART_OF_RISING}
-    maps = [torch.stack([_part(part.get(name), size) for part in parts]) for name in attributes]
-    return torch.stack(maps) if maps else torch.ones(0, 2, size, size)
+
+    maps: Tensor
+    glasses: Tensor
+
+    def __init__(self, attributes: Sequence[str], size: int) -> None:
+        super().__init__()
+        parts = _PART_OF, {**_PART_OF, **_PART_OF_RISING}
+        maps = [torch.stack([_part(part.get(name), size) for part in parts]) for name in attributes]
+        maps = torch.stack(maps) if maps else torch.ones(0, 2, size, size)
+        self.register_buffer("maps", maps, persistent=False)
+        self.register_buffer("glasses", _part("glasses", size), persistent=False)
+        self._colourless = [i for i, name in enumerate(attributes) if name in _COLOURLESS_RISING]
+        self._wearing = attributes.index("Eyeglasses") if "Eyeglasses" in attributes else None
+
+    def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
+        """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
+        not the faces' ``own``; elsewhere ``decoded``."""
+        move = (asked - own) / _DIFFERENT
+        amounts = torch.stack([-move, move], dim=2).clamp(0, 1)
+        coloured = amounts.clone()
+        coloured[:, self._colourless, 1] *= _COLOUR
+        where, colour = _largest(self.maps, amounts), _largest(self.maps, coloured)
+        if self._wearing is not None:
+            worn = torch.minimum(own, asked)[:, self._wearing]
+            stays = 1 - amounts[:, self._wearing].amax(dim=1)
+            spared = ((worn - 0.5) / _DIFFERENT).clamp(0, 1) * stays
+            spared = _SPARED * spared[:, None, None, None] * self.glasses
+            where, colour = where * (1 - spared), colour * (1 - spared)
+        where, colour = where.to(changed.dtype), colour.to(changed.dtype)
+        if (colour < where).any():
+            # Of what changes here, the part that changes in colour, too.
+            share = colour / where.clamp(min=1e-3)
+            changed = torch.lerp(_as_bright(decoded, changed), changed, share)
+        return torch.lerp(decoded, changed, where)
 
 
-def region_of_change(regions: Tensor, own: Tensor, asked: Tensor) -> Tensor:
-    """r for M faces whose values are ``own`` (M×n) and asked to be ``asked``: M×1×S×S in 0..1."""
-    move = (asked - own) / _DIFFERENT
-    amounts = torch.stack([-move, move], dim=2).clamp(0, 1)
-    where = regions.new_zeros(len(own), 1, *regions.shape[2:])
+def _largest(maps: Tensor, amounts: Tensor) -> Tensor:
+    where = maps.new_zeros(len(amounts), 1, *maps.shape[2:])
     # One at a time, for what it takes of memory; most edits move few.
     for column, up in amounts.amax(dim=0).nonzero().tolist():
         amount = amounts[:, column, up, None, None, None]
-        where = torch.maximum(where, amount * regions[column, up])
+        where = torch.maximum(where, amount * maps[column, up])
     return where
+
+
+def _as_bright(decoded: Tensor, changed: Tensor) -> Tensor:
+    """``decoded``, its pixels as bright as those of ``changed``, their hues what they were."""
+    decoded, changed = (decoded + 1) / 2 + _BLACK, (changed + 1) / 2 + _BLACK
+    weights = decoded.new_tensor(_BRIGHTNESS)[:, None, None]
+    before, after = ((x * weights).sum(dim=1, keepdim=True) for x in (decoded, changed))
+    bright = decoded * (after / before).clamp(*_QUOTIENTS) - _BLACK
+    return (bright * 2 - 1).clamp(-1, 1)
 
 
 def _part(name: str | None, size: int) -> Tensor:
