@@ -23,12 +23,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fader import Editor
 from fader.commands.options import device_option, resolve_device
 from fader.data.batches import to_tensor
 from fader.data.source import open_data
 from fader.evaluate.evaluation import evaluate
 from fader.evaluate.judge import load_judge
 from fader.files import write_text
+from fader.images import open_photo
 from fader.models.io import load_model
 from fader.train.samples import sample_grid, save_grid
 from fader.train.settings import tomllib
@@ -86,14 +88,15 @@ def measure(model_path: Path, data: Path, device: torch.device, limit: int) -> d
     }
 
 
-def grid(model_path: Path, data: Path) -> Image.Image:
-    """The same four test faces for every row, with each attribute swapped."""
-    model = load_model(model_path)
-    store = open_data(data, model.size)
-    test = store.indices(2)
-    rows = np.random.default_rng(7).choice(test, 4, replace=False)
-    x = to_tensor(store.images[rows])
-    return sample_grid(model, x, torch.from_numpy(store.select_labels(model.attributes)[rows]))
+def grid(model_path: Path) -> Image.Image:
+    """The faces of the example photos, in the public domain, with each attribute swapped."""
+    editor = Editor(load_model(model_path), "cpu")
+    crops, values = [], []
+    for path in sorted((ROOT / "examples").glob("*.jpg")):
+        crops.append(editor.crop(open_photo(path).pixels, editor.faces(path)[:1]))
+        (estimate,) = editor.estimate(crops[-1])
+        values.append([estimate[name] for name in editor.attributes])
+    return sample_grid(editor.model, to_tensor(np.concatenate(crops)), torch.tensor(values))
 
 
 def table(
@@ -161,7 +164,7 @@ def main(
         if not numbers.exists():
             train(row, data, run, device)
             found = measure(run / "model", data, resolve_device(device), limit)
-            save_grid(grid(run / "model", data), run / "grid.jpg")
+            save_grid(grid(run / "model"), run / "grid.jpg")
             write_text(numbers, json.dumps(found, indent=2) + "\n")
         shutil.copy(run / "grid.jpg", docs / "ablation" / f"{slug(row)}.jpg")
         results.append((row, json.loads(numbers.read_text(encoding="utf-8"))))

@@ -81,11 +81,11 @@ _PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
 
 # What has hardly any colour of its own when it rises, and how much of it is let through: with none,
 # younger faces are not seen to be younger (hair was gray).
-_COLOURLESS_RISING, _COLOUR = {"Young", "High_Cheekbones"}, 0.5
+_COLOURLESS_RISING, _COLOUR = {"Young", "High_Cheekbones"}, 0.7
 
 # How much of a change glasses that stay on are spared: with all of it, wearers made younger are not
 # seen to be younger.
-_SPARED = 0.7
+_SPARED = 0.4
 
 # Red, green and blue in brightness (ITU-R BT.601); a summand and bounds for its quotients, since of
 # dark pixels these could be anything.
