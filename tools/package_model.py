@@ -29,7 +29,7 @@ from fader.models.sliders import calibrated, reaching
     "--store",
     required=True,
     type=click.Path(path_type=Path, exists=True),
-    help="Prepared faces; sliders are calibrated on up to 512 of its validation part.",
+    help="Prepared faces; sliders are calibrated on up to 256 of its validation part.",
 )
 @click.option(
     "--copies",
@@ -44,13 +44,16 @@ def main(source: Path, dest: Path, data: str, store: Path, copies: int) -> None:
         model = FaderModel.load(source)
         if model.classifier is None:
             raise FaderError(f"{source}: has no classifier; train with --classifier")
-        model.copies = copies
         prepared = PreparedStore(store)
-        rows = np.sort(np.random.default_rng(0).permutation(prepared.indices(VALID))[:512])
+        rows = np.sort(np.random.default_rng(0).permutation(prepared.indices(VALID))[:256])
         values = torch.from_numpy(prepared.select_labels(model.attributes)[rows])
         faces = to_tensor(prepared.images[rows])
+        model.copies = copies
         model.reach = reaching(model, faces, values)
+        # How much a picture changes, one copy tells as well.
+        model.copies = 1
         model.beyond = calibrated(model, faces[:128], values[:128])
+        model.copies = copies
     except FaderError as error:
         raise click.ClickException(str(error)) from error
     for name, (down, up) in model.reach.items():

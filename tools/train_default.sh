@@ -121,8 +121,28 @@ more longer 965 -s longest_move=1.6 -s unconvinced_weight=2 -s patch_weight=0.25
     -s recognition_weight=0.15 -s classifier_weight=0.02 -s change_weight=0.024
 more longer 1206 -s unconvinced_weight=1.5 -s patch_weight=0.22 -s recognition_weight=0.28 \
     -s classifier_weight=0.04 -s change_weight=0.012 -s structure_weight=1
-python "$tools/average_models.py" "$runs/final-average/model" "$runs/longer/model" \
+if ! test -e "$runs/longer-1206"; then
+    cp -r "$runs/longer/model" "$runs/longer-1206.part" && mv "$runs/longer-1206.part" "$runs/longer-1206"
+fi
+python "$tools/average_models.py" "$runs/final-average/model" "$runs/longer-1206" \
     "$runs/longer-average/model" --weight 0.36 --store "$runs/store-128"
-python "$tools/package_model.py" "$runs/longer-average/model" fader/weights/default \
+
+# Decoded in copies a decoder can reconstruct less well, and draw more. The longer run's last steps, averaged
+# with its 1,206th and an older model, go on with stronger terms.
+more longer 1900
+python "$tools/average_models.py" "$runs/longer-1206" "$runs/longer/model" "$runs/longer-both/model" \
+    --weight 0.5 --store "$runs/store-128"
+python "$tools/average_models.py" "$runs/final-average/model" "$runs/longer-both/model" \
+    "$runs/longer-start/model" --weight 0.7 --store "$runs/store-128"
+further copies longer-start 382 --attrs "$with_bald" --init-discriminators "$runs/longer" \
+    -s decay_steps=0 -s learning_rate=3e-4 -s shuffled_fraction=0.35 -s structure_weight=0.6 \
+    -s patch_weight=0.35 -s recognition_weight=0.3 -s classifier_weight=0.04 -s change_weight=0.022 \
+    -s unconvinced_weight=2 -s longest_move=1.8
+more copies 577 -s unconvinced_weight=1 -s recognition_weight=0.6 -s classifier_weight=0.1 \
+    -s change_weight=0.008 -s structure_weight=0.8
+more copies 1000 -s decay_steps=430
+python "$tools/average_models.py" "$runs/longer-average/model" "$runs/copies/model" \
+    "$runs/copies-average/model" --weight 0.4 --store "$runs/store-128"
+python "$tools/package_model.py" "$runs/copies-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

@@ -16,10 +16,10 @@ from torch import Tensor
 from fader.models.io import FaderModel
 
 #: Moves to 0 or 1 are lengthened until the classifier sees the value in this share of the faces
-#: that had the other, but to no more than so many times their length (past 1.6, halos and stains
+#: that had the other, but to no more than so many times their length (past 2.0, halos and stains
 #: were seen on portraits), and only as long as this share of what it sees of the other attributes
 #: stays.
-SEEN, LONGEST, KEPT = 0.95, 1.6, 0.83
+SEEN, LONGEST, KEPT = 0.95, 2.0, 0.83
 
 #: Where no length reaches :data:`SEEN`, the shortest that has this much of what the best has: past
 #: it a move only adds stains.
