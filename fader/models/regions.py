@@ -9,8 +9,8 @@ the decoding with other attributes is taken only there:
 
 with r the largest region of the attributes that differ. Attributes of the whole face, and those
 that may be anywhere, have all of it. Some have no colour of their own: if younger skin comes out
-green, that is the decoder's doing, so theirs are changes of brightness. And glasses that stay on
-stay as they are.
+green, that is the decoder's doing, so theirs are changes mostly of brightness. Hair that turns gray
+gets no more colour than it had. And glasses that stay on are mostly left as they are.
 """
 
 from __future__ import annotations
@@ -83,6 +83,9 @@ _PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
 # younger faces are not seen to be younger (hair was gray).
 _COLOURLESS_RISING, _COLOUR = {"Young", "High_Cheekbones"}, 0.7
 
+# What takes colour away when it rises: hair that turns gray came out yellow.
+_GREYING = "Gray_Hair"
+
 # How much of a change glasses that stay on are spared: with all of it, wearers made younger are not
 # seen to be younger.
 _SPARED = 0.4
@@ -101,6 +104,7 @@ class Regions(nn.Module):
 
     maps: Tensor
     glasses: Tensor
+    hair: Tensor
 
     def __init__(self, attributes: Sequence[str], size: int) -> None:
         super().__init__()
@@ -109,7 +113,11 @@ class Regions(nn.Module):
         maps = torch.stack(maps) if maps else torch.ones(0, 2, size, size)
         self.register_buffer("maps", maps, persistent=False)
         self.register_buffer("glasses", _part("glasses", size), persistent=False)
+        # Without the face's share: to the judge, its tint is part of looking gray.
+        hair = (_part("hair", size) - _FACE_OF_HAIR) / (1 - _FACE_OF_HAIR)
+        self.register_buffer("hair", hair.clamp(min=0), persistent=False)
         self._colourless = [i for i, name in enumerate(attributes) if name in _COLOURLESS_RISING]
+        self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
         self._wearing = attributes.index("Eyeglasses") if "Eyeglasses" in attributes else None
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
@@ -131,6 +139,11 @@ class Regions(nn.Module):
             # Of what changes here, the part that changes in colour, too.
             share = colour / where.clamp(min=1e-3)
             changed = torch.lerp(_as_bright(decoded, changed), changed, share)
+        if self._greying is not None:
+            greyed = amounts[:, self._greying, 1, None, None, None]
+            if greyed.any():
+                greyed = (greyed * self.hair).to(changed.dtype)
+                changed = torch.lerp(changed, _as_colourful(decoded, changed), greyed)
         return torch.lerp(decoded, changed, where)
 
 
@@ -143,12 +156,22 @@ def _largest(maps: Tensor, amounts: Tensor) -> Tensor:
     return where
 
 
+def _brightness(x: Tensor) -> Tensor:
+    return (x * x.new_tensor(_BRIGHTNESS)[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def _as_colourful(decoded: Tensor, changed: Tensor) -> Tensor:
+    """``changed``, its pixels no more colourful than those of ``decoded``."""
+    grey = _brightness(changed)
+    colour = changed - grey
+    before = (decoded - _brightness(decoded)).norm(dim=1, keepdim=True)
+    return grey + colour * (before / colour.norm(dim=1, keepdim=True).clamp(min=1e-3)).clamp(max=1)
+
+
 def _as_bright(decoded: Tensor, changed: Tensor) -> Tensor:
     """``decoded``, its pixels as bright as those of ``changed``, their hues what they were."""
     decoded, changed = (decoded + 1) / 2 + _BLACK, (changed + 1) / 2 + _BLACK
-    weights = decoded.new_tensor(_BRIGHTNESS)[:, None, None]
-    before, after = ((x * weights).sum(dim=1, keepdim=True) for x in (decoded, changed))
-    bright = decoded * (after / before).clamp(*_QUOTIENTS) - _BLACK
+    bright = decoded * (_brightness(changed) / _brightness(decoded)).clamp(*_QUOTIENTS) - _BLACK
     return (bright * 2 - 1).clamp(-1, 1)
 
 
