@@ -320,12 +320,12 @@ def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: 
     x, y = torch.rand(40, 3, 32, 32), (torch.rand(40, 2) < 0.5).float()
     reach = reaching(model, x, y)
     # Red of 0.6 at 0.5 a unit: the first of the lengths tried that is past 1.2.
-    assert reach["Male"] == (1, pytest.approx(1.225))
+    assert reach["Male"] == (1, pytest.approx(1.25))
     assert reach["Smiling"] == (1, 1)  # in vain, so not at all
     dark = x.clone()
     dark[::4] = -1  # no length will do for these
-    assert reaching(model, dark, y)["Male"] == (1, pytest.approx(1.225))
-    model.autoencoder.spilled = 0.57  # 1.075 of Male would show as Smiling, too
+    assert reaching(model, dark, y)["Male"] == (1, pytest.approx(1.25))
+    model.autoencoder.spilled = 0.57  # 1.125 of Male would show as Smiling, too
     assert reaching(model, x, y)["Male"] == (1, 1)
     model.autoencoder.spilled = 0.0
     few = torch.ones(40, 2)
