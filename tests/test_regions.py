@@ -129,7 +129,7 @@ def test_a_small_difference_counts_by_its_size(model: FaderModel) -> None:
     assert at(result, HAIR) == 1
 
 
-def test_what_has_no_colour_is_hardly_tinted() -> None:
+def test_what_has_no_colour_tints_less() -> None:
     """Younger skin is brighter or darker, but not green."""
     confine = Regions(("Young", "Male"), 64)
     own = torch.tensor([[0.1, 0.9]])

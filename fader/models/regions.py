@@ -9,7 +9,7 @@ the decoding with other attributes is taken only there:
 
 with r the largest region of the attributes that differ. Attributes of the whole face, and those
 that may be anywhere, have all of it. Some have no colour of their own: if younger skin comes out
-green, that is the decoder's doing, so theirs are changes mostly of brightness. Hair that turns gray
+green, that is the decoder's doing, so theirs is let through in part. Hair that turns gray
 gets no more colour than it had. And glasses that stay on are mostly left as they are.
 """
 
@@ -79,8 +79,8 @@ _PART_OF: dict[str, str] = {
 # paint shadows; older ones have other lids.
 _PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
 
-# What has hardly any colour of its own when it rises, and how much of it is let through: with none,
-# younger faces are not seen to be younger (hair was gray).
+# What has no colour of its own when it rises, and how much of that is let through all the same: with
+# none, younger faces are not seen to be younger (hair was gray).
 _COLOURLESS_RISING, _COLOUR = {"Young", "High_Cheekbones"}, 0.7
 
 # What takes colour away when it rises: hair that turns gray came out yellow.
