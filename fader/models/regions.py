@@ -79,8 +79,8 @@ _PART_OF: dict[str, str] = {
 # paint shadows; older ones have other lids.
 _PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
 
-# What has no colour of its own when it rises, and how much of that is let through all the same: with
-# none, younger faces are not seen to be younger (hair was gray).
+# What has no colour of its own when it rises, and how much of that is let through all the same:
+# with none, younger faces are not seen to be younger (hair was gray).
 _COLOURLESS_RISING, _COLOUR = {"Young", "High_Cheekbones"}, 0.7
 
 # What takes colour away when it rises: hair that turns gray came out yellow.
