@@ -267,7 +267,8 @@ def test_sliders_beyond_the_range_go_at_the_calibrated_pace(
     assert torch.allclose(decoded(again, -1, 0.5), decoded(model, -0.25, 0.5), atol=1e-4)
     assert not torch.allclose(once, twice, atol=1e-4)
 
-    # What the tool that packages a model measures.
+    # What the tool that packages a model measures, with no classifier to object.
+    model.classifier = None
     model.beyond = calibrated(model, x, y)
     for column, name in enumerate(model.attributes):
 
@@ -285,6 +286,39 @@ def test_sliders_beyond_the_range_go_at_the_calibrated_pace(
             assert growth <= GROWTH + 1e-3
             if scale < 1:
                 assert growth == pytest.approx(GROWTH, abs=0.05)
+
+
+def test_sliders_end_where_an_attribute_is_seen_less_again(model: FaderModel) -> None:
+    # Both brighten without end; but what is too bright is less of a smile to the classifier.
+    class Network(torch.nn.Module):
+        config = model.autoencoder.config
+
+        def encode(self, x: torch.Tensor, copies: int = 1) -> list[torch.Tensor]:
+            return [x]
+
+        def confined(self, changed: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+            return changed
+
+        def decode(self, features: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+            return (0.3 * y.sum(dim=1) - 0.3)[:, None, None, None].expand_as(features[0])
+
+    class Sees(torch.nn.Module):
+        config = model.classifier.config
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = torch.zeros(len(x), len(self.config.attributes))
+            logits[:, self.config.attributes.index("Male")] = x.mean((1, 2, 3))
+            logits[:, self.config.attributes.index("Smiling")] = -(x.mean((1, 2, 3)) - 0.05).abs()
+            return logits
+
+    model.autoencoder, model.classifier = Network(), Sees()
+    x, y = torch.zeros(8, 3, 32, 32), torch.zeros(8, 2)
+    assert model.attributes == ("Male", "Smiling")
+    scales = calibrated(model, x, y)
+    # Half of a unit more is half as much again, as wanted; the most of a smile is at 1.17 units.
+    assert scales["Male"] == (pytest.approx(0.5, abs=0.02), pytest.approx(0.5, abs=0.02))
+    assert scales["Smiling"][1] == pytest.approx(0.125, abs=0.01)  # 0.5 halved twice
+    assert scales["Smiling"][0] == pytest.approx(0.5, abs=0.02)  # there it is less and less
 
 
 def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: Path) -> None:

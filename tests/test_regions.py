@@ -144,8 +144,26 @@ def test_what_has_no_colour_tints_less() -> None:
     far = (hue([0.1, 0.1], green) - before).abs().max()  # Male may tint
     assert far > 0.05
     assert 0 < (hue([0.9, 0.9], green) - before).abs().max() < 0.8 * far
-    shade = confine((skin + 1) * 0.7 - 1, skin, torch.tensor([[0.9, 0.9]]), own)[0, :, 50, 32]
-    assert torch.allclose(shade, (skin[0, :, 0, 0] + 1) * 0.7 - 1, atol=0.02)  # a shade stays one
+    shade = confine((skin + 1) * 1.2 - 1, skin, torch.tensor([[0.9, 0.9]]), own)[0, :, 50, 32]
+    assert torch.allclose(shade, (skin[0, :, 0, 0] + 1) * 1.2 - 1, atol=0.02)  # a shade stays one
+
+
+def test_younger_skin_is_hardly_darker() -> None:
+    """Dark jaws are what a decoder paints where it found nothing younger to draw."""
+    confine = Regions(("Young", "No_Beard"), 64)
+    skin, dark, bright = (torch.full((1, 3, 64, 64), v) for v in (0.2, -0.6, 0.6))
+
+    def change(to: torch.Tensor, own: list[float], asked: list[float]) -> torch.Tensor:
+        return (confine(to, skin, torch.tensor([asked]), torch.tensor([own])) - skin)[0, :1]
+
+    younger = change(dark, [0, 1], [1, 1])
+    assert at(younger, HAIR) == pytest.approx(-0.8)
+    for place in (CHEEK, MOUTH):
+        assert -0.4 < at(younger, place) < -0.1
+        assert at(change(bright, [0, 1], [1, 1]), place) == pytest.approx(0.4)
+        assert at(change(dark, [1, 1], [0, 1]), place) == pytest.approx(-0.8)
+    # A beard put on with it is as dark as one alone.
+    assert at(change(dark, [0, 1], [1, 0]), MOUTH) == pytest.approx(-0.8, abs=0.01)
 
 
 def test_hair_that_turns_gray_gets_no_colour() -> None:
@@ -170,16 +188,16 @@ def test_glasses_that_stay_on_are_spared() -> None:
     rim, chin = (0.5, 0.52), (0.5, 0.85)
 
     def changed(own: list[float], asked: list[float], place: tuple[float, float]) -> float:
-        after = confine(dark, light, torch.tensor([asked]), torch.tensor([own]))
-        return at((after - light)[0, :1], place)
+        after = confine(light, dark, torch.tensor([asked]), torch.tensor([own]))
+        return at((after - dark)[0, :1], place)
 
     bare, worn = changed([0, 0], [1, 0], rim), changed([0, 1], [1, 1], rim)
-    assert bare == pytest.approx(-0.7, abs=0.01) and worn == pytest.approx(-0.42, abs=0.02)
-    assert changed([0, 1], [1, 1], chin) == pytest.approx(-0.7, abs=0.01)
+    assert bare == pytest.approx(0.7, abs=0.01) and worn == pytest.approx(0.42, abs=0.02)
+    assert changed([0, 1], [1, 1], chin) == pytest.approx(0.7, abs=0.01)
     # Glasses that go, come, or get darker do so whole.
-    assert changed([0, 1], [1, 0], rim) == pytest.approx(-0.7, abs=0.01)
-    assert changed([0, 0], [1, 1], rim) == pytest.approx(-0.7, abs=0.01)
-    assert changed([0, 0.9], [0, 2], rim) == pytest.approx(-0.7, abs=0.01)
+    assert changed([0, 1], [1, 0], rim) == pytest.approx(0.7, abs=0.01)
+    assert changed([0, 0], [1, 1], rim) == pytest.approx(0.7, abs=0.01)
+    assert changed([0, 0.9], [0, 2], rim) == pytest.approx(0.7, abs=0.01)
 
 
 def test_models_keep_what_they_were_trained_with(model: FaderModel, tmp_path: Path) -> None:

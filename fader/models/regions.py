@@ -8,9 +8,10 @@ the decoding with other attributes is taken only there:
     D(E(x), y) + r · (D(E(x), y′) − D(E(x), y))
 
 with r the largest region of the attributes that differ. Attributes of the whole face, and those
-that may be anywhere, have all of it. Some have no colour of their own: if younger skin comes out
-green, that is the decoder's doing, so theirs is let through in part. Hair that turns gray
-gets no more colour than it had. And glasses that stay on are mostly left as they are.
+that may be anywhere, have all of it. Some have no colour of their own, and do not darken skin: if
+younger skin comes out green, or with dark jaws, that is the decoder's doing, so theirs is let
+through in part. Hair that turns gray gets no more colour than it had. And glasses that stay on are
+mostly left as they are.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
     "nose": ("inside", ((0.50, 0.60, 0.13, 0.16, 2, 0.25),)),
     "mouth": ("inside", ((0.50, 0.80, 0.23, 0.22, 2, 0.25),)),
     "cheeks": ("inside", ((0.50, 0.76, 0.27, 0.24, 2, 0.25),)),
+    "skin": (
+        "inside",
+        ((0.503, 0.655, 0.23, 0.30, 2.5, 0.15), (0.503, 0.76, 0.31, 0.24, 2.5, 0.15)),
+    ),
     "beard": ("inside", ((0.50, 0.80, 0.29, 0.27, 2, 0.2),)),
     "around the eyes": (
         "outside",
@@ -83,6 +88,10 @@ _PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
 # with none, younger faces are not seen to be younger (hair was gray).
 _COLOURLESS_RISING, _COLOUR = {"Young", "High_Cheekbones"}, 0.7
 
+# What does not darken skin, by direction (up is 1), and how much of that is let through: a younger
+# man is seen by his dark brows and stubble, too, but more of it is stains.
+_DARKNESS = {("Young", 1): 0.35, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.4}
+
 # What takes colour away when it rises: hair that turns gray came out yellow.
 _GREYING = "Gray_Hair"
 
@@ -105,6 +114,7 @@ class Regions(nn.Module):
     maps: Tensor
     glasses: Tensor
     hair: Tensor
+    skin: Tensor
 
     def __init__(self, attributes: Sequence[str], size: int) -> None:
         super().__init__()
@@ -116,6 +126,12 @@ class Regions(nn.Module):
         # Without the face's share: to the judge, its tint is part of looking gray.
         hair = (_part("hair", size) - _FACE_OF_HAIR) / (1 - _FACE_OF_HAIR)
         self.register_buffer("hair", hair.clamp(min=0), persistent=False)
+        self.register_buffer("skin", _part("skin", size), persistent=False)
+        self._darkness = [
+            (attributes.index(name), up, share)
+            for (name, up), share in _DARKNESS.items()
+            if name in attributes
+        ]
         self._colourless = [i for i, name in enumerate(attributes) if name in _COLOURLESS_RISING]
         self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
         self._wearing = attributes.index("Eyeglasses") if "Eyeglasses" in attributes else None
@@ -127,14 +143,17 @@ class Regions(nn.Module):
         amounts = torch.stack([-move, move], dim=2).clamp(0, 1)
         coloured = amounts.clone()
         coloured[:, self._colourless, 1] *= _COLOUR
-        where, colour = _largest(self.maps, amounts), _largest(self.maps, coloured)
+        darker = amounts.clone()
+        for column, up, share in self._darkness:
+            darker[:, column, up] *= share
+        where, colour, dark = (_largest(self.maps, some) for some in (amounts, coloured, darker))
         if self._wearing is not None:
             worn = torch.minimum(own, asked)[:, self._wearing]
             stays = 1 - amounts[:, self._wearing].amax(dim=1)
             spared = ((worn - 0.5) / _DIFFERENT).clamp(0, 1) * stays
             spared = _SPARED * spared[:, None, None, None] * self.glasses
-            where, colour = where * (1 - spared), colour * (1 - spared)
-        where, colour = where.to(changed.dtype), colour.to(changed.dtype)
+            where, colour, dark = (part * (1 - spared) for part in (where, colour, dark))
+        where, colour, dark = (part.to(changed.dtype) for part in (where, colour, dark))
         if (colour < where).any():
             # Of what changes here, the part that changes in colour, too.
             share = colour / where.clamp(min=1e-3)
@@ -144,6 +163,10 @@ class Regions(nn.Module):
             if greyed.any():
                 greyed = (greyed * self.hair).to(changed.dtype)
                 changed = torch.lerp(changed, _as_colourful(decoded, changed), greyed)
+        if (dark < where).any():
+            kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
+            darkened = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
+            changed = changed + kept * darkened
         return torch.lerp(decoded, changed, where)
 
 

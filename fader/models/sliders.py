@@ -3,7 +3,7 @@
 A decoder does not make as much of every attribute: told 0 it may leave a face as young as before,
 and a value of 2 may be a somewhat stronger smile, or a face that breaks. So what is asked for is
 scaled, attribute by attribute: moves until a classifier sees in the decoding what was asked, and
-positions beyond 0..1 until the picture changes as much as is wanted.
+positions beyond 0..1 until the picture changes as much as is wanted, or shows no more of it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ NEARLY = 0.96
 GROWTH = 1.5
 
 _HALVINGS = 6
+
+# How often a way beyond the range is halved where less and less is seen of the attribute.
+_SHORTER = 4
 
 # Labels at least this far from one half are clear. With fewer clear faces on one side, what a
 # classifier sees in them says little.
@@ -105,9 +108,12 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
 
     ``x`` are aligned faces N×3×S×S in [-1, 1], ``y`` their values N×n in 0..1. At position −1 their
     mean absolute change from position 1 is then :data:`GROWTH` times that from 1 to 0, and at 2
-    the same from 0; or the scale is 1, where a unit changes less than that. Moves are as long as
-    the model's :attr:`~FaderModel.reach` has them, which is to be measured first.
+    the same from 0; or the scale is 1, where a unit changes less than that. Where the classifier,
+    if it knows the attribute, sees it less at the end than half way there, the way is halved (at
+    most four times): a smile taken too far is no smile. Moves are as long as the
+    model's :attr:`~FaderModel.reach` has them, which is to be measured first.
     """
+    known = model.classifier.config.attributes if model.classifier else ()
     features, network = model.encode(x), model.autoencoder
     shown = network.decode(features, y)
 
@@ -117,7 +123,12 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
         changed = network.confined(network.decode(features, codes), shown, codes, y)
         return changed.float().clamp(-1, 1)
 
-    def scale(column: int, start: int, reach: float) -> float:
+    def seen(name: str, images: Tensor) -> float:
+        """The mean probability of the attribute ``name``."""
+        parts = [model.estimate(some)[:, known.index(name)] for some in images.split(_BATCH)]
+        return float(torch.cat(parts).mean())
+
+    def scale(name: str, column: int, start: int, reach: float) -> float:
         """How many units past the other end faces that show ``start`` change as is wanted."""
         before, step = decoded(column, start), reach * (1 - 2 * start)
 
@@ -125,12 +136,25 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
             return float((decoded(column, start + step * units) - before).abs().mean())
 
         most = GROWTH * change(1)
-        return _largest(lambda beyond: change(1 + beyond) <= most)
+        beyond = _largest(lambda beyond: change(1 + beyond) <= most)
+        if name in known:
+            sign = 1 - 2 * start
+
+            def shown(units: float) -> float:
+                return sign * seen(name, decoded(column, start + step * units))
+
+            end = shown(1 + beyond)
+            for _ in range(_SHORTER):
+                half = shown(1 + beyond / 2)
+                if end >= half:
+                    break
+                beyond, end = beyond / 2, half
+        return beyond
 
     scales = {}
     for column, name in enumerate(model.attributes):
         down, up = model.reach.get(name, (1.0, 1.0))
-        scales[name] = (scale(column, 1, down), scale(column, 0, up))
+        scales[name] = (scale(name, column, 1, down), scale(name, column, 0, up))
     return scales
 
 
