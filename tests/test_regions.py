@@ -69,7 +69,7 @@ def test_every_attribute_has_a_region() -> None:
 @pytest.fixture
 def model() -> FaderModel:
     torch.manual_seed(0)
-    names = ("Smiling", "Bald", "Male")
+    names = ("Mouth_Slightly_Open", "Bald", "Attractive")
     return FaderModel(
         AutoencoderConfig(size=64, layers=3, attributes=names, width=8, regions=True)
     ).eval()
@@ -93,10 +93,10 @@ def test_decodings_differ_where_the_attributes_do(model: FaderModel) -> None:
         assert where.float().mean() > 0.9  # and the decoder itself would change the rest, too
         return (after - before).abs().mean(dim=1)
 
-    smile, bald, male = change(0, 0.5), change(1, 0.5), change(2, 0.5)
-    assert at(smile[0], HAIR) == 0 < at(smile[0], MOUTH)
+    mouth, bald, whole = change(0, 0.5), change(1, 0.5), change(2, 0.5)
+    assert at(mouth[0], HAIR) == 0 < at(mouth[0], MOUTH)
     assert at(bald[0], EYE) == 0 < at(bald[0], HAIR)
-    assert min(at(male[0], place) for place in (HAIR, EYE, MOUTH)) > 0
+    assert min(at(whole[0], place) for place in (HAIR, EYE, MOUTH)) > 0
 
     both = own.clone()
     both[:, :2] = 0.5
@@ -125,13 +125,14 @@ def test_a_small_difference_counts_by_its_size(model: FaderModel) -> None:
     asked = torch.tensor([[0.1, 0.1, 1.0]])
     decoded, changed = torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
     result = model.autoencoder.confined(changed, decoded, asked, own)[0, :1]
-    assert at(result, EYE) == pytest.approx(0.2)  # of Male, 0.05 of the 0.25 that count in full
+    # Of Attractive, 0.05 of the 0.25 that count in full.
+    assert at(result, EYE) == pytest.approx(0.2)
     assert at(result, HAIR) == 1
 
 
 def test_what_has_no_colour_tints_less() -> None:
     """Younger skin is brighter or darker, but not green."""
-    confine = Regions(("Young", "Male"), 64)
+    confine = Regions(("Young", "Attractive"), 64)
     own = torch.tensor([[0.1, 0.9]])
     skin = torch.tensor([0.6, 0.2, 0.0])[None, :, None, None].expand(1, 3, 64, 64)
     green = torch.tensor([0.2, 0.5, 0.1])[None, :, None, None].expand(1, 3, 64, 64)
@@ -141,7 +142,7 @@ def test_what_has_no_colour_tints_less() -> None:
         return pixel / pixel.sum()
 
     before = hue([0.1, 0.9], green)
-    far = (hue([0.1, 0.1], green) - before).abs().max()  # Male may tint
+    far = (hue([0.1, 0.1], green) - before).abs().max()  # Attractive may tint
     assert far > 0.05
     assert 0 < (hue([0.9, 0.9], green) - before).abs().max() < 0.8 * far
     shade = confine((skin + 1) * 1.2 - 1, skin, torch.tensor([[0.9, 0.9]]), own)[0, :, 50, 32]

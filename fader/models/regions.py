@@ -84,12 +84,17 @@ _PART_OF: dict[str, str] = {
 # paint shadows; older ones have other lids.
 _PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
 
-# What has no colour of its own when it rises, and how much of that is let through all the same:
-# with none, younger faces are not seen to be younger (hair was gray).
-_COLOURLESS_RISING, _COLOUR = {"Young", "High_Cheekbones"}, 0.7
+# What has little colour of its own, by direction (up is 1), and how much of it is let through: with
+# none, younger faces are not seen to be younger (hair was gray), and women have pale lips.
+_COLOUR = {
+    ("Young", 1): 0.7,
+    ("High_Cheekbones", 1): 0.7,
+    ("Male", 0): 0.6,
+    ("Smiling", 0): 0.5,
+}
 
-# What does not darken skin, by direction (up is 1), and how much of that is let through: a younger
-# man is seen by his dark brows and stubble, too, but more of it is stains.
+# What does not darken skin, by direction, and how much of that is let through: a younger man is
+# seen by his dark brows and stubble, too, but more of it is stains.
 _DARKNESS = {("Young", 1): 0.35, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.4}
 
 # What takes colour away when it rises: hair that turns gray came out yellow.
@@ -127,12 +132,14 @@ class Regions(nn.Module):
         hair = (_part("hair", size) - _FACE_OF_HAIR) / (1 - _FACE_OF_HAIR)
         self.register_buffer("hair", hair.clamp(min=0), persistent=False)
         self.register_buffer("skin", _part("skin", size), persistent=False)
-        self._darkness = [
-            (attributes.index(name), up, share)
-            for (name, up), share in _DARKNESS.items()
-            if name in attributes
-        ]
-        self._colourless = [i for i, name in enumerate(attributes) if name in _COLOURLESS_RISING]
+        self._colour, self._darkness = (
+            [
+                (attributes.index(a), up, share)
+                for (a, up), share in shares.items()
+                if a in attributes
+            ]
+            for shares in (_COLOUR, _DARKNESS)
+        )
         self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
         self._wearing = attributes.index("Eyeglasses") if "Eyeglasses" in attributes else None
 
@@ -141,11 +148,10 @@ class Regions(nn.Module):
         not the faces' ``own``; elsewhere ``decoded``."""
         move = (asked - own) / _DIFFERENT
         amounts = torch.stack([-move, move], dim=2).clamp(0, 1)
-        coloured = amounts.clone()
-        coloured[:, self._colourless, 1] *= _COLOUR
-        darker = amounts.clone()
-        for column, up, share in self._darkness:
-            darker[:, column, up] *= share
+        coloured, darker = amounts.clone(), amounts.clone()
+        for reduced, shares in ((coloured, self._colour), (darker, self._darkness)):
+            for column, up, share in shares:
+                reduced[:, column, up] *= share
         where, colour, dark = (_largest(self.maps, some) for some in (amounts, coloured, darker))
         if self._wearing is not None:
             worn = torch.minimum(own, asked)[:, self._wearing]
