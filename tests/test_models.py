@@ -20,7 +20,7 @@ from fader.models.discriminators import (
 )
 from fader.models.erasure import Erasure
 from fader.models.io import FaderModel, load_model
-from fader.models.sliders import GROWTH, calibrated, reaching
+from fader.models.sliders import GROWTH, LONGEST, calibrated, reaching
 
 TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
 VARIANTS = [
@@ -365,6 +365,27 @@ def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: 
     few = torch.ones(40, 2)
     few[:7] = 0
     assert reaching(model, x, few)["Male"][1] == 1  # seven faces say nothing
+
+    # What is drawn so finely that it is gone from afar is to be drawn more strongly.
+    male = model.classifier.config.attributes.index("Male")
+
+    class SeesContrast(Sees):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = torch.full((len(x), len(self.config.attributes)), -1.0)
+            logits[:, male] = x.diff(dim=3).abs().mean((1, 2, 3)) - 0.12
+            return logits
+
+    def drawn(width: int, strength: float) -> float:
+        stripes = strength * (torch.arange(32) // width % 2 * 2 - 1)
+        model.autoencoder.decode = lambda _, y: (y[:, :1, None, None] * stripes).expand(
+            -1, 3, 32, 32
+        )
+        return reaching(model, x, y)["Male"][1]
+
+    model.classifier = SeesContrast()
+    assert drawn(width=8, strength=2) == 1
+    assert 1 < drawn(width=2, strength=0.3) < LONGEST
+    assert drawn(width=2, strength=0.8) == 1
 
     model = FaderModel(plain.config, None).eval()
     model.reach = {"Male": (1.5, 1.25)}
