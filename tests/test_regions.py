@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fader import Editor
 from fader.attributes import ATTRIBUTES
 from fader.models.autoencoder import Autoencoder, AutoencoderConfig, copy_weights
 from fader.models.io import FaderModel, load_model
@@ -212,3 +213,13 @@ def test_models_keep_what_they_were_trained_with(model: FaderModel, tmp_path: Pa
     features = plain.encode(x)
     own, asked = torch.tensor([[0.0]]), torch.tensor([[1.0]])
     assert torch.equal(plain.decode(features, asked, own), plain.decode(features, asked))
+
+
+def test_a_batch_knows_other_rules_from_these(
+    model: FaderModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photos that were edited under other rules are done again."""
+    before = Editor(model).fingerprint
+    assert Editor(model).fingerprint == before
+    monkeypatch.setattr("fader.models.regions._SPARED", 0.1)
+    assert Editor(model).fingerprint != before

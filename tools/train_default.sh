@@ -143,6 +143,18 @@ more copies 577 -s unconvinced_weight=1 -s recognition_weight=0.6 -s classifier_
 more copies 1000 -s decay_steps=430
 python "$tools/average_models.py" "$runs/longer-average/model" "$runs/copies/model" \
     "$runs/copies-average/model" --weight 0.4 --store "$runs/store-128"
-python "$tools/package_model.py" "$runs/copies-average/model" fader/weights/default \
+
+# Younger skin, raised cheekbones and men made women hardly darken any more, nor take on much colour
+# (regions.py). What decoders had painted there, this one has to draw otherwise.
+further lit copies-average 534 --attrs "$with_bald" --init-discriminators "$runs/copies" \
+    -s decay_steps=0 -s learning_rate=3e-4 -s shuffled_fraction=0.35 -s structure_weight=0.75 \
+    -s patch_weight=0.4 -s recognition_weight=0.6 -s classifier_weight=0.1 -s change_weight=0.01 \
+    -s unconvinced_weight=1 -s longest_move=2
+more lit 1015 -s longest_move=2.5 -s recognition_weight=0.8 -s classifier_weight=0.16 \
+    -s change_weight=0.006 -s structure_weight=0.8
+more lit 1750 -s decay_steps=620 -s structure_weight=1
+python "$tools/average_models.py" "$runs/copies-average/model" "$runs/lit/model" \
+    "$runs/lit-average/model" --weight @@ --store "$runs/store-128"
+python "$tools/package_model.py" "$runs/lit-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

@@ -204,8 +204,11 @@ class Editor:
         """Text that differs between models whose weights, regions, sliders or copies differ."""
         import hashlib
 
+        from fader.models.regions import Regions
+
         model = self.model
-        settings = sorted(model.beyond.items()), sorted(model.reach.items()), model.copies
+        rules = [part.rules for part in model.modules() if isinstance(part, Regions)]
+        settings = sorted(model.beyond.items()), sorted(model.reach.items()), model.copies, rules
         digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
         # Buffers also have what is not saved, such as the regions of edits.
         values = {**self.model.state_dict(), **dict(self.model.named_buffers())}

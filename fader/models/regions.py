@@ -143,6 +143,11 @@ class Regions(nn.Module):
         self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
         self._wearing = attributes.index("Eyeglasses") if "Eyeglasses" in attributes else None
 
+    @property
+    def rules(self) -> tuple[object, ...]:
+        """What decides, beside the maps, how much of a change is let through."""
+        return self._colour, self._darkness, self._greying, self._wearing, _SPARED
+
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
         not the faces' ``own``; elsewhere ``decoded``."""

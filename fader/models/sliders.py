@@ -17,10 +17,9 @@ from torchvision.transforms.functional import gaussian_blur
 from fader.models.io import FaderModel
 
 #: Moves to 0 or 1 are lengthened until the classifier sees the value in this share of the faces
-#: that had the other, but to no more than so many times their length (past 2.0, halos and stains
-#: were seen on portraits), and only as long as this share of what it sees of the other attributes
-#: stays.
-SEEN, LONGEST, KEPT = 0.95, 2.0, 0.83
+#: that had the other, but to no more than so many times their length (the packaged model has met
+#: none longer), and only as long as this share of what it sees of the other attributes stays.
+SEEN, LONGEST, KEPT = 0.95, 2.5, 0.83
 
 #: Where no length reaches :data:`SEEN`, the shortest that has this much of what the best has: past
 #: it a move only adds stains.
@@ -40,7 +39,7 @@ _SHORTER = 4
 _CLEAR, _FEWEST = 0.2, 8
 
 # Lengths of a move that are tried, and faces that are decoded at once.
-_LENGTHS, _BATCH = 9, 32
+_LENGTHS, _BATCH = 13, 32
 
 # σ in pixels of a 128-pixel face, and no fewer of a smaller one. Thin rims of glasses, seen well as
 # they are, went with it.
