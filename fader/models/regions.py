@@ -85,17 +85,12 @@ _PART_OF: dict[str, str] = {
 _PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
 
 # What has little colour of its own, by direction (up is 1), and how much of it is let through: with
-# none, younger faces are not seen to be younger (hair was gray), and women have pale lips.
-_COLOUR = {
-    ("Young", 1): 0.7,
-    ("High_Cheekbones", 1): 0.7,
-    ("Male", 0): 0.6,
-    ("Smiling", 0): 0.5,
-}
+# none, younger faces are not seen to be younger (hair was gray).
+_COLOUR = {("Young", 1): 0.7, ("High_Cheekbones", 1): 0.7, ("Smiling", 0): 0.5}
 
 # What does not darken skin, by direction, and how much of that is let through: a younger man is
 # seen by his dark brows and stubble, too, but more of it is stains.
-_DARKNESS = {("Young", 1): 0.35, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.4}
+_DARKNESS = {("Young", 1): 0.55, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
 
 # What takes colour away when it rises: hair that turns gray came out yellow.
 _GREYING = "Gray_Hair"
