@@ -145,7 +145,8 @@ python "$tools/average_models.py" "$runs/longer-average/model" "$runs/copies/mod
     "$runs/copies-average/model" --weight 0.4 --store "$runs/store-128"
 
 # Younger skin, raised cheekbones and men made women hardly darken any more, nor take on much colour
-# (regions.py). What decoders had painted there, this one has to draw otherwise.
+# (regions.py). What decoders had painted there, this one has to draw otherwise. (Less of it was let
+# through at the time, docs/design.md says how much.)
 further lit copies-average 534 --attrs "$with_bald" --init-discriminators "$runs/copies" \
     -s decay_steps=0 -s learning_rate=3e-4 -s shuffled_fraction=0.35 -s structure_weight=0.75 \
     -s patch_weight=0.4 -s recognition_weight=0.6 -s classifier_weight=0.1 -s change_weight=0.01 \

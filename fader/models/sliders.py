@@ -152,12 +152,12 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
         if name in known:
             sign = 1 - 2 * start
 
-            def shown(units: float) -> float:
+            def shows(units: float) -> float:
                 return sign * seen(name, decoded(column, start + step * units))
 
-            end = shown(1 + beyond)
+            end = shows(1 + beyond)
             for _ in range(_SHORTER):
-                half = shown(1 + beyond / 2)
+                half = shows(1 + beyond / 2)
                 if end >= half:
                     break
                 beyond, end = beyond / 2, half
