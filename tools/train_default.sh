@@ -155,7 +155,7 @@ more lit 1015 -s longest_move=2.5 -s recognition_weight=0.8 -s classifier_weight
     -s change_weight=0.006 -s structure_weight=0.8
 more lit 1750 -s decay_steps=620 -s structure_weight=1
 python "$tools/average_models.py" "$runs/copies-average/model" "$runs/lit/model" \
-    "$runs/lit-average/model" --weight 0.35 --store "$runs/store-128"
+    "$runs/lit-average/model" --weight 0.25 --store "$runs/store-128"
 python "$tools/package_model.py" "$runs/lit-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"
