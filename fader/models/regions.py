@@ -8,10 +8,10 @@ the decoding with other attributes is taken only there:
     D(E(x), y) + r · (D(E(x), y′) − D(E(x), y))
 
 with r the largest region of the attributes that differ. Attributes of the whole face, and those
-that may be anywhere, have all of it. Some have little colour of their own, and hardly darken skin: if
-younger skin comes out green, or with dark jaws, that is the decoder's doing, so theirs is let
-through in part. Hair that turns gray gets no more colour than it had. And glasses that stay on are
-mostly left as they are.
+that may be anywhere, have all of it. Some have little colour of their own, and hardly darken
+skin: if younger skin comes out green, or with dark jaws, that is the decoder's doing, so theirs is
+let through in part. Hair that turns gray gets no more colour than it had. And glasses that stay on
+are mostly left as they are.
 """
 
 from __future__ import annotations
