@@ -131,6 +131,15 @@ def test_faint_stains_lose_their_colour_and_strong_colours_keep_it():
     assert added(60, 40, -40) == pytest.approx([60, 40, -40], abs=1)
 
 
+def test_what_replaces_detail_has_the_tone_of_the_photo_around() -> None:
+    """A decoder makes red skin a little gray; where a smile was, that would be a gray patch."""
+    photo = np.full((400, 400, 3), (150, 120, 100), np.uint8)
+    face = made_face(center=(200.0, 200.0), scale=3.0)
+    before, after = decodings(change=60)  # a gray face
+    edited = composite(photo, face, before, after)[200, 200].astype(int)
+    assert edited == pytest.approx(photo[0, 0] + 60.0, abs=5)
+
+
 def test_an_enlarged_change_is_smooth():
     photo = np.full((700, 700, 3), 100, np.uint8)
     face = made_face(center=(350.0, 350.0), scale=6.0)

@@ -61,6 +61,7 @@ EVERY_TERM = [
     "colour=0.1",
     "shuffled_fraction=0.5",
     "longest_move=1.5",
+    "copies=2",
     "unconvinced_weight=1",
     "erase_steps=4",
     "gradient_clip=0.5",  # always at work
@@ -382,23 +383,24 @@ def test_a_change_costs_twice_for_colour_and_little_more_for_a_larger_area() -> 
     )
 
 
-def test_the_image_discriminator_is_asked_where_something_changed() -> None:
-    decoded, changed = torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)
-    changed[0, :, :8, :8] = 0.5  # the second one did not change at all
-    verdicts = [torch.zeros(6, 4, 4), torch.zeros(6, 2, 2)]
-    places = losses.change_places(changed, decoded, verdicts)
-    assert [p.shape for p in places] == [(2, 4, 4), (2, 2, 2)]
-    assert all(torch.allclose(p.sum(dim=(1, 2)), torch.ones(2)) for p in places)
-    assert places[0][0, 0, 0] > 0.99 and torch.allclose(places[0][1], torch.tensor(1 / 16))
+def test_a_picture_is_as_real_as_its_least_real_place() -> None:
+    small, large = torch.full((3, 4, 4), 2.0), torch.full((3, 16, 16), 2.0)
+    small[1, 3, 0] = large[1, 3, 0] = -12
+    small[2] = large[2] = -12
+    verdict = losses.whole_verdict([small, large])
+    assert verdict.shape == (3,)
+    assert verdict[0] == pytest.approx(2, abs=1e-5) and verdict[2] == pytest.approx(-12, abs=1e-5)
+    # One place of 16 gives it away, though it is softer on one of 256.
+    assert losses.whole_verdict([small])[1] < losses.whole_verdict([large])[1] < -6
 
-    told, missed = verdicts[0].clone(), verdicts[0].clone()
-    told[:4], told[4:] = 2, -2
-    missed[4, 1:] = missed[4, :, 1:] = -2  # seen in the first image, but where nothing changed
-    loss = losses.patch_discriminator_loss
-    assert loss([told], places[:1]) < 0.8 * loss(verdicts[:1], places[:1])
-    assert loss([missed], places[:1]) > 0.99 * loss(verdicts[:1], places[:1])
-    noticed, generator = told[4:], losses.patch_generator_loss
-    assert generator([noticed], places[:1]) > 2 * generator([missed[4:]], places[:1])
+    def loss(changed: float) -> float:
+        place = torch.full((3, 4, 4), 2.0)
+        place[2, 1, 1] = changed
+        return float(losses.patch_discriminator_loss([place], 1))
+
+    assert loss(-12) < 0.5 * loss(2)
+    generator = losses.patch_generator_loss
+    assert generator([small[1:2]]) > 10 * generator([small[:1]])
 
 
 def test_lost_texture_is_dissimilar_where_a_change_of_light_is_not() -> None:
@@ -491,6 +493,21 @@ def test_the_image_discriminator_may_start_from_the_classifier(data: Path, tmp_p
     moved = zip(start, trainer.bare("images").features.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in moved)
     assert all(torch.equal(kept[name], value) for name, value in classifier.state_dict().items())
+
+
+def test_what_is_looked_at_is_the_mean_of_the_copies(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(small_config("copies=4"), PreparedStore(data), tmp_path / "run")
+    network = trainer.bare("autoencoder").eval()
+    x, y = trainer.batches.batch(0)
+    with torch.no_grad():
+        network.decoder[-1].up.weight.mul_(30)  # so that there is something to see
+        expected = losses.reconstruction_mse(network.decode(network.encode(x, 4), y), x)
+        single = losses.reconstruction_mse(network.decode(network.encode(x), y), x)
+    loss = trainer.step(x, y)["reconstruction_loss"]
+    assert loss == pytest.approx(float(expected), rel=1e-4)
+    assert loss != pytest.approx(float(single), rel=1e-3)
+    with pytest.raises(FaderError, match="copies=5: must be from 1 to 4"):
+        small_config("copies=5")
 
 
 def test_unknown_kinds_of_discriminator_and_target_are_named() -> None:

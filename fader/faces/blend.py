@@ -7,7 +7,9 @@ go of it where much does:
     edited = D(E(x), y1) + (1 − w) · residual
 
 With w = 0 everywhere a removed smile would leave its teeth behind, since their sharp edges are
-residual. w rises smoothly with the size of the change around a pixel. Changes too small to be
+residual. w rises smoothly with the size of the change around a pixel. What decoders miss of a
+face's tone is residual, too: where the detail yields, the tone of the residual around stays, or red
+skin would be gray where a smile was. Changes too small to be
 meant, which would only tint skin and background, are left out; so are weak changes of colour alone,
 since decoders stain what they cannot draw.
 """
@@ -41,6 +43,11 @@ _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
 # The change is judged over a neighbourhood: Gaussian, σ in widths of the crop (2 pixels of 128).
 _NEIGHBOURHOOD = 1 / 64
+
+# The residual's tone: its mean, where little changed, over a Gaussian of this σ in widths of the
+# crop (the face is about half of it); further than some of these from all that is the photo's own,
+# none.
+_TONE_WIDTH, _TONE_FADES = 1 / 16, 0.005
 
 # The mask, in half-widths of the crop from its centre: whole up to the first, gone at the second.
 _FEATHER_FROM, _FEATHER_TO = 0.72, 0.98
@@ -104,17 +111,18 @@ def composite_into(photo: np.ndarray, face: Face, before: np.ndarray, after: np.
     import cv2
 
     # All that varies smoothly is worked out at the decoder's size: edited = photo + a − b · photo,
-    # with a = m (g · change + w · before) and b = m · w. So only one image of four channels has to
-    # be enlarged.
+    # with a = m (g · change + w · (before + tone)) and b = m · w. So only one image of four
+    # channels has to be enlarged.
     size = len(before)
     change = _change(before, after)
     amount = _size(change)
     g = smoothstep(amount, _COUNTS_FROM, _COUNTS_TO)
     w = _yielding(amount)
+    tone = _tone(warp(photo, face.transform(size), size) - before, w)
     m = _small_mask(size)
     g, w = m * g, m * w
     layers = np.empty((size, size, 4), np.float32)
-    layers[:, :, :3] = g[:, :, None] * change + w[:, :, None] * before
+    layers[:, :, :3] = g[:, :, None] * change + w[:, :, None] * (before + tone)
     layers[:, :, 3] = w
 
     to_photo = invert(face.transform(size))
@@ -163,6 +171,20 @@ def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     length = np.sqrt(cv2.transform(chroma * chroma, np.ones((1, 3), np.float32)))
     length = cv2.GaussianBlur(length, (0, 0), sigmaX=_COLOURS_WIDTH * len(change))
     return luma + smoothstep(length, _COLOURS_FROM, _COLOURS_TO)[:, :, None] * chroma
+
+
+def _tone(residual: np.ndarray, yields: np.ndarray) -> np.ndarray:
+    """What ``residual`` (S, S, 3) is on the whole where it does not yield, (S, S, 3)."""
+    import cv2
+
+    stays = 1 - yields
+    sums = cv2.GaussianBlur(
+        np.dstack([residual * stays[:, :, None], stays]),
+        (0, 0),
+        sigmaX=_TONE_WIDTH * len(residual),
+        borderType=cv2.BORDER_REPLICATE,
+    )
+    return sums[:, :, :3] / (sums[:, :, 3:] + _TONE_FADES)
 
 
 def _size(change: np.ndarray) -> np.ndarray:

@@ -40,6 +40,7 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
         ((0.503, 0.655, 0.23, 0.30, 2.5, 0.15), (0.503, 0.76, 0.31, 0.24, 2.5, 0.15)),
     ),
     "beard": ("inside", ((0.50, 0.80, 0.29, 0.27, 2, 0.2),)),
+    "head": ("inside", ((0.503, 0.52, 0.38, 0.47, 3, 0.2),)),
     "around the eyes": (
         "outside",
         ((0.392, 0.517, 0.065, 0.036, 2, 0.4), (0.614, 0.518, 0.065, 0.036, 2, 0.4)),
@@ -81,16 +82,16 @@ _PART_OF: dict[str, str] = {
 }
 
 # Parts for one direction only: younger eyes differ in the skin around them, and in them decoders
-# paint shadows; older ones have other lids.
-_PART_OF_RISING: dict[str, str] = {"Young": "around the eyes"}
+# paint shadows; older ones have other lids. What is behind a head that gets younger stays.
+_PART_OF_RISING: dict[str, str] = {"Young": "head"}
 
 # What has little colour of its own, by direction (up is 1), and how much of it is let through: with
 # none, younger faces are not seen to be younger (hair was gray).
-_COLOUR = {("Young", 1): 0.7, ("High_Cheekbones", 1): 0.7, ("Smiling", 0): 0.5}
+_COLOUR = {("High_Cheekbones", 1): 0.7}
 
 # What does not darken skin, by direction, and how much of that is let through: a younger man is
 # seen by his dark brows and stubble, too, but more of it is stains.
-_DARKNESS = {("Young", 1): 0.55, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
+_DARKNESS = {("Young", 1): 0.75, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
 
 # What takes colour away when it rises: hair that turns gray came out yellow.
 _GREYING = "Gray_Hair"
@@ -215,6 +216,8 @@ def _part(name: str | None, size: int) -> Tensor:
         distance = (u**power + v**power) ** (1 / power)
         t = ((1 + fade - distance) / (2 * fade)).clamp(0, 1)
         inside = torch.maximum(inside, t * t * (3 - 2 * t))
+    if name == "head":
+        return inside * _part("around the eyes", size)
     if side == "inside":
         return inside
     outside = 1 - inside

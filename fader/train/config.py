@@ -9,6 +9,7 @@ from typing import Any
 
 from fader.errors import FaderError
 from fader.models.autoencoder import AutoencoderConfig
+from fader.models.copies import MOST_COPIES
 from fader.models.discriminators import LATENT_DISCRIMINATORS
 from fader.train.settings import (
     check_names,
@@ -34,6 +35,8 @@ class TrainConfig:
     change small), computed on the decodings of ``changed_fraction`` of each batch with other
     attributes, and rise together with λ: one flipped or, for ``shuffled_fraction`` of them, all
     those of another face; moved by chance up to ``longest_move`` times as far as that.
+    copies: in how many of the copies of :mod:`fader.models.copies`, drawn by chance, images are
+    decoded; what is looked at is their mean, as in a finished model that decodes in copies.
     unconvinced_weight: how much the image discriminator learns that a changed decoding still has
     the face's own attributes, so that painting what only goes with one does not pay.
     gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
@@ -71,6 +74,7 @@ class TrainConfig:
     changed_fraction: float = 0.5
     shuffled_fraction: float = 0.0
     longest_move: float = 1.0
+    copies: int = 1
     discriminator: str = "convolutions"
     adversarial_target: str = "opposite"
     learning_rate: float = 2e-3
@@ -124,6 +128,8 @@ class TrainConfig:
             )
         if self.longest_move < 1:
             raise FaderError(f"longest_move={self.longest_move}: must be at least 1")
+        if not 1 <= self.copies <= MOST_COPIES:
+            raise FaderError(f"copies={self.copies}: must be from 1 to {MOST_COPIES}")
         if not 0 < self.changed_fraction <= 1:
             raise FaderError(f"changed_fraction={self.changed_fraction}: must be in (0, 1]")
 

@@ -5,6 +5,8 @@ Attribute values ``y`` are N×n in 0..1 and may be soft: a cross-entropy against
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -97,53 +99,41 @@ def change_size(changed: Tensor, decoded: Tensor) -> Tensor:
     return SMALL_CHANGE * (size / SMALL_CHANGE).log1p().mean()
 
 
-def change_places(changed: Tensor, decoded: Tensor, verdicts: list[Tensor]) -> list[Tensor]:
-    """Where k decodings changed: for each map k×H×W of ``verdicts`` (of whatever number of images)
-    non-negative weights k×H×W, proportional to the mean |D(E(x), y′) − D(E(x), y)| around each
-    place, with sum 1 over it.
+def whole_verdict(verdicts: list[Tensor]) -> Tensor:
+    """One logit per image, N, of maps of logits N×H×W: of each −log mean exp(−v), a soft minimum,
+    averaged over the maps.
 
-    Most places of most edits have not changed. Telling there what is an edit is telling equals
-    apart, and it drowns what is to be learnt at the others.
+    A picture is as real as its least real place. Most places of most edits have not changed, and
+    to tell there what is an edit is to tell equals apart: with a verdict asked of each place, a
+    discriminator stays near chance for the thousands of steps it has.
     """
-    change = (changed.detach().float() - decoded.detach().float()).abs().mean(dim=1)
-    # A decoding that did not change at all weighs alike everywhere.
-    maps = (F.adaptive_avg_pool2d(change, scale.shape[1:]) + 1e-6 for scale in verdicts)
-    return [size / size.sum(dim=(1, 2), keepdim=True) for size in maps]
+    return sum(
+        math.log(scale[0].numel()) - (-scale.float()).flatten(1).logsumexp(dim=1)
+        for scale in verdicts
+    ) / len(verdicts)
 
 
-def patch_discriminator_loss(verdicts: list[Tensor], places: list[Tensor]) -> Tensor:
-    """Cross-entropy of telling k decodings with changed attributes from their k photos and k
-    unchanged decodings, where they changed; scales weigh alike.
+def patch_discriminator_loss(verdicts: list[Tensor], changed: int) -> Tensor:
+    """Cross-entropy of telling decodings with changed attributes from photos and unchanged
+    decodings, by their :func:`whole_verdict`.
 
-    ``verdicts`` are each scale's logits 3k×H×W, of photos, unchanged and changed decodings;
-    ``places`` k×H×W what :func:`change_places` gives, by which all three are weighed. Against
-    photos alone the discriminator would mostly see that decodings are soft, and the decoder would
-    paint grain to look sharp; against unchanged decodings alone nothing would keep both from
-    drifting into one pattern. Their labels are smoothed to 0.9 (Salimans et al. 2016).
+    ``verdicts`` are each scale's logits N×H×W, of which the last ``changed`` images are the changed
+    ones. Against photos alone the discriminator would mostly see that decodings are soft, and the
+    decoder would paint grain to look sharp; against unchanged decodings alone nothing would keep
+    both from drifting into one pattern. Real labels are smoothed to 0.9 (Salimans et al. 2016).
     """
-    total = 0.0
-    for scale, weight in zip(verdicts, places, strict=True):
-        real, fake = scale.float().split([2 * len(weight), len(weight)])
-        real = F.binary_cross_entropy_with_logits(
-            real, torch.full_like(real, 0.9), reduction="none"
-        )
-        # −log(1 − σ(v)) is softplus(v).
-        total = total + 0.5 * (
-            (real * torch.cat([weight, weight])).sum(dim=(1, 2)).mean()
-            + (F.softplus(fake) * weight).sum(dim=(1, 2)).mean()
-        )
-    return total / len(verdicts)
+    whole = whole_verdict(verdicts)
+    real, fake = whole[:-changed], whole[-changed:]
+    real = F.binary_cross_entropy_with_logits(real, torch.full_like(real, 0.9))
+    # −log(1 − σ(v)) is softplus(v).
+    return 0.5 * (real + F.softplus(fake).mean())
 
 
-def patch_generator_loss(verdicts: list[Tensor], places: list[Tensor]) -> Tensor:
-    """Non-saturating: the decoder wants its changes, k×H×W by scale, not to be noticed where they
-    are (Goodfellow et al. 2014); ``places`` as in :func:`patch_discriminator_loss`."""
+def patch_generator_loss(verdicts: list[Tensor]) -> Tensor:
+    """Non-saturating: the decoder wants the :func:`whole_verdict` on its changes to be "real"
+    (Goodfellow et al. 2014)."""
     # −log σ(v) is softplus(−v).
-    scales = [
-        (F.softplus(-scale.float()) * weight).sum(dim=(1, 2)).mean()
-        for scale, weight in zip(verdicts, places, strict=True)
-    ]
-    return sum(scales) / len(scales)
+    return F.softplus(-whole_verdict(verdicts)).mean()
 
 
 def gradient_penalty(

@@ -25,6 +25,7 @@ from fader.errors import FaderError
 from fader.interrupts import held_interrupts
 from fader.models.autoencoder import Autoencoder, copy_weights
 from fader.models.classifier import AttributeClassifier
+from fader.models.copies import MOST_COPIES, moved, moved_back
 from fader.models.discriminators import (
     LATENT_DISCRIMINATORS,
     ImageDiscriminator,
@@ -219,7 +220,16 @@ class Trainer:
             y[:changed_images], self.prior, c.shuffled_fraction, random
         )
         values = losses.lengthened(y[:changed_images], asked, c.longest_move, random)
-        code, decoded = self.nets["autoencoder"](x, torch.cat([y, values]) if use_changed else y)
+        # Image by image, so that those that are changed come first.
+        copies = torch.randperm(MOST_COPIES, generator=random)[: c.copies].tolist()
+        placed = x if c.copies == 1 else torch.stack([moved(x, i) for i in copies], 1).flatten(0, 1)
+        asked_of_all = torch.cat([y, values]) if use_changed else y
+        code, decoded = self.nets["autoencoder"](
+            placed, asked_of_all.repeat_interleave(c.copies, dim=0)
+        )
+        if c.copies > 1:
+            each = decoded.float().unflatten(0, (-1, c.copies)).unbind(1)
+            decoded = sum(moved_back(d, i) for d, i in zip(each, copies, strict=True)) / c.copies
         decoded, changed = decoded[:n], decoded[n:]
         if use_changed:
             before = decoded[:changed_images].detach()
@@ -229,7 +239,8 @@ class Trainer:
         reads = not self.bare("autoencoder").frozen or self.done % MEASURE_EVERY == 0
         with torch.set_grad_enabled(reads):
             guesses = self.nets["discriminator"]([z.detach() for z in code])
-            loss_dis = losses.attribute_nll(guesses, y)
+            own = y.repeat_interleave(c.copies, dim=0)
+            loss_dis = losses.attribute_nll(guesses, own)
         if reads:
             self._update("discriminator", loss_dis)
 
@@ -238,8 +249,7 @@ class Trainer:
             k = changed_images
             images = torch.cat([x[:k], decoded[:k].detach(), changed.detach()])
             verdicts, seen = self.nets["images"](images, torch.cat([y[:k], y[:k], asked]))
-            places = losses.change_places(changed, decoded[:k], verdicts)
-            parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(verdicts, places)
+            parts["patch_discriminator_loss"] = losses.patch_discriminator_loss(verdicts, k)
             parts["recognition_discriminator_loss"] = (
                 losses.attribute_nll(seen[:k], y[:k]) / y.shape[1]
             )
@@ -248,7 +258,10 @@ class Trainer:
                 parts["unconvinced_loss"] = losses.unconvinced_loss(seen[2 * k :], y[:k], flipped)
                 loss = loss + c.unconvinced_weight * parts["unconvinced_loss"]
             if c.gradient_penalty and self.done % PENALTY_EVERY == 0:
-                penalty = losses.gradient_penalty(self.bare("images"), x[:k], y[:k], random)
+                # As the decoder meets it, and without photos alone moving its statistics.
+                discriminator = self.bare("images").eval()
+                penalty = losses.gradient_penalty(discriminator, x[:k], y[:k], random)
+                discriminator.train()
                 loss = loss + PENALTY_EVERY / 2 * c.gradient_penalty * penalty
             self._update("images", loss)
 
@@ -259,13 +272,14 @@ class Trainer:
             loss_ae = loss_ae + c.structure_weight * parts["structure_loss"]
         if lambda_e and not self.bare("autoencoder").frozen:
             with self._judging("discriminator") as discriminator:
-                wanted = 1 - y if c.adversarial_target == "opposite" else self.prior.expand_as(y)
+                opposite = c.adversarial_target == "opposite"
+                wanted = 1 - own if opposite else self.prior.expand_as(own)
                 parts["adversarial_loss"] = losses.attribute_nll(discriminator(code), wanted)
             loss_ae = loss_ae + lambda_e * parts["adversarial_loss"]
         if use_changed and "images" in self.nets:
             with self._judging("images") as discriminator:
                 verdicts, seen = discriminator(changed, asked)
-            parts["patch_loss"] = losses.patch_generator_loss(verdicts, places)
+            parts["patch_loss"] = losses.patch_generator_loss(verdicts)
             parts["recognition_loss"] = losses.asked_attributes_loss(seen, asked, flipped)
             loss_ae = loss_ae + ramp * (
                 c.patch_weight * parts["patch_loss"]
@@ -286,7 +300,7 @@ class Trainer:
             "reconstruction_loss": reconstruction.detach(),
             # Per attribute, so that ln 2 = 0.693 always means "knows nothing".
             "discriminator_loss": loss_dis.detach() / y.shape[1],
-            "discriminator_accuracy": losses.accuracy(guesses, y),
+            "discriminator_accuracy": losses.accuracy(guesses, own),
             **{name: value.detach() for name, value in parts.items()},
         }
 
