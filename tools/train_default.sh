@@ -121,9 +121,11 @@ more longer 965 -s longest_move=1.6 -s unconvinced_weight=2 -s patch_weight=0.25
     -s recognition_weight=0.15 -s classifier_weight=0.02 -s change_weight=0.024
 more longer 1206 -s unconvinced_weight=1.5 -s patch_weight=0.22 -s recognition_weight=0.28 \
     -s classifier_weight=0.04 -s change_weight=0.012 -s structure_weight=1
-if ! test -e "$runs/longer-1206"; then
-    cp -r "$runs/longer/model" "$runs/longer-1206.part" && mv "$runs/longer-1206.part" "$runs/longer-1206"
-fi
+keep() { # RUN STEP: its model as it is now
+    test -e "$runs/$1-$2" && return
+    cp -r "$runs/$1/model" "$runs/$1-$2.part" && mv "$runs/$1-$2.part" "$runs/$1-$2"
+}
+keep longer 1206
 python "$tools/average_models.py" "$runs/final-average/model" "$runs/longer-1206" \
     "$runs/longer-average/model" --weight 0.36 --store "$runs/store-128"
 
@@ -156,6 +158,30 @@ more lit 1015 -s longest_move=2.5 -s recognition_weight=0.8 -s classifier_weight
 more lit 1750 -s decay_steps=620 -s structure_weight=1
 python "$tools/average_models.py" "$runs/copies-average/model" "$runs/lit/model" \
     "$runs/lit-average/model" --weight 0.25 --store "$runs/store-128"
-python "$tools/package_model.py" "$runs/lit-average/model" fader/weights/default \
+
+# The least real place decides, and what is looked at is the mean of two copies (the image discriminator
+# used to be asked of every place, and of one copy). First the discriminators alone, nearly, then all.
+judged=(-s batch_size=16 -s changed_fraction=1 -s copies=2 -s shuffled_fraction=0.3 -s longest_move=2)
+further judged lit-average 350 --attrs "$with_bald" "${judged[@]}" -s decay_steps=0 -s learning_rate=2e-6 \
+    -s image_learning_rate=300 -s structure_weight=0.8 -s patch_weight=0.3 -s recognition_weight=0.4 \
+    -s classifier_weight=0.06 -s change_weight=0.01 -s unconvinced_weight=1
+more judged 1260 -s learning_rate=3e-4 -s image_learning_rate=2
+keep judged 1260
+more judged 1690 -s structure_weight=0.9 -s recognition_weight=0.5 -s classifier_weight=0.1
+keep judged 1690
+# Stronger terms, against which the discriminator won (edits fainter, decodings softer); the later run
+# starts from the models before, and against this discriminator.
+more judged 2780 -s patch_weight=0.4 -s structure_weight=1.1 -s recognition_weight=0.8 -s classifier_weight=0.2
+python "$tools/average_models.py" "$runs/judged-1260" "$runs/judged-1690" "$runs/judged-average/model" \
+    --weight 0.5 --store "$runs/store-128"
+further calmer judged-average 773 --attrs "$with_bald" --init-discriminators "$runs/judged" "${judged[@]}" \
+    -s decay_steps=0 -s learning_rate=2e-4 -s image_learning_rate=1.5 -s gradient_penalty=0.003 \
+    -s structure_weight=1 -s patch_weight=0.22 -s recognition_weight=0.7 -s classifier_weight=0.2 \
+    -s change_weight=0.008 -s unconvinced_weight=0.5
+more calmer 1180 -s recognition_weight=0.9 -s classifier_weight=0.28
+more calmer 2250 -s decay_steps=750 -s recognition_weight=1.1 -s classifier_weight=0.36
+python "$tools/average_models.py" "$runs/judged-average/model" "$runs/calmer/model" \
+    "$runs/calmer-average/model" --weight 0.5 --store "$runs/store-128"
+python "$tools/package_model.py" "$runs/calmer-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

@@ -87,7 +87,7 @@ _PART_OF_RISING: dict[str, str] = {"Young": "head"}
 
 # What has little colour of its own, by direction (up is 1), and how much of it is let through: with
 # none, younger faces are not seen to be younger (hair was gray).
-_COLOUR = {("High_Cheekbones", 1): 0.7}
+_COLOUR = {("Young", 1): 0.5, ("High_Cheekbones", 1): 0.7, ("Smiling", 0): 0.6}
 
 # What does not darken skin, by direction, and how much of that is let through: a younger man is
 # seen by his dark brows and stubble, too, but more of it is stains.
