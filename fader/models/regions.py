@@ -91,7 +91,7 @@ _COLOUR = {("Young", 1): 0.5, ("High_Cheekbones", 1): 0.7, ("Smiling", 0): 0.6}
 
 # What does not darken skin, by direction, and how much of that is let through: a younger man is
 # seen by his dark brows and stubble, too, but more of it is stains.
-_DARKNESS = {("Young", 1): 0.75, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
+_DARKNESS = {("Young", 1): 0.6, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
 
 # What takes colour away when it rises: hair that turns gray came out yellow.
 _GREYING = "Gray_Hair"
