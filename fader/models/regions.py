@@ -41,6 +41,7 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
     ),
     "beard": ("inside", ((0.50, 0.80, 0.29, 0.27, 2, 0.2),)),
     "head": ("inside", ((0.503, 0.52, 0.38, 0.47, 3, 0.2),)),
+    "near the head": ("inside", ((0.503, 0.56, 0.40, 0.52, 3, 0.15),)),
     "around the eyes": (
         "outside",
         ((0.392, 0.517, 0.065, 0.036, 2, 0.4), (0.614, 0.518, 0.065, 0.036, 2, 0.4)),
@@ -222,5 +223,6 @@ def _part(name: str | None, size: int) -> Tensor:
         return inside
     outside = 1 - inside
     if name == "hair":
-        return outside.clamp(min=_FACE_OF_HAIR) * _part("around the eyes", size)
+        hair = outside.clamp(min=_FACE_OF_HAIR) * _part("near the head", size)
+        return hair * _part("around the eyes", size)
     return outside
