@@ -599,7 +599,7 @@ def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) 
         main,
         [
             *["train-classifier", "--device", "cpu", "--data", str(data), "--out", str(out)],
-            *["--size", "32", "--width", "8", "--steps", "150", "--batch-size", "16", "--json"],
+            *["--size", "32", "--width", "8", "--steps", "300", "--batch-size", "16", "--json"],
         ],
     )
     assert result.exit_code == 0, result.output
