@@ -223,6 +223,7 @@ def _part(name: str | None, size: int) -> Tensor:
         return inside
     outside = 1 - inside
     if name == "hair":
+        # Further out there is no hair, and decoders paint the background.
         hair = outside.clamp(min=_FACE_OF_HAIR) * _part("near the head", size)
         return hair * _part("around the eyes", size)
     return outside
