@@ -460,9 +460,9 @@ def test_both_directions_of_a_rare_attribute_get_their_turns() -> None:
     asked, changed = losses.flip_one(y, prior, torch.Generator().manual_seed(1))
     assert (changed.sum(dim=1) == 1).all() and torch.equal(asked[~changed], y[~changed])
     rare = y[:, 0] == 1
-    # Of 1 / 0.1 and 1 / 0.5, and of 1 / 0.9 and 1 / 0.5.
-    assert changed[rare, 0].float().mean() == pytest.approx(10 / 12, abs=0.06)
-    assert changed[~rare, 0].float().mean() == pytest.approx(1.11 / 3.11, abs=0.03)
+    # Of the roots of 1 / 0.1 and 1 / 0.5, and of 1 / 0.9 and 1 / 0.5.
+    assert changed[rare, 0].float().mean() == pytest.approx(3.16 / 4.58, abs=0.06)
+    assert changed[~rare, 0].float().mean() == pytest.approx(1.05 / 2.47, abs=0.03)
 
 
 def test_other_light_keeps_images_in_range_and_places() -> None:

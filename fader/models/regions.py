@@ -8,10 +8,12 @@ the decoding with other attributes is taken only there:
     D(E(x), y) + r · (D(E(x), y′) − D(E(x), y))
 
 with r the largest region of the attributes that differ. Attributes of the whole face, and those
-that may be anywhere, have all of it. Some have little colour of their own, and hardly darken
-skin: if younger skin comes out green, or with dark jaws, that is the decoder's doing, so theirs is
-let through in part. Hair that turns gray gets no more colour than it had. And glasses that stay on
-are mostly left as they are.
+that may be anywhere, have all of it. What adds nothing to a head's outline stays within it
+(:mod:`fader.models.silhouette`), so that hair changes and the background does not. Some attributes
+have little colour of their own, and hardly darken skin: if younger skin comes out green, or with
+dark jaws, that is the decoder's doing, so theirs is let through in part. Hair that turns gray gets
+no more colour than it had. Glasses that stay on are mostly left as they are, and so are bare
+foreheads when hair changes and bald heads that stay bald.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from fader.models import silhouette as silhouettes
 
 # Two values this far apart differ in full; nearer, by their distance in these. Labels of a face and
 # the values asked for it differ a little in everything.
@@ -41,6 +45,10 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
     ),
     "beard": ("inside", ((0.50, 0.80, 0.29, 0.27, 2, 0.2),)),
     "head": ("inside", ((0.503, 0.52, 0.38, 0.47, 3, 0.2),)),
+    "below the eyes": (
+        "inside",
+        ((0.39, 0.64, 0.075, 0.06, 2, 0.3), (0.615, 0.64, 0.075, 0.06, 2, 0.3)),
+    ),
     "near the head": ("inside", ((0.503, 0.56, 0.40, 0.52, 3, 0.15),)),
     "around the eyes": (
         "outside",
@@ -86,20 +94,49 @@ _PART_OF: dict[str, str] = {
 # paint shadows; older ones have other lids. What is behind a head that gets younger stays.
 _PART_OF_RISING: dict[str, str] = {"Young": "head"}
 
+# What stays within the person's outline. Hair that grows might not, but what decoders add beyond
+# the outline is haze.
+_WITHIN_PERSON = (
+    "Bald",
+    "Black_Hair",
+    "Blond_Hair",
+    "Brown_Hair",
+    "Gray_Hair",
+    "Male",
+    "Receding_Hairline",
+    "Young",
+)
+
+# What bare skin above the brows is spared of, by direction, and how much of it: it is not hair that
+# could be dyed, and on it decoders paint bands.
+_SPARING_FOREHEADS = {
+    ("Black_Hair", 1): 0.8,
+    ("Blond_Hair", 0): 0.8,
+    ("Blond_Hair", 1): 0.8,
+    ("Brown_Hair", 1): 0.8,
+    ("Gray_Hair", 0): 0.8,
+    ("Gray_Hair", 1): 0.8,
+    ("Young", 1): 0.8,
+}
+
+# How unlike the skin of the cheeks bare skin may be: in log(R/G), log(G/B) and log brightness.
+_LIKE_SKIN = (0.14, 0.18, 0.4)
+
 # What has little colour of its own, by direction (up is 1), and how much of it is let through: with
 # none, younger faces are not seen to be younger (hair was gray).
 _COLOUR = {("Young", 1): 0.5, ("High_Cheekbones", 1): 0.7, ("Smiling", 0): 0.6}
 
 # What does not darken skin, by direction, and how much of that is let through: a younger man is
 # seen by his dark brows and stubble, too, but more of it is stains.
-_DARKNESS = {("Young", 1): 0.6, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
+_DARKNESS = {("Young", 1): 0.45, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
 
 # What takes colour away when it rises: hair that turns gray came out yellow.
 _GREYING = "Gray_Hair"
 
-# How much of a change glasses that stay on are spared: with all of it, wearers made younger are not
-# seen to be younger.
-_SPARED = 0.4
+# How much of a change is spared where something is that stays: with all of it, wearers of glasses
+# made younger are not seen to be younger. On bald heads decoders paint bands and haze in the place
+# of hair.
+_SPARED = {"Eyeglasses": ("glasses", 0.4), "Bald": ("hair", 0.7)}
 
 # Red, green and blue in brightness (ITU-R BT.601); a summand and bounds for its quotients, since of
 # dark pixels these could be anything.
@@ -117,6 +154,7 @@ class Regions(nn.Module):
     glasses: Tensor
     hair: Tensor
     skin: Tensor
+    cheeks: Tensor
 
     def __init__(self, attributes: Sequence[str], size: int) -> None:
         super().__init__()
@@ -129,6 +167,7 @@ class Regions(nn.Module):
         hair = (_part("hair", size) - _FACE_OF_HAIR) / (1 - _FACE_OF_HAIR)
         self.register_buffer("hair", hair.clamp(min=0), persistent=False)
         self.register_buffer("skin", _part("skin", size), persistent=False)
+        self.register_buffer("cheeks", _part("below the eyes", size), persistent=False)
         self._colour, self._darkness = (
             [
                 (attributes.index(a), up, share)
@@ -137,13 +176,25 @@ class Regions(nn.Module):
             ]
             for shares in (_COLOUR, _DARKNESS)
         )
+        self._within = {attributes.index(a) for a in _WITHIN_PERSON if a in attributes}
+        self._foreheads = {
+            (attributes.index(a), up): share
+            for (a, up), share in _SPARING_FOREHEADS.items()
+            if a in attributes
+        }
         self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
-        self._wearing = attributes.index("Eyeglasses") if "Eyeglasses" in attributes else None
+        self._staying = [
+            (attributes.index(a), part, share)
+            for a, (part, share) in _SPARED.items()
+            if a in attributes
+        ]
 
     @property
     def rules(self) -> tuple[object, ...]:
         """What decides, beside the maps, how much of a change is let through."""
-        return self._colour, self._darkness, self._greying, self._wearing, _SPARED
+        kept = self._colour, self._darkness, self._greying, _SPARED
+        foreheads = sorted(self._foreheads.items()), _LIKE_SKIN
+        return *kept, foreheads, sorted(self._within), silhouettes.fingerprint()
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
@@ -154,13 +205,14 @@ class Regions(nn.Module):
         for reduced, shares in ((coloured, self._colour), (darker, self._darkness)):
             for column, up, share in shares:
                 reduced[:, column, up] *= share
-        where, colour, dark = (_largest(self.maps, some) for some in (amounts, coloured, darker))
-        if self._wearing is not None:
-            worn = torch.minimum(own, asked)[:, self._wearing]
-            stays = 1 - amounts[:, self._wearing].amax(dim=1)
-            spared = ((worn - 0.5) / _DIFFERENT).clamp(0, 1) * stays
-            spared = _SPARED * spared[:, None, None, None] * self.glasses
-            where, colour, dark = (part * (1 - spared) for part in (where, colour, dark))
+        limits = self._limits(decoded, amounts)
+        where, colour, dark = (self._largest(some, limits) for some in (amounts, coloured, darker))
+        for column, part, share in self._staying:
+            had = torch.minimum(own, asked)[:, column]
+            stays = 1 - amounts[:, column].amax(dim=1)
+            spared = ((had - 0.5) / _DIFFERENT).clamp(0, 1) * stays
+            spared = share * spared[:, None, None, None] * getattr(self, part)
+            where, colour, dark = (some * (1 - spared) for some in (where, colour, dark))
         where, colour, dark = (part.to(changed.dtype) for part in (where, colour, dark))
         if (colour < where).any():
             # Of what changes here, the part that changes in colour, too.
@@ -177,14 +229,34 @@ class Regions(nn.Module):
             changed = changed + kept * darkened
         return torch.lerp(decoded, changed, where)
 
+    def _limits(self, decoded: Tensor, amounts: Tensor) -> dict[tuple[int, int], Tensor]:
+        """What of its region each move that there is has of each face, in 0..1."""
+        limits: dict[tuple[int, int], Tensor] = {}
+        person = bare = None
+        for column, up in amounts.amax(dim=0).nonzero().tolist():
+            if column in self._within:
+                person = silhouettes.silhouette(decoded) if person is None else person
+                limits[column, up] = person
+            if share := self._foreheads.get((column, up)):
+                bare = self.hair * self._like_skin(decoded) if bare is None else bare
+                limits[column, up] = limits.get((column, up), 1) * (1 - share * bare)
+        return limits
 
-def _largest(maps: Tensor, amounts: Tensor) -> Tensor:
-    where = maps.new_zeros(len(amounts), 1, *maps.shape[2:])
-    # One at a time, for what it takes of memory; most edits move few.
-    for column, up in amounts.amax(dim=0).nonzero().tolist():
-        amount = amounts[:, column, up, None, None, None]
-        where = torch.maximum(where, amount * maps[column, up])
-    return where
+    def _like_skin(self, decoded: Tensor) -> Tensor:
+        """How much pixels look like the skin of the cheeks, M×1×S×S in 0..1."""
+        red, green, blue = ((decoded.detach().float() + 1) / 2 + _BLACK).log().split(1, dim=1)
+        look = torch.cat([red - green, green - blue, (red + green + blue) / 3], dim=1)
+        usual = (look * self.cheeks).sum(dim=(2, 3), keepdim=True) / self.cheeks.sum()
+        unlike = (look - usual) / look.new_tensor(_LIKE_SKIN)[:, None, None]
+        return unlike.square().sum(dim=1, keepdim=True).div(-2).exp()
+
+    def _largest(self, amounts: Tensor, limits: dict[tuple[int, int], Tensor]) -> Tensor:
+        where = self.maps.new_zeros(len(amounts), 1, *self.maps.shape[2:])
+        # One at a time, for what it takes of memory; most edits move few.
+        for column, up in amounts.amax(dim=0).nonzero().tolist():
+            part = amounts[:, column, up, None, None, None] * self.maps[column, up]
+            where = torch.maximum(where, part * limits.get((column, up), 1))
+        return where
 
 
 def _brightness(x: Tensor) -> Tensor:

@@ -179,12 +179,14 @@ def weathered(x: Tensor, generator: torch.Generator) -> Tensor:
 def flip_one(y: Tensor, prior: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """``y`` with one attribute per row set to its other side (hard 0 or 1).
 
-    ``prior`` (n,) is each attribute's share of ones. The rarer a face's value, the likelier it is
-    the one flipped: both directions of an attribute get their turns, also where few faces have it.
+    ``prior`` (n,) is each attribute's share of ones. The rarer a face's value, the likelier (by the
+    root of it) it is the one flipped: both directions of an attribute get their turns, also where
+    few faces have it. By the share itself, a bald old man would nearly always be given hair, and
+    hardly ever be made younger.
     Returns the new values and which of them changed (N×n, bool).
     """
     share = torch.where(y > 0.5, prior, 1 - prior).clamp(min=0.02)
-    column = torch.multinomial(1 / share.cpu(), 1, generator=generator)[:, 0]
+    column = torch.multinomial(share.rsqrt().cpu(), 1, generator=generator)[:, 0]
     changed = F.one_hot(column, y.shape[1]).bool().to(y.device)
     return torch.where(changed, (y <= 0.5).to(y.dtype), y), changed
 
