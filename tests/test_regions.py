@@ -187,7 +187,7 @@ def test_younger_skin_is_little_darker(all_person: None) -> None:
     assert at(change(dark, [0, 1], [1, 0]), MOUTH) == pytest.approx(-0.8, abs=0.01)
 
 
-def test_hair_that_turns_gray_gets_no_colour(all_person: None) -> None:
+def test_hair_that_turns_gray_loses_colour(all_person: None) -> None:
     confine = Regions(("Gray_Hair", "Blond_Hair"), 64)
     brown = torch.tensor([-0.4, -0.6, -0.7])[None, :, None, None].expand(1, 3, 64, 64)
     yellow = torch.tensor([0.8, 0.6, 0.0])[None, :, None, None].expand(1, 3, 64, 64)
@@ -199,7 +199,7 @@ def test_hair_that_turns_gray_gets_no_colour(all_person: None) -> None:
         assert pixel.mean() > 0.4  # as bright as asked
         return float(pixel.max() - pixel.min())
 
-    assert colour([0, 0], [1, 0]) == pytest.approx(0.3, abs=0.05)  # as it was
+    assert colour([0, 0], [1, 0]) == pytest.approx(0.15, abs=0.03)  # half of what it was
     assert colour([0, 0], [0, 1]) == pytest.approx(0.8, abs=0.01)
 
 
@@ -216,8 +216,8 @@ def test_bare_foreheads_are_no_hair(all_person: None) -> None:
         after = confine(changed, face, torch.tensor([asked]), torch.zeros(1, 3))
         return at((after - face).abs().sum(1), place) / at((changed - face).abs().sum(1), place)
 
-    assert share(hair, [1, 0, 0]) > 0.9 and 0.1 < share(forehead, [1, 0, 0]) < 0.3
-    assert share(hair, [0, 1, 0]) > 0.8 and share(forehead, [0, 1, 0]) < 0.3
+    assert share(hair, [1, 0, 0]) > 0.9 and 0.2 < share(forehead, [1, 0, 0]) < 0.4
+    assert share(hair, [0, 1, 0]) > 0.8 and share(forehead, [0, 1, 0]) < 0.5
     assert share(forehead, [0, 0, 1]) == pytest.approx(1)  # a man's brow may well be another
 
 

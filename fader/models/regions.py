@@ -11,8 +11,8 @@ with r the largest region of the attributes that differ. Attributes of the whole
 that may be anywhere, have all of it. What adds nothing to a head's outline stays within it
 (:mod:`fader.models.silhouette`), so that hair changes and the background does not. Some attributes
 have little colour of their own, and hardly darken skin: if younger skin comes out green, or with
-dark jaws, that is the decoder's doing, so theirs is let through in part. Hair that turns gray gets
-no more colour than it had. Glasses that stay on are mostly left as they are, and so are bare
+dark jaws, that is the decoder's doing, so theirs is let through in part. Hair that turns gray keeps
+half of the colour it had. Glasses that stay on are mostly left as they are, and so are bare
 foreheads when hair changes and bald heads that stay bald.
 """
 
@@ -108,19 +108,18 @@ _WITHIN_PERSON = (
 )
 
 # What bare skin above the brows is spared of, by direction, and how much of it: it is not hair that
-# could be dyed, and on it decoders paint bands.
+# could be dyed, and on it decoders paint bands. Gray and blond hair can look like skin, so it can
+# be made dark all the same; and a tint of the face is part of looking gray.
 _SPARING_FOREHEADS = {
-    ("Black_Hair", 1): 0.8,
-    ("Blond_Hair", 0): 0.8,
-    ("Blond_Hair", 1): 0.8,
-    ("Brown_Hair", 1): 0.8,
-    ("Gray_Hair", 0): 0.8,
-    ("Gray_Hair", 1): 0.8,
-    ("Young", 1): 0.8,
+    ("Black_Hair", 1): 0.6,
+    ("Blond_Hair", 1): 0.7,
+    ("Brown_Hair", 1): 0.6,
+    ("Gray_Hair", 1): 0.5,
+    ("Young", 1): 0.6,
 }
 
 # How unlike the skin of the cheeks bare skin may be: in log(R/G), log(G/B) and log brightness.
-_LIKE_SKIN = (0.14, 0.18, 0.4)
+_LIKE_SKIN = (0.08, 0.1, 0.25)
 
 # What has little colour of its own, by direction (up is 1), and how much of it is let through: with
 # none, younger faces are not seen to be younger (hair was gray).
@@ -128,10 +127,11 @@ _COLOUR = {("Young", 1): 0.5, ("High_Cheekbones", 1): 0.7, ("Smiling", 0): 0.6}
 
 # What does not darken skin, by direction, and how much of that is let through: a younger man is
 # seen by his dark brows and stubble, too, but more of it is stains.
-_DARKNESS = {("Young", 1): 0.45, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
+_DARKNESS = {("Young", 1): 0.5, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
 
-# What takes colour away when it rises: hair that turns gray came out yellow.
-_GREYING = "Gray_Hair"
+# What takes colour away when it rises (hair that turns gray came out yellow, or pink), and how much
+# of the hair's own colour it leaves.
+_GREYING, _COLOUR_OF_GRAY = "Gray_Hair", 0.5
 
 # How much of a change is spared where something is that stays: with all of it, wearers of glasses
 # made younger are not seen to be younger. On bald heads decoders paint bands and haze in the place
@@ -192,7 +192,7 @@ class Regions(nn.Module):
     @property
     def rules(self) -> tuple[object, ...]:
         """What decides, beside the maps, how much of a change is let through."""
-        kept = self._colour, self._darkness, self._greying, _SPARED
+        kept = self._colour, self._darkness, self._greying, _COLOUR_OF_GRAY, _SPARED
         foreheads = sorted(self._foreheads.items()), _LIKE_SKIN
         return *kept, foreheads, sorted(self._within), silhouettes.fingerprint()
 
@@ -222,7 +222,8 @@ class Regions(nn.Module):
             greyed = amounts[:, self._greying, 1, None, None, None]
             if greyed.any():
                 greyed = (greyed * self.hair).to(changed.dtype)
-                changed = torch.lerp(changed, _as_colourful(decoded, changed), greyed)
+                left = 1 - (1 - _COLOUR_OF_GRAY) * (1 - self._like_skin(decoded))
+                changed = torch.lerp(changed, _as_colourful(decoded, changed, left), greyed)
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
             darkened = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
@@ -263,11 +264,12 @@ def _brightness(x: Tensor) -> Tensor:
     return (x * x.new_tensor(_BRIGHTNESS)[:, None, None]).sum(dim=1, keepdim=True)
 
 
-def _as_colourful(decoded: Tensor, changed: Tensor) -> Tensor:
-    """``changed``, its pixels no more colourful than those of ``decoded``."""
+def _as_colourful(decoded: Tensor, changed: Tensor, share: Tensor) -> Tensor:
+    """``changed``, its pixels no more colourful than ``share`` of those of ``decoded``."""
     grey = _brightness(changed)
     colour = changed - grey
     before = (decoded - _brightness(decoded)).norm(dim=1, keepdim=True)
+    before = before * share.to(before.dtype)
     return grey + colour * (before / colour.norm(dim=1, keepdim=True).clamp(min=1e-3)).clamp(max=1)
 
 
