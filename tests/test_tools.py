@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from fader.errors import FaderError
 from fader.models.autoencoder import AutoencoderConfig
@@ -55,3 +58,30 @@ def test_an_average_lies_between_its_models_and_keeps_what_only_one_knows(
     assert torch.equal(state[key][-2:], b[key][-2:])  # Bald
     with pytest.raises(FaderError, match="different encoders"):
         tool.averaged(FaderModel(older.autoencoder.config), newer, 0.25)
+
+
+def test_outlines_are_learned_from_what_grabcut_finds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tool = loaded(next(path for path in SCRIPTS if path.stem == "train_silhouette"), monkeypatch)
+    rng = np.random.default_rng(0)
+    rows, columns = (np.mgrid[:128, :128] + 0.5) / 128
+    heads = [
+        ((columns - 0.5) / w) ** 2 + ((rows - 0.55) / h) ** 2 < 1
+        for w, h in rng.uniform([0.3, 0.38], [0.38, 0.45], (12, 2))
+    ]
+    images = np.stack([np.where(head[..., None], (150, 110, 90), (40, 60, 120)) for head in heads])
+    images = (images + rng.normal(0, 8, images.shape)).clip(0, 255).astype(np.uint8)
+    store = SimpleNamespace(images=images, indices=lambda part: np.arange(12))
+    x, masks = tool.examples(store, 0, 12)
+    assert x.shape == (12, 3, 64, 64) and masks.shape == (12, 1, 64, 64)
+    found = masks[:, 0].numpy() > 0.5
+    wanted = np.stack(heads)[:, 1::2, 1::2]
+    assert (found == wanted)[:, :57].mean() > 0.97  # below that there may be shoulders
+    monkeypatch.setattr(tool, "PreparedStore", lambda path: store)
+    out = tmp_path / "silhouette.safetensors"
+    arguments = ["--store", str(tmp_path), "--out", str(out), "--faces", "12", "--steps", "30"]
+    result = CliRunner().invoke(tool.main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0 and "12 validation faces" in result.output
+    assert float(re.search(r"faces: ([\d.]+)", result.output)[1]) > 0.8
+    tool.SilhouetteNet().load_state_dict({k: v.float() for k, v in load_file(out).items()})

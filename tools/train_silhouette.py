@@ -116,7 +116,7 @@ def main(path: Path, out: Path, faces: int, steps: int) -> None:
         loss.backward()
         optimizer.step()
         schedule.step()
-        bar.set_postfix(loss=f"{float(loss):.4f}")
+        bar.set_postfix(loss=f"{float(loss.detach()):.4f}")
     network.eval()
     x, masks = examples(store, VALID, 500)
     with torch.inference_mode():
