@@ -19,6 +19,7 @@ from fader.errors import FaderError
 from fader.models.copies import MOST_COPIES
 from fader.models.io import FaderModel
 from fader.models.sliders import calibrated, reaching
+from fader.train.device import best_precision
 
 
 @click.command()
@@ -48,11 +49,13 @@ def main(source: Path, dest: Path, data: str, store: Path, copies: int) -> None:
         rows = np.sort(np.random.default_rng(0).permutation(prepared.indices(VALID))[:256])
         values = torch.from_numpy(prepared.select_labels(model.attributes)[rows])
         faces = to_tensor(prepared.images[rows])
-        model.copies = copies
-        model.reach = reaching(model, faces, values)
-        # How much a picture changes, one copy tells as well.
-        model.copies = 1
-        model.beyond = calibrated(model, faces[:128], values[:128])
+        fast = best_precision(torch.device("cpu")) == "bf16"
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            model.copies = copies
+            model.reach = reaching(model, faces, values)
+            # How much a picture changes, one copy tells as well.
+            model.copies = 1
+            model.beyond = calibrated(model, faces[:128], values[:128])
         model.copies = copies
     except FaderError as error:
         raise click.ClickException(str(error)) from error

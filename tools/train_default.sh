@@ -191,10 +191,13 @@ further outlined calmer-average 945 --attrs "$with_bald" --init-discriminators "
     -s gradient_penalty=0.003 -s structure_weight=1 -s patch_weight=0.22 -s recognition_weight=1 \
     -s classifier_weight=0.32 -s change_weight=0.008 -s unconvinced_weight=0.5
 more outlined 1590 -s recognition_weight=1.15 -s classifier_weight=0.38
+keep outlined 1590
 more outlined 2900 -s decay_steps=1000 -s structure_weight=1.4 -s image_learning_rate=2.2 -s patch_weight=0.25 \
     -s recognition_weight=0.85 -s classifier_weight=0.26
-python "$tools/average_models.py" "$runs/calmer-average/model" "$runs/outlined/model" \
-    "$runs/outlined-average/model" --weight 0.5 --store "$runs/store-128"
+python "$tools/average_models.py" "$runs/outlined-1590" "$runs/outlined/model" \
+    "$runs/outlined-both/model" --weight 0.5 --store "$runs/store-128"
+python "$tools/average_models.py" "$runs/calmer-average/model" "$runs/outlined-both/model" \
+    "$runs/outlined-average/model" --weight 0.65 --store "$runs/store-128"
 python "$tools/package_model.py" "$runs/outlined-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

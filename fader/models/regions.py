@@ -199,6 +199,7 @@ class Regions(nn.Module):
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
         not the faces' ``own``; elsewhere ``decoded``."""
+        changed = changed.to(decoded.dtype)
         move = (asked - own) / _DIFFERENT
         amounts = torch.stack([-move, move], dim=2).clamp(0, 1)
         coloured, darker = amounts.clone(), amounts.clone()
