@@ -197,7 +197,7 @@ more outlined 2900 -s decay_steps=1000 -s structure_weight=1.4 -s image_learning
 python "$tools/average_models.py" "$runs/outlined-1590" "$runs/outlined/model" \
     "$runs/outlined-both/model" --weight 0.5 --store "$runs/store-128"
 python "$tools/average_models.py" "$runs/calmer-average/model" "$runs/outlined-both/model" \
-    "$runs/outlined-average/model" --weight 0.65 --store "$runs/store-128"
+    "$runs/outlined-average/model" --weight 0.8 --store "$runs/store-128"
 python "$tools/package_model.py" "$runs/outlined-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

@@ -114,7 +114,7 @@ _SPARING_FOREHEADS = {
     ("Black_Hair", 1): 0.6,
     ("Blond_Hair", 1): 0.7,
     ("Brown_Hair", 1): 0.6,
-    ("Gray_Hair", 1): 0.5,
+    ("Gray_Hair", 1): 0.35,
     ("Young", 1): 0.6,
 }
 
