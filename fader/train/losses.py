@@ -181,8 +181,8 @@ def flip_one(y: Tensor, prior: Tensor, generator: torch.Generator) -> tuple[Tens
 
     ``prior`` (n,) is each attribute's share of ones. The rarer a face's value, the likelier (by the
     root of it) it is the one flipped: both directions of an attribute get their turns, also where
-    few faces have it. By the share itself, a bald old man would nearly always be given hair, and
-    hardly ever be made younger.
+    few faces have it. By the share itself, faces with one rare value hardly got a turn with the
+    others.
     Returns the new values and which of them changed (N×n, bool).
     """
     share = torch.where(y > 0.5, prior, 1 - prior).clamp(min=0.02)
