@@ -111,6 +111,21 @@ def test_detail_yields_between_the_two_thresholds():
     assert levels == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-3)
 
 
+def test_strands_of_dyed_hair_stay_and_darken_with_it():
+    dark, bright = (np.full((64, 64, 3), v, np.float32) for v in (40, 160))
+    everywhere = np.ones((64, 64), np.float32)
+    assert yielding(dark, bright)[32, 32] == yielding(bright, dark)[32, 32] == 1
+    assert yielding(dark, bright, everywhere)[32, 32] == 0
+    assert yielding(bright, dark, everywhere)[32, 32] == pytest.approx(1 - 48 / 168)
+    strands = np.full((400, 400, 3), 30, np.uint8)
+    strands[:, ::2] = 50
+    face = made_face(center=(200.0, 200.0), scale=3.0)
+    for tinted, contrast in ((None, 0), (everywhere, 20)):
+        edited = composite(strands, face, dark, bright, tinted)[200, 190:210].astype(float)
+        assert edited.mean() == pytest.approx(160, abs=2)
+        assert np.ptp(edited) == pytest.approx(contrast, abs=2)
+
+
 def test_changes_too_small_to_be_meant_are_left_out(photo):
     before = np.full((64, 64, 3), 110, np.float32)
     assert np.array_equal(composite(photo, made_face(), before, before + 0.9), photo)

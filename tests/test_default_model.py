@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -66,6 +67,16 @@ def test_an_edit_is_seen_in_the_edited_photo_and_nowhere_else(
     outside = mask(before.face, photo.shape) == 0
     assert np.array_equal(photo[outside], result[outside])
     assert not np.array_equal(photo, result)
+
+
+def test_dyed_hair_keeps_its_strands(editor: Editor) -> None:
+    """It came out as a blur with the decoder's own weave."""
+    photo = np.asarray(Image.open(PHOTO).convert("L"), np.float32)
+    edited = np.asarray(editor.edit(PHOTO, Gray_Hair=1).convert("L"), np.float32)
+    hair = slice(20, 60), slice(190, 260)
+    was, now = (image[hair] - cv2.GaussianBlur(image, (0, 0), 2)[hair] for image in (photo, edited))
+    assert np.abs(edited - photo)[hair].mean() > 10
+    assert np.corrcoef(was.ravel(), now.ravel())[0, 1] > 0.8
 
 
 def test_the_readme_s_edit_writes_its_file_and_leaves_the_photo(tmp_path: Path) -> None:

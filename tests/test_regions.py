@@ -18,6 +18,7 @@ from fader.models.silhouette import silhouette
 
 # Of an aligned face, as (column, row) in widths of the crop.
 EYE, MOUTH, HAIR, CHEEK = (0.39, 0.517), (0.5, 0.75), (0.5, 0.15), (0.36, 0.66)
+CHIN = (0.5, 0.89)
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
 
@@ -59,10 +60,11 @@ def test_hair_tints_the_face_a_little() -> None:
     assert 0.2 < at(up, MOUTH) < 0.4 and at(up, CHEEK) == at(up, MOUTH)
 
 
-def test_making_younger_leaves_the_eyes() -> None:
+def test_making_younger_leaves_the_eyes_and_most_of_the_mouth() -> None:
     ((down, up),) = Regions(["Young"], 128).maps
-    assert all(at(up, place) == at(down, place) == 1 for place in (HAIR, CHEEK, MOUTH))
+    assert all(at(up, place) == at(down, place) == 1 for place in (HAIR, CHEEK))
     assert at(up, EYE) == 0 < at(down, EYE) == 1
+    assert 0 < at(up, MOUTH) < 0.5 < at(down, MOUTH) == 1
 
 
 def test_every_attribute_has_a_region() -> None:
@@ -157,14 +159,14 @@ def test_what_has_no_colour_tints_less() -> None:
     green = torch.tensor([0.2, 0.5, 0.1])[None, :, None, None].expand(1, 3, 64, 64)
 
     def hue(asked: list[float], changed: torch.Tensor) -> torch.Tensor:
-        pixel = confine(changed, skin, torch.tensor([asked]), own)[0, :, 50, 32] + 1
+        pixel = confine(changed, skin, torch.tensor([asked]), own)[0, :, 58, 32] + 1
         return pixel / pixel.sum()
 
     before = hue([0.1, 0.9], green)
     far = (hue([0.1, 0.1], green) - before).abs().max()  # Attractive may tint
     assert far > 0.05
     assert 0 < (hue([0.9, 0.9], green) - before).abs().max() < 0.8 * far
-    shade = confine((skin + 1) * 1.2 - 1, skin, torch.tensor([[0.9, 0.9]]), own)[0, :, 50, 32]
+    shade = confine((skin + 1) * 1.2 - 1, skin, torch.tensor([[0.9, 0.9]]), own)[0, :, 58, 32]
     assert torch.allclose(shade, (skin[0, :, 0, 0] + 1) * 1.2 - 1, atol=0.02)  # a shade stays one
 
 
@@ -180,12 +182,12 @@ def test_younger_skin_is_little_darker(all_person: None, monkeypatch: pytest.Mon
 
     younger = change(dark, [0, 1], [1, 1])
     assert at(younger, HAIR) == pytest.approx(-0.8)
-    for place in (CHEEK, MOUTH):
+    for place in (CHEEK, CHIN):
         assert -0.5 < at(younger, place) < -0.1
         assert at(change(bright, [0, 1], [1, 1]), place) == pytest.approx(0.4)
         assert at(change(dark, [1, 1], [0, 1]), place) == pytest.approx(-0.8)
     # A beard put on with it is as dark as one alone.
-    assert at(change(dark, [0, 1], [1, 0]), MOUTH) == pytest.approx(-0.8, abs=0.01)
+    assert at(change(dark, [0, 1], [1, 0]), CHIN) == pytest.approx(-0.8, abs=0.01)
 
 
 def test_hair_that_turns_gray_loses_colour(all_person: None) -> None:
@@ -202,6 +204,51 @@ def test_hair_that_turns_gray_loses_colour(all_person: None) -> None:
 
     assert colour([0, 0], [1, 0]) == pytest.approx(0.15, abs=0.03)  # half of what it was
     assert colour([0, 0], [0, 1]) == pytest.approx(0.8, abs=0.01)
+
+
+def test_dyed_hair_keeps_its_strands(all_person: None) -> None:
+    """Decoders weave strands of their own into hair that is to be blond."""
+    confine = Regions(("Blond_Hair", "Bald"), 64)
+    weave = 0.4 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2.0 - 1)
+    hair = with_hair(torch.tensor(0.5), torch.tensor(-0.6)).expand(1, 3, 64, 64).clone()
+    hair[:, :, :6] = 0  # background
+    changed = hair + weave
+
+    def change(asked: list[float]) -> torch.Tensor:
+        after = confine(changed, hair, torch.tensor([asked]), torch.zeros(1, 2))
+        return (after - hair)[0, 0].abs()
+
+    assert change([0, 1])[12:24, 24:40].min() > 0.3
+    assert change([1, 0])[12:24, 24:40].max() < 0.02
+    assert change([1, 1])[12:24, 24:40].min() > 0.3  # what else changes may have to be drawn
+    # What is smooth stays, and ends where the hair does.
+    changed = with_hair(torch.tensor(0.5), torch.tensor(0.3)).expand(1, 3, 64, 64)
+    after = change([1, 0])
+    assert after[12:24, 24:40].min() > 0.85 and after[30:34, 24:40].max() < 0.1
+
+
+def test_blond_is_not_olive(all_person: None) -> None:
+    confine = Regions(("Blond_Hair",), 64)
+    dark = torch.tensor([-0.8, -0.85, -0.9])[None, :, None, None]
+    hair = with_hair(torch.full((1, 3, 64, 64), 0.5), dark)
+    for made, green in (([0.2, 0.2, -0.6], -0.04), ([0.6, 0.2, -0.4], 0.2)):
+        changed = torch.tensor(made)[None, :, None, None].expand(1, 3, 64, 64)
+        pixel = confine(changed, hair, torch.ones(1, 1), torch.zeros(1, 1))[0, :, 12, 32]
+        assert pixel.tolist() == pytest.approx([made[0], green, made[2]], abs=0.02)
+
+
+def test_only_the_colour_of_hair_is_a_tint() -> None:
+    confine = Regions(("Gray_Hair", "Smiling", "Male"), 64)
+    own = torch.tensor([[0.1, 0.2, 0.9]])
+
+    def tinted(asked: list[float]) -> torch.Tensor | None:
+        return confine.tinted(torch.tensor([asked]), own)
+
+    assert tinted([0.1, 0.9, 0.9]) is None
+    assert tinted([0.9, 0.2, 0.9]).min() == 1
+    with_smile = tinted([0.9, 0.9, 0.9])[0]
+    assert at(with_smile, HAIR) == 1 and at(with_smile, MOUTH) == 0
+    assert tinted([0.9, 0.2, 0.1]).max() == 0
 
 
 def test_bare_foreheads_are_no_hair(all_person: None) -> None:
@@ -259,7 +306,7 @@ def test_glasses_that_stay_on_are_spared(all_person: None) -> None:
     names = ("Young", "Eyeglasses")
     confine = Regions(names, 64)
     dark, light = torch.full((1, 3, 64, 64), -0.5), torch.full((1, 3, 64, 64), 0.2)
-    rim, chin = (0.5, 0.52), (0.5, 0.85)
+    rim = (0.5, 0.52)
 
     def changed(own: list[float], asked: list[float], place: tuple[float, float]) -> float:
         after = confine(light, dark, torch.tensor([asked]), torch.tensor([own]))
@@ -267,7 +314,7 @@ def test_glasses_that_stay_on_are_spared(all_person: None) -> None:
 
     bare, worn = changed([0, 0], [1, 0], rim), changed([0, 1], [1, 1], rim)
     assert bare == pytest.approx(0.7, abs=0.01) and worn == pytest.approx(0.42, abs=0.02)
-    assert changed([0, 1], [1, 1], chin) == pytest.approx(0.7, abs=0.01)
+    assert changed([0, 1], [1, 1], CHIN) == pytest.approx(0.7, abs=0.01)
     # Glasses that go, come, or get darker do so whole.
     assert changed([0, 1], [1, 0], rim) == pytest.approx(0.7, abs=0.01)
     assert changed([0, 0], [1, 1], rim) == pytest.approx(0.7, abs=0.01)

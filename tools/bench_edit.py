@@ -76,7 +76,8 @@ def breakdown(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
         times.append(time.process_time())
         from fader.faces.blend import composite
 
-        edited = opened.edited(composite(opened.pixels, edit.face, before, after))
+        (tinted,) = editor.tinted(np.array(codes)[:, 1], own)
+        edited = opened.edited(composite(opened.pixels, edit.face, before, after, tinted))
         times.append(time.process_time())
         save_photo(edited, out / f"breakdown{photo.suffix}")
         times.append(time.process_time())

@@ -458,9 +458,10 @@ class Editor:
             after = np.array([_vector(settled[i].after) for i in some])
             values = np.stack([own, after], axis=1)
             decoded = yield Ask(crops[some], values, photo.size // 3, own)
+            tinted = self.tinted(after, own)
             photo = photo.copy() if photo is original else photo
-            for i, (before, after) in zip(some, decoded, strict=True):
-                composite_into(photo, settled[i].face, before, after)
+            for i, images, where in zip(some, decoded, tinted, strict=True):
+                composite_into(photo, settled[i].face, *images, where)
         return photo, [edits[i] for i in range(len(faces))]
 
     def _settled(
@@ -552,6 +553,16 @@ class Editor:
                     pixels = pixels.reshape(*codes.shape[:2], size, size, 3)
                     decoded[some, start : start + step] = pixels.swapaxes(0, 1)
         return decoded
+
+    def tinted(self, values: np.ndarray, own: np.ndarray) -> list[np.ndarray | None]:
+        """Where only the colour of hair differs between rows of values (N, n) and of ``own`` ones:
+        N maps (S, S) in 0..1, or as many times None; for :func:`fader.faces.blend.composite`."""
+        import torch
+
+        y, present = (torch.from_numpy(a.astype(np.float32)).to(self.device) for a in (values, own))
+        with torch.inference_mode():
+            maps = self.model.tinted(y, present)
+        return [None] * len(values) if maps is None else list(maps[:, 0].float().cpu().numpy())
 
     def _tensor(self, crops: np.ndarray) -> torch.Tensor:
         import torch

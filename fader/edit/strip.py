@@ -144,9 +144,10 @@ def strip(
     aligned = warp(photo, chosen.transform(side), side)
     stage = Face(np.array([0.0, 0.0, side, side]), chosen.score, template(side))
     unchanged = list(before.values())
+    tinted = editor.tinted(np.array(codes), np.repeat(own, len(codes), axis=0))
     cells = [
-        aligned if code == unchanged else composite(aligned, stage, present, after)
-        for code, after in zip(codes, decoded, strict=True)
+        aligned if code == unchanged else composite(aligned, stage, present, after, where)
+        for code, after, where in zip(codes, decoded, tinted, strict=True)
     ]
     shape = (len(names), len(values), side, side, 3)
     return Strip(

@@ -392,7 +392,7 @@ def _pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
         asked = y.clone()
         asked[:, i] = (y[:, i] <= 0.5).to(y.dtype)
         edited = to_images(model.decode(features, asked, y, unedited))
-        columns.append(paste(faces.images, before, edited))
+        columns.append(paste(faces.images, before, edited, model.tinted(asked, y)))
     pictures = {
         "Decoded, as scored: photo, decoding, and each attribute at its other side": sample_grid(
             model, x, y

@@ -119,14 +119,17 @@ def blur_and_jpeg(images: np.ndarray) -> np.ndarray:
     return results
 
 
-def paste(images: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def paste(
+    images: np.ndarray, before: np.ndarray, after: np.ndarray, tinted: torch.Tensor | None = None
+) -> np.ndarray:
     """The crops ``images`` with the change from ``before`` to ``after`` composed into them as the
-    editor does in a photo; all uint8 N×S×S×3."""
+    editor does in a photo; all uint8 N×S×S×3. ``tinted`` is what :meth:`FaderModel.tinted` says."""
     points = template(images.shape[1])
     whole = Face(np.array([0, 0, images.shape[1], images.shape[1]], float), 1.0, points)
+    maps = [None] * len(images) if tinted is None else tinted[:, 0].float().cpu().numpy()
     pasted = [
-        composite(image, whole, b.astype(np.float32), a.astype(np.float32))
-        for image, b, a in zip(images, before, after, strict=True)
+        composite(image, whole, b.astype(np.float32), a.astype(np.float32), where)
+        for image, b, a, where in zip(images, before, after, maps, strict=True)
     ]
     return np.stack(pasted) if pasted else images
 
@@ -169,7 +172,9 @@ def swap(
             )
             logits, pooled = judge.see(edited)
             blurred, _ = judge.see(blur_and_jpeg(edited))
-            pasted, _ = judge.see(paste(images[rows], decoded[rows], edited))
+            pasted, _ = judge.see(
+                paste(images[rows], decoded[rows], edited, model.tinted(asked, y[rows]))
+            )
             parts[name].append(
                 Swapped(
                     rows + batch.start,

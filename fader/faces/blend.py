@@ -9,9 +9,10 @@ go of it where much does:
 With w = 0 everywhere a removed smile would leave its teeth behind, since their sharp edges are
 residual. w rises smoothly with the size of the change around a pixel. What decoders miss of a
 face's tone is residual, too: where the detail yields, the tone of the residual around stays, or red
-skin would be gray where a smile was. Changes too small to be
-meant, which would only tint skin and background, are left out; so are weak changes of colour alone,
-since decoders stain what they cannot draw.
+skin would be gray where a smile was. Hair that only gets another colour keeps its strands, as far
+as they do not darken with it. Changes too small to be meant, which would only tint skin and
+background, are left out; so are weak changes of colour alone, since decoders stain what they cannot
+draw.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
 # The change is judged over a neighbourhood: Gaussian, σ in widths of the crop (2 pixels of 128).
 _NEIGHBOURHOOD = 1 / 64
+
+# Added to both brightnesses (of 255) whose quotient says how much hair's strands darken with it.
+_TINT_BLACK = 8.0
 
 # The residual's tone: its mean, where little changed, over a Gaussian of this σ in widths of the
 # crop (the face is about half of it); further than some of these from all that is the photo's own,
@@ -86,27 +90,42 @@ def mask(face: Face, shape: tuple[int, ...]) -> np.ndarray:
     return whole
 
 
-def yielding(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def yielding(before: np.ndarray, after: np.ndarray, tinted: np.ndarray | None = None) -> np.ndarray:
     """How far the photo's own detail yields to the decoder's image: w, (S, S) float32 in 0..1.
 
-    ``before`` and ``after`` are the decodings D(E(x), y0) and D(E(x), y1), (S, S, 3) in 0..255.
+    ``before`` and ``after`` are the decodings D(E(x), y0) and D(E(x), y1), (S, S, 3) in 0..255;
+    ``tinted`` (S, S) in 0..1 is where only the colour of hair differs between them.
     """
-    return _yielding(_size(_change(before, after)))
+    change = _change(before, after)
+    return _yielding(_size(change), before, change, tinted)
 
 
-def composite(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def composite(
+    photo: np.ndarray,
+    face: Face,
+    before: np.ndarray,
+    after: np.ndarray,
+    tinted: np.ndarray | None = None,
+) -> np.ndarray:
     """A copy of ``photo`` in which ``face`` has changed as ``before`` became ``after``.
 
     ``photo`` is H×W×3 uint8; ``before`` and ``after`` are decodings of the face's aligned crop
-    with the present and with the asked attributes, (S, S, 3) float32 in 0..255. Pixels outside
+    with the present and with the asked attributes, (S, S, 3) float32 in 0..255, and ``tinted``
+    (S, S) in 0..1 is where only the colour of hair differs between these. Pixels outside
     :func:`mask` are the photo's own, and so are all pixels when ``before`` equals ``after``.
     """
     edited = photo.copy()
-    composite_into(edited, face, before, after)
+    composite_into(edited, face, before, after, tinted)
     return edited
 
 
-def composite_into(photo: np.ndarray, face: Face, before: np.ndarray, after: np.ndarray) -> None:
+def composite_into(
+    photo: np.ndarray,
+    face: Face,
+    before: np.ndarray,
+    after: np.ndarray,
+    tinted: np.ndarray | None = None,
+) -> None:
     """:func:`composite` that changes ``photo`` itself and touches only the face's part of it."""
     import cv2
 
@@ -117,7 +136,7 @@ def composite_into(photo: np.ndarray, face: Face, before: np.ndarray, after: np.
     change = _change(before, after)
     amount = _size(change)
     g = smoothstep(amount, _COUNTS_FROM, _COUNTS_TO)
-    w = _yielding(amount)
+    w = _yielding(amount, before, change, tinted)
     tone = _tone(warp(photo, face.transform(size), size) - before, w)
     m = _small_mask(size)
     g, w = m * g, m * w
@@ -157,8 +176,18 @@ def _centres(chosen: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return transform_points(matrix, np.argwhere(chosen)[:, ::-1])
 
 
-def _yielding(amount: np.ndarray) -> np.ndarray:
-    return smoothstep(amount, _YIELD_FROM, _YIELD_TO).astype(np.float32)
+def _yielding(
+    amount: np.ndarray, before: np.ndarray, change: np.ndarray, tinted: np.ndarray | None
+) -> np.ndarray:
+    w = smoothstep(amount, _YIELD_FROM, _YIELD_TO).astype(np.float32)
+    if tinted is None:
+        return w
+    import cv2
+
+    luma = [cv2.transform(image.astype(np.float32), _LUMA) for image in (before, before + change)]
+    width = _NEIGHBOURHOOD * len(change)
+    was, now = (cv2.GaussianBlur(image, (0, 0), sigmaX=width) + _TINT_BLACK for image in luma)
+    return w + tinted * (1 - np.clip(now / was, 0, 1) - w)
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:

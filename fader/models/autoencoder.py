@@ -185,8 +185,7 @@ class Autoencoder(nn.Module):
         """
         if self.regions is None:
             return changed
-        rows = torch.arange(len(y), device=y.device) % len(own)
-        return self.regions(changed, decoded[rows], y, own[rows])
+        return self.regions(changed, decoded, y, own)
 
     def _decode(self, features: list[Tensor], y: Tensor) -> Tensor:
         copies = features[-1].shape[1] // self.config.channels[-1]

@@ -93,6 +93,12 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             y = start + down * (y - start).clamp(max=0) + up * (y - start).clamp(min=0)
         return self.autoencoder.decode(features, y, own, unedited)
 
+    def tinted(self, y: Tensor, own: Tensor) -> Tensor | None:
+        """Where nothing but the colour of hair differs between values M×n: M×1×S×S in 0..1, or
+        None where that is nowhere. A photo's own detail is as good there as it was."""
+        regions = self.autoencoder.regions
+        return None if regions is None else regions.tinted(y, own)
+
     def _pairs(self, numbers: dict[str, tuple[float, float]], like: Tensor) -> tuple[Tensor, ...]:
         pairs = [numbers.get(name, (1.0, 1.0)) for name in self.attributes]
         return like.new_tensor(pairs).unbind(1)

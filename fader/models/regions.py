@@ -11,9 +11,10 @@ with r the largest region of the attributes that differ. Attributes of the whole
 that may be anywhere, have all of it. What adds nothing to a head's outline stays within it
 (:mod:`fader.models.silhouette`), so that hair changes and the background does not. Some attributes
 have little colour of their own, and hardly darken skin: if younger skin comes out green, or with
-dark jaws, that is the decoder's doing, so theirs is let through in part. Hair that turns gray keeps
-half of the colour it had. Glasses that stay on are mostly left as they are, and so are bare
-foreheads when hair changes and bald heads that stay bald.
+dark jaws, that is the decoder's doing, so theirs is let through in part. Hair that only gets
+another colour keeps its strands: what changes is smooth within it, blond is not olive, and hair
+that turns gray keeps half of the colour it had. Glasses that stay on are mostly left as they are,
+and so are bare foreheads when hair changes and bald heads that stay bald.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fader.models import silhouette as silhouettes
@@ -50,6 +52,7 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
         ((0.39, 0.64, 0.075, 0.06, 2, 0.3), (0.615, 0.64, 0.075, 0.06, 2, 0.3)),
     ),
     "near the head": ("inside", ((0.503, 0.56, 0.40, 0.52, 3, 0.15),)),
+    "around the mouth": ("outside", ((0.50, 0.765, 0.15, 0.075, 2, 0.3),)),
     "around the eyes": (
         "outside",
         ((0.392, 0.517, 0.065, 0.036, 2, 0.4), (0.614, 0.518, 0.065, 0.036, 2, 0.4)),
@@ -58,7 +61,10 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
 
 # How much of a change of hair the face below it takes, but for the eyes. Brows and stubble are
 # hair, too, and with none of it hair ends in a seam.
-_FACE_OF_HAIR = 0.39
+_FACE_OF_HAIR, _FACE_OF_DYED = 0.39, 0.25
+
+# How much of a change of the head its mouth takes.
+_MOUTH_OF_HEAD = 0.3
 
 _PART_OF: dict[str, str] = {
     "5_o_Clock_Shadow": "beard",
@@ -91,8 +97,9 @@ _PART_OF: dict[str, str] = {
 }
 
 # Parts for one direction only: younger eyes differ in the skin around them, and in them decoders
-# paint shadows; older ones have other lids. What is behind a head that gets younger stays.
-_PART_OF_RISING: dict[str, str] = {"Young": "head"}
+# paint shadows, and mouths pale; older ones have other lids. What is behind a head that gets
+# younger stays. Skin is not blond.
+_PART_OF_RISING: dict[str, str] = {"Young": "head", "Blond_Hair": "dyed hair"}
 
 # What stays within the person's outline. Hair that grows might not, but what decoders add beyond
 # the outline is haze.
@@ -132,6 +139,22 @@ _DARKNESS = {("Young", 1): 0.5, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
 # What takes colour away when it rises (hair that turns gray came out yellow, or pink), and how much
 # of the hair's own colour it leaves.
 _GREYING, _COLOUR_OF_GRAY = "Gray_Hair", 0.5
+
+# What gives hair another colour and leaves its strands where they are, by direction, and the part
+# where it does no more than that (None: everywhere): decoders weave strands of their own into it.
+_TINTS: dict[tuple[str, int], str | None] = {
+    **{(f"{name}_Hair", up): None for name in ("Black", "Blond", "Brown", "Gray") for up in (0, 1)},
+    ("Young", 1): "hair",
+}
+
+# Over how much of it a tint is smooth (half a window, in widths of the crop), and the variance of
+# brightness (in -1..1) that is an edge of hair rather than a strand of it (guided filter, He et al.
+# 2013, "Guided Image Filtering").
+_TINT_WINDOW, _TINT_EDGE = 1 / 64, 0.001
+
+# What makes hair yellow when it rises, and how much of the way from blue to red green stays below
+# red there: decoders, told to make dark hair blond, make it olive.
+_YELLOWING, _GREEN_BELOW_RED = "Blond_Hair", 0.3
 
 # How much of a change is spared where something is that stays: with all of it, wearers of glasses
 # made younger are not seen to be younger. On bald heads decoders paint bands and haze in the place
@@ -182,7 +205,11 @@ class Regions(nn.Module):
             for (a, up), share in _SPARING_FOREHEADS.items()
             if a in attributes
         }
+        self._tints = [
+            (attributes.index(a), up, part) for (a, up), part in _TINTS.items() if a in attributes
+        ]
         self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
+        self._yellowing = attributes.index(_YELLOWING) if _YELLOWING in attributes else None
         self._staying = [
             (attributes.index(a), part, share)
             for a, (part, share) in _SPARED.items()
@@ -194,19 +221,27 @@ class Regions(nn.Module):
         """What decides, beside the maps, how much of a change is let through."""
         kept = self._colour, self._darkness, self._greying, _COLOUR_OF_GRAY, _SPARED
         foreheads = sorted(self._foreheads.items()), _LIKE_SKIN
-        return *kept, foreheads, sorted(self._within), silhouettes.fingerprint()
+        tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _GREEN_BELOW_RED
+        return *kept, foreheads, tints, sorted(self._within), silhouettes.fingerprint()
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
-        not the faces' ``own``; elsewhere ``decoded``."""
+        not the ``own`` values N×n of the N faces; elsewhere ``decoded``, N×3×S×S. M ≥ N; row m is
+        of face m mod N."""
+        faces, rows = decoded, torch.arange(len(asked), device=asked.device) % len(own)
+        decoded, own = faces[rows], own[rows]
         changed = changed.to(decoded.dtype)
-        move = (asked - own) / _DIFFERENT
-        amounts = torch.stack([-move, move], dim=2).clamp(0, 1)
+        tinted = self.tinted(asked, own)
+        if tinted is not None:
+            # On the face decoders draw what goes with the colour, such as lines with gray hair.
+            tinted = (tinted * self.hair).to(decoded.dtype)
+            changed = torch.lerp(changed, _as_strands(decoded, changed), tinted)
+        amounts = _amounts(asked, own)
         coloured, darker = amounts.clone(), amounts.clone()
         for reduced, shares in ((coloured, self._colour), (darker, self._darkness)):
             for column, up, share in shares:
                 reduced[:, column, up] *= share
-        limits = self._limits(decoded, amounts)
+        limits = self._limits(faces, rows, amounts)
         where, colour, dark = (self._largest(some, limits) for some in (amounts, coloured, darker))
         for column, part, share in self._staying:
             had = torch.minimum(own, asked)[:, column]
@@ -225,22 +260,46 @@ class Regions(nn.Module):
                 greyed = (greyed * self.hair).to(changed.dtype)
                 left = 1 - (1 - _COLOUR_OF_GRAY) * (1 - self._like_skin(decoded))
                 changed = torch.lerp(changed, _as_colourful(decoded, changed, left), greyed)
+        if self._yellowing is not None:
+            yellowed = amounts[:, self._yellowing, 1, None, None, None]
+            if yellowed.any():
+                yellowed = (yellowed * self.hair).to(changed.dtype)
+                changed = torch.lerp(changed, _not_olive(decoded, changed), yellowed)
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
             darkened = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
             changed = changed + kept * darkened
         return torch.lerp(decoded, changed, where)
 
-    def _limits(self, decoded: Tensor, amounts: Tensor) -> dict[tuple[int, int], Tensor]:
+    def tinted(self, asked: Tensor, own: Tensor) -> Tensor | None:
+        """Where nothing but the colour of hair differs between values M×n: M×1×S×S in 0..1, or
+        None where that is nowhere."""
+        amounts = _amounts(asked, own)
+        others, tints = amounts.clone(), []
+        for column, up, part in self._tints:
+            if (amount := amounts[:, column, up, None, None, None]).any():
+                others[:, column, up] = 0
+                inside = torch.ones_like(self.hair) if part is None else getattr(self, part)
+                tints.append((amount, self.maps[column, up], inside))
+        if not tints:
+            return None
+        where = self._largest(others, {})
+        for amount, region, inside in tints:
+            where = torch.maximum(where, amount * region * (1 - inside))
+        return torch.stack([amount * inside for amount, _, inside in tints]).amax(0) * (1 - where)
+
+    def _limits(
+        self, faces: Tensor, rows: Tensor, amounts: Tensor
+    ) -> dict[tuple[int, int], Tensor]:
         """What of its region each move that there is has of each face, in 0..1."""
         limits: dict[tuple[int, int], Tensor] = {}
         person = bare = None
         for column, up in amounts.amax(dim=0).nonzero().tolist():
             if column in self._within:
-                person = silhouettes.silhouette(decoded) if person is None else person
+                person = silhouettes.silhouette(faces)[rows] if person is None else person
                 limits[column, up] = person
             if share := self._foreheads.get((column, up)):
-                bare = self.hair * self._like_skin(decoded) if bare is None else bare
+                bare = self.hair * self._like_skin(faces)[rows] if bare is None else bare
                 limits[column, up] = limits.get((column, up), 1) * (1 - share * bare)
         return limits
 
@@ -259,6 +318,34 @@ class Regions(nn.Module):
             part = amounts[:, column, up, None, None, None] * self.maps[column, up]
             where = torch.maximum(where, part * limits.get((column, up), 1))
         return where
+
+
+def _amounts(asked: Tensor, own: Tensor) -> Tensor:
+    """How much values M×n differ, down and up, M×n×2 in 0..1."""
+    move = (asked - own) / _DIFFERENT
+    return torch.stack([-move, move], dim=2).clamp(0, 1)
+
+
+def _as_strands(decoded: Tensor, changed: Tensor) -> Tensor:
+    """``changed``, its difference from ``decoded`` smooth but for the edges that has."""
+    reach = max(1, round(_TINT_WINDOW * decoded.shape[-1]))
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 2 * reach + 1, 1, reach, count_include_pad=False)
+
+    change, guide = (changed - decoded).float(), _brightness(decoded.float())
+    level, tint = mean(guide), mean(change)
+    slope = (mean(guide * change) - level * tint) / (mean(guide * guide) - level**2 + _TINT_EDGE)
+    smooth = mean(slope) * guide + mean(tint - slope * level)
+    return (decoded + smooth.to(decoded.dtype)).clamp(-1, 1)
+
+
+def _not_olive(decoded: Tensor, changed: Tensor) -> Tensor:
+    """``changed``, with no more green than yellow has, or than ``decoded`` had."""
+    red, green, blue = changed.split(1, dim=1)
+    most = red - _GREEN_BELOW_RED * (red - blue).clamp(min=0)
+    most = torch.maximum(most, decoded[:, 1:2])
+    return torch.cat([red, torch.minimum(green, most), blue], dim=1)
 
 
 def _brightness(x: Tensor) -> Tensor:
@@ -284,7 +371,7 @@ def _as_bright(decoded: Tensor, changed: Tensor) -> Tensor:
 def _part(name: str | None, size: int) -> Tensor:
     if name is None:
         return torch.ones(size, size)
-    side, shapes = _PARTS[name]
+    side, shapes = _PARTS["hair" if name == "dyed hair" else name]
     at = (torch.arange(size) + 0.5) / size
     inside = torch.zeros(size, size)
     for x, y, across, down, power, fade in shapes:
@@ -293,12 +380,14 @@ def _part(name: str | None, size: int) -> Tensor:
         t = ((1 + fade - distance) / (2 * fade)).clamp(0, 1)
         inside = torch.maximum(inside, t * t * (3 - 2 * t))
     if name == "head":
-        return inside * _part("around the eyes", size)
+        mouth = 1 - (1 - _MOUTH_OF_HEAD) * (1 - _part("around the mouth", size))
+        return inside * _part("around the eyes", size) * mouth
     if side == "inside":
         return inside
     outside = 1 - inside
-    if name == "hair":
+    if name in ("hair", "dyed hair"):
         # Further out there is no hair, and decoders paint the background.
-        hair = outside.clamp(min=_FACE_OF_HAIR) * _part("near the head", size)
+        face = _FACE_OF_HAIR if name == "hair" else _FACE_OF_DYED
+        hair = outside.clamp(min=face) * _part("near the head", size)
         return hair * _part("around the eyes", size)
     return outside

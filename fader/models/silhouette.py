@@ -5,7 +5,8 @@ darker, yellow where it turns blond. A small U-Net (Ronneberger et al. 2015, arX
 the two apart. It learned from GrabCut (Rother et al. 2004) on training faces, which takes the
 template for its first guess and each picture's own colours from there
 (``tools/train_silhouette.py``): GrabCut errs now and then, each time otherwise, and the network
-learns what most faces have in common.
+learns what most faces have in common. Heads put before other backgrounds teach it to tell hair from
+flags.
 """
 
 from __future__ import annotations
@@ -23,31 +24,40 @@ from torch import Tensor, nn
 WEIGHTS = Path(__file__).parent / "weights" / "silhouette.safetensors"
 
 #: Pixels of the images that the network looks at.
-SIZE = 64
+SIZE = 128
 
-_WIDTHS = (16, 32, 64, 64)
+_WIDTHS = (24, 48, 96, 96)
+
+# At full resolution convolutions would cost more than all others: each block of this many pixels
+# across is one place with as many times the channels.
+_BLOCK = 2
+
+
+# Pixels across what is too small to be a person.
+_SPECK = 7
 
 
 class SilhouetteNet(nn.Module):
-    """RGB images N×3×64×64 in [-1, 1] → logits N×1×64×64, positive for the person."""
+    """RGB images N×3×128×128 in [-1, 1] → logits N×1×128×128, positive for the person."""
 
     def __init__(self) -> None:
         super().__init__()
+        before = (5 * _BLOCK**2, *_WIDTHS[:-1])
         self.down = nn.ModuleList(
-            _convolutions(before, after, 2 if i else 1)
-            for i, (before, after) in enumerate(zip((5, *_WIDTHS[:-1]), _WIDTHS, strict=True))
+            _convolutions(before[i], _WIDTHS[i], 2 if i else 1) for i in range(len(_WIDTHS))
         )
         self.up = nn.ModuleList(
             _convolutions(_WIDTHS[i + 1] + _WIDTHS[i], _WIDTHS[i], 2 if i else 1)
             for i in reversed(range(len(_WIDTHS) - 1))
         )
-        self.out = nn.Conv2d(_WIDTHS[0], 1, 1)
+        self.out = nn.Conv2d(_WIDTHS[0], _BLOCK**2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         # Aligned faces are all at one place, so places tell, too.
         at = torch.linspace(-1, 1, x.shape[-1], device=x.device, dtype=x.dtype)
         places = torch.stack(torch.meshgrid(at, at, indexing="ij"))
         x = torch.cat([x, places.expand(len(x), -1, -1, -1)], dim=1)
+        x = F.pixel_unshuffle(x, _BLOCK)
         beside = []
         for i, layer in enumerate(self.down):
             x = layer(F.max_pool2d(x, 2) if i else x)
@@ -56,17 +66,25 @@ class SilhouetteNet(nn.Module):
         for layer in self.up:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = layer(torch.cat([x, beside.pop()], dim=1))
-        return self.out(x)
+        return F.pixel_shuffle(self.out(x), _BLOCK)
 
 
 def silhouette(images: Tensor) -> Tensor:
     """How much each pixel of aligned faces N×3×S×S in [-1, 1] is of the person: N×1×S×S in 0..1."""
     with torch.no_grad():
         size = images.shape[-2:]
-        x = F.interpolate(images.float(), (SIZE, SIZE), mode="area").clamp(-1, 1)
+        x = F.interpolate(
+            images.float(), (SIZE, SIZE), mode="bilinear", align_corners=False, antialias=True
+        ).clamp(-1, 1)
         # Where it doubts it is mostly a rim of background.
         inside = ((_network(images.device)(x).float().sigmoid() - 0.35) / 0.4).clamp(0, 1)
-        return F.interpolate(inside, size, mode="bilinear", align_corners=False)
+        # Specks are no person, such as a flag's stars: where no square fits, nor near where one does.
+        inside = torch.minimum(inside, _grown(_grown(-_grown(-inside))))
+        return F.interpolate(inside, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _grown(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, _SPECK, stride=1, padding=_SPECK // 2)
 
 
 @functools.cache
