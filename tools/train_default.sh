@@ -198,6 +198,13 @@ python "$tools/average_models.py" "$runs/outlined-1590" "$runs/outlined/model" \
     "$runs/outlined-both/model" --weight 0.5 --store "$runs/store-128"
 python "$tools/average_models.py" "$runs/calmer-average/model" "$runs/outlined-both/model" \
     "$runs/outlined-average/model" --weight 0.8 --store "$runs/store-128"
-python "$tools/package_model.py" "$runs/outlined-average/model" fader/weights/default \
+
+# Hair that only gets another colour keeps its strands, blond tints little skin, and mouths stay mostly as
+# they are when faces get younger; outlines at 128 pixels.
+further strands outlined-average 1350 --attrs "$with_bald" --init-discriminators "$runs/outlined" "${judged[@]}" \
+    -s longest_move=2.5 -s decay_steps=600 -s learning_rate=2e-4 -s image_learning_rate=2 \
+    -s gradient_penalty=0.003 -s structure_weight=1.4 -s patch_weight=0.25 -s recognition_weight=1 \
+    -s classifier_weight=0.34 -s change_weight=0.008 -s unconvinced_weight=0.5
+python "$tools/package_model.py" "$runs/strands/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

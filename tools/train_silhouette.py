@@ -158,7 +158,7 @@ def backgrounds(heads: Tensor, others: Tensor) -> Tensor:
     # Their own colours, too: a wall may be as bright as the hair before it.
     places = torch.randint(SIZE, (2, n, 3))
     own = heads.permute(0, 2, 3, 1)[torch.arange(n)[:, None], places[0], places[1]]
-    colours = torch.where(torch.rand(n, 3, 1) < 0.5, own, torch.rand(n, 3, 3) * 2 - 1)
+    colours = torch.where(torch.rand(n, 3, 1) < 0.6, own, torch.rand(n, 3, 3) * 2 - 1)
     kind = torch.rand(n, 1, 1, 1)
     size = 0.25 + 0.5 * torch.rand(n)
     theta = torch.zeros(n, 2, 3)

@@ -78,7 +78,7 @@ def silhouette(images: Tensor) -> Tensor:
         ).clamp(-1, 1)
         # Where it doubts it is mostly a rim of background.
         inside = ((_network(images.device)(x).float().sigmoid() - 0.35) / 0.4).clamp(0, 1)
-        # Specks are no person, such as a flag's stars: where no square fits, nor near where one does.
+        # Specks are no person, such as a flag's stars: where no square fits and none is near.
         inside = torch.minimum(inside, _grown(_grown(-_grown(-inside))))
         return F.interpolate(inside, size, mode="bilinear", align_corners=False, antialias=True)
 
