@@ -205,6 +205,8 @@ further strands outlined-average 1350 --attrs "$with_bald" --init-discriminators
     -s longest_move=2.5 -s decay_steps=600 -s learning_rate=2e-4 -s image_learning_rate=2 \
     -s gradient_penalty=0.003 -s structure_weight=1.4 -s patch_weight=0.25 -s recognition_weight=1 \
     -s classifier_weight=0.34 -s change_weight=0.008 -s unconvinced_weight=0.5
-python "$tools/package_model.py" "$runs/strands/model" fader/weights/default \
+python "$tools/average_models.py" "$runs/outlined-average/model" "$runs/strands/model" \
+    "$runs/strands-average/model" --weight 0.6 --store "$runs/store-128"
+python "$tools/package_model.py" "$runs/strands-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"
