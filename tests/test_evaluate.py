@@ -84,6 +84,9 @@ class Editor(torch.nn.Module):
     ) -> torch.Tensor:
         return features[0].repeat(len(y) // len(features[0]), 1, 1, 1)
 
+    def tinted(self, y: torch.Tensor, own: torch.Tensor) -> None:
+        return None
+
 
 class Oracle(Editor):
     """Knows how every face was drawn, and draws it anew with what is asked."""
