@@ -80,6 +80,8 @@ def silhouette(images: Tensor) -> Tensor:
         inside = ((_network(images.device)(x).float().sigmoid() - 0.35) / 0.4).clamp(0, 1)
         # Specks are no person, such as a flag's stars: where no square fits and none is near.
         inside = torch.minimum(inside, _grown(_grown(-_grown(-inside))))
+        # Enlarged to a photo, an edge from one pixel to the next is a staircase.
+        inside = F.avg_pool2d(inside, 3, stride=1, padding=1, count_include_pad=False)
         return F.interpolate(inside, size, mode="bilinear", align_corners=False, antialias=True)
 
 
