@@ -68,8 +68,8 @@ def first_guess() -> np.ndarray:
 
 
 def guesses(network: SilhouetteNet, images: np.ndarray) -> list[np.ndarray]:
-    """The same of what a network found: what it is sure of is likely, and what the template is
-    sure of, or what lies well inside of that, stays."""
+    """The same of what a network found: its outline is likely, and what lies well inside of it, far
+    outside, or in the template's face, is sure."""
     face = first_guess() == cv2.GC_FGD
     labels = []
     for p in found_by(network, images)[:, 0].numpy():
@@ -87,7 +87,7 @@ def divide(image: np.ndarray, guess: np.ndarray) -> np.ndarray:
     labels = guess.copy()
     cv2.setRNGSeed(0)
     model = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(np.ascontiguousarray(image), labels, None, *model, 4, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(image, labels, None, *model, 4, cv2.GC_INIT_WITH_MASK)
     return labels & 1
 
 

@@ -58,10 +58,11 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
         ((0.392, 0.517, 0.065, 0.036, 2, 0.4), (0.614, 0.518, 0.065, 0.036, 2, 0.4)),
     ),
 }
+_PARTS["dyed hair"] = _PARTS["hair"]
 
 # How much of a change of hair the face below it takes, but for the eyes. Brows and stubble are
 # hair, too, and with none of it hair ends in a seam.
-_FACE_OF_HAIR, _FACE_OF_DYED = 0.39, 0.25
+_FACE_OF = {"hair": 0.39, "dyed hair": 0.25}
 
 # How much of a change of the head its mouth takes.
 _MOUTH_OF_HEAD = 0.3
@@ -187,7 +188,7 @@ class Regions(nn.Module):
         self.register_buffer("maps", maps, persistent=False)
         self.register_buffer("glasses", _part("glasses", size), persistent=False)
         # Without the face's share: to the judge, its tint is part of looking gray.
-        hair = (_part("hair", size) - _FACE_OF_HAIR) / (1 - _FACE_OF_HAIR)
+        hair = (_part("hair", size) - _FACE_OF["hair"]) / (1 - _FACE_OF["hair"])
         self.register_buffer("hair", hair.clamp(min=0), persistent=False)
         self.register_buffer("skin", _part("skin", size), persistent=False)
         self.register_buffer("cheeks", _part("below the eyes", size), persistent=False)
@@ -327,7 +328,7 @@ def _amounts(asked: Tensor, own: Tensor) -> Tensor:
 
 
 def _as_strands(decoded: Tensor, changed: Tensor) -> Tensor:
-    """``changed``, its difference from ``decoded`` smooth but for the edges that has."""
+    """``changed``, its difference from ``decoded`` smooth but for the edges of that."""
     reach = max(1, round(_TINT_WINDOW * decoded.shape[-1]))
 
     def mean(x: Tensor) -> Tensor:
@@ -371,7 +372,7 @@ def _as_bright(decoded: Tensor, changed: Tensor) -> Tensor:
 def _part(name: str | None, size: int) -> Tensor:
     if name is None:
         return torch.ones(size, size)
-    side, shapes = _PARTS["hair" if name == "dyed hair" else name]
+    side, shapes = _PARTS[name]
     at = (torch.arange(size) + 0.5) / size
     inside = torch.zeros(size, size)
     for x, y, across, down, power, fade in shapes:
@@ -385,9 +386,8 @@ def _part(name: str | None, size: int) -> Tensor:
     if side == "inside":
         return inside
     outside = 1 - inside
-    if name in ("hair", "dyed hair"):
+    if name in _FACE_OF:
         # Further out there is no hair, and decoders paint the background.
-        face = _FACE_OF_HAIR if name == "hair" else _FACE_OF_DYED
-        hair = outside.clamp(min=face) * _part("near the head", size)
+        hair = outside.clamp(min=_FACE_OF[name]) * _part("near the head", size)
         return hair * _part("around the eyes", size)
     return outside
