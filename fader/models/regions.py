@@ -13,8 +13,10 @@ that may be anywhere, have all of it. What adds nothing to a head's outline stay
 have little colour of their own, and hardly darken skin: if younger skin comes out green, or with
 dark jaws, that is the decoder's doing, so theirs is let through in part. Hair that only gets
 another colour keeps its strands: what changes is smooth within it, blond is not olive, and hair
-that turns gray keeps half of the colour it had. Glasses that stay on are mostly left as they are,
-and so are bare foreheads when hair changes and bald heads that stay bald.
+that turns gray keeps half of the colour it had. Skin that comes out from under hair has the colour
+of the cheeks, and glasses that are put on are frames rather than tinted lenses. Glasses that stay
+on are mostly left as they are, and so are bare foreheads when hair changes and bald heads that stay
+bald.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
         "inside",
         ((0.39, 0.64, 0.075, 0.06, 2, 0.3), (0.615, 0.64, 0.075, 0.06, 2, 0.3)),
     ),
+    "above the ears": ("inside", ((0.50, 0.20, 1.0, 0.40, 6, 0.2),)),
     "near the head": ("inside", ((0.503, 0.56, 0.40, 0.52, 3, 0.15),)),
     "around the mouth": ("outside", ((0.50, 0.765, 0.15, 0.075, 2, 0.3),)),
     "around the eyes": (
@@ -58,11 +61,11 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
         ((0.392, 0.517, 0.065, 0.036, 2, 0.4), (0.614, 0.518, 0.065, 0.036, 2, 0.4)),
     ),
 }
-_PARTS["dyed hair"] = _PARTS["hair"]
+_PARTS["dyed hair"] = _PARTS["skull"] = _PARTS["hair"]
 
 # How much of a change of hair the face below it takes, but for the eyes. Brows and stubble are
 # hair, too, and with none of it hair ends in a seam.
-_FACE_OF = {"hair": 0.39, "dyed hair": 0.25}
+_FACE_OF = {"hair": 0.39, "skull": 0.39, "dyed hair": 0.25}
 
 # How much of a change of the head its mouth takes.
 _MOUTH_OF_HEAD = 0.3
@@ -71,7 +74,7 @@ _PART_OF: dict[str, str] = {
     "5_o_Clock_Shadow": "beard",
     "Arched_Eyebrows": "eyes",
     "Bags_Under_Eyes": "eyes",
-    "Bald": "hair",
+    "Bald": "skull",
     "Bangs": "hair",
     "Big_Lips": "mouth",
     "Big_Nose": "nose",
@@ -88,7 +91,7 @@ _PART_OF: dict[str, str] = {
     "Narrow_Eyes": "eyes",
     "No_Beard": "beard",
     "Pointy_Nose": "nose",
-    "Receding_Hairline": "hair",
+    "Receding_Hairline": "skull",
     "Rosy_Cheeks": "cheeks",
     "Smiling": "cheeks",
     "Straight_Hair": "hair",
@@ -115,19 +118,17 @@ _WITHIN_PERSON = (
     "Young",
 )
 
-# What bare skin above the brows is spared of, by direction, and how much of it: it is not hair that
-# could be dyed, and on it decoders paint bands. Gray and blond hair can look like skin, so it can
-# be made dark all the same; and a tint of the face is part of looking gray.
-_SPARING_FOREHEADS = {
-    ("Black_Hair", 1): 0.6,
-    ("Blond_Hair", 1): 0.7,
-    ("Brown_Hair", 1): 0.6,
-    ("Gray_Hair", 1): 0.35,
-    ("Young", 1): 0.6,
+# What is spared, by direction, where hair could be and is none, such as foreheads, and how much of
+# it: it could not be dyed, and on it decoders paint bands. A tint of the face is part of looking
+# gray.
+_SPARING_BARE = {
+    ("Black_Hair", 1): 0.85,
+    ("Blond_Hair", 1): 0.85,
+    ("Brown_Hair", 1): 0.85,
+    ("Gray_Hair", 1): 0.5,
+    ("Male", 1): 0.25,
+    ("Young", 1): 0.5,
 }
-
-# How unlike the skin of the cheeks bare skin may be: in log(R/G), log(G/B) and log brightness.
-_LIKE_SKIN = (0.08, 0.1, 0.25)
 
 # What has little colour of its own, by direction (up is 1), and how much of it is let through: with
 # none, younger faces are not seen to be younger (hair was gray).
@@ -143,19 +144,28 @@ _GREYING, _COLOUR_OF_GRAY = "Gray_Hair", 0.5
 
 # What gives hair another colour and leaves its strands where they are, by direction, and the part
 # where it does no more than that (None: everywhere): decoders weave strands of their own into it.
+_DYES = ("Black", "Blond", "Brown", "Gray")
 _TINTS: dict[tuple[str, int], str | None] = {
-    **{(f"{name}_Hair", up): None for name in ("Black", "Blond", "Brown", "Gray") for up in (0, 1)},
+    **{(f"{name}_Hair", up): None for name in _DYES for up in (0, 1)},
     ("Young", 1): "hair",
 }
 
 # Over how much of it a tint is smooth (half a window, in widths of the crop), and the variance of
 # brightness (in -1..1) that is an edge of hair rather than a strand of it (guided filter, He et al.
 # 2013, "Guided Image Filtering").
-_TINT_WINDOW, _TINT_EDGE = 1 / 64, 0.001
+_TINT_WINDOW, _TINT_EDGE = 1 / 32, 0.001
 
-# What makes hair yellow when it rises, and how much of the way from blue to red green stays below
-# red there: decoders, told to make dark hair blond, make it olive.
-_YELLOWING, _GREEN_BELOW_RED = "Blond_Hair", 0.3
+# What makes hair yellow when it rises, and the colour that it has then, light or dark (in 0..1):
+# decoders, told to make dark hair blond, make it olive, orange, or purple.
+_YELLOWING, _BLOND = "Blond_Hair", (0.86, 0.70, 0.44)
+
+# What lays skin bare where hair was, when it rises: it has the colour of the cheeks. Decoders make
+# it yellow.
+_BARING = "Bald"
+
+# What draws frames when it rises, over how much of the crop what it darkens is a tinted lens rather
+# than a frame (half a window, in widths of it), and how much of that is taken back.
+_FRAMING, _LENS_WINDOW, _LENS_TAKEN = "Eyeglasses", 1 / 64, 0.7
 
 # How much of a change is spared where something is that stays: with all of it, wearers of glasses
 # made younger are not seen to be younger. On bald heads decoders paint bands and haze in the place
@@ -177,8 +187,8 @@ class Regions(nn.Module):
     maps: Tensor
     glasses: Tensor
     hair: Tensor
-    skin: Tensor
     cheeks: Tensor
+    skin: Tensor
 
     def __init__(self, attributes: Sequence[str], size: int) -> None:
         super().__init__()
@@ -190,8 +200,8 @@ class Regions(nn.Module):
         # Without the face's share: to the judge, its tint is part of looking gray.
         hair = (_part("hair", size) - _FACE_OF["hair"]) / (1 - _FACE_OF["hair"])
         self.register_buffer("hair", hair.clamp(min=0), persistent=False)
-        self.register_buffer("skin", _part("skin", size), persistent=False)
         self.register_buffer("cheeks", _part("below the eyes", size), persistent=False)
+        self.register_buffer("skin", _part("skin", size), persistent=False)
         self._colour, self._darkness = (
             [
                 (attributes.index(a), up, share)
@@ -201,15 +211,19 @@ class Regions(nn.Module):
             for shares in (_COLOUR, _DARKNESS)
         )
         self._within = {attributes.index(a) for a in _WITHIN_PERSON if a in attributes}
-        self._foreheads = {
+        self._dyes = {attributes.index(f"{a}_Hair") for a in _DYES if f"{a}_Hair" in attributes}
+        self._bare = {
             (attributes.index(a), up): share
-            for (a, up), share in _SPARING_FOREHEADS.items()
+            for (a, up), share in _SPARING_BARE.items()
             if a in attributes
         }
+        self._outlined = sorted(self._within | {column for column, _ in self._bare})
         self._tints = [
             (attributes.index(a), up, part) for (a, up), part in _TINTS.items() if a in attributes
         ]
         self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
+        self._framing = attributes.index(_FRAMING) if _FRAMING in attributes else None
+        self._baring = attributes.index(_BARING) if _BARING in attributes else None
         self._yellowing = attributes.index(_YELLOWING) if _YELLOWING in attributes else None
         self._staying = [
             (attributes.index(a), part, share)
@@ -221,9 +235,10 @@ class Regions(nn.Module):
     def rules(self) -> tuple[object, ...]:
         """What decides, beside the maps, how much of a change is let through."""
         kept = self._colour, self._darkness, self._greying, _COLOUR_OF_GRAY, _SPARED
-        foreheads = sorted(self._foreheads.items()), _LIKE_SKIN
-        tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _GREEN_BELOW_RED
-        return *kept, foreheads, tints, sorted(self._within), silhouettes.fingerprint()
+        bare = sorted(self._bare.items())
+        tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND
+        lenses = _LENS_WINDOW, _LENS_TAKEN
+        return *kept, bare, tints, lenses, sorted(self._within), silhouettes.fingerprint()
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
@@ -232,18 +247,23 @@ class Regions(nn.Module):
         faces, rows = decoded, torch.arange(len(asked), device=asked.device) % len(own)
         decoded, own = faces[rows], own[rows]
         changed = changed.to(decoded.dtype)
+        amounts = _amounts(asked, own)
+        person = hair = decoded.new_ones(1)
+        if amounts[:, self._outlined].any():
+            person, hair = silhouettes.silhouette(faces)[rows].split(1, dim=1)
+        # Hair, and where it could be; locks over the face, too.
+        dyed = torch.maximum(self.hair, hair)
         tinted = self.tinted(asked, own)
         if tinted is not None:
             # On the face decoders draw what goes with the colour, such as lines with gray hair.
-            tinted = (tinted * self.hair).to(decoded.dtype)
-            changed = torch.lerp(changed, _as_strands(decoded, changed), tinted)
-        amounts = _amounts(asked, own)
+            tinted = (tinted * dyed).to(decoded.dtype)
+            changed = torch.lerp(changed, _as_strands(decoded, changed, hair), tinted)
         coloured, darker = amounts.clone(), amounts.clone()
         for reduced, shares in ((coloured, self._colour), (darker, self._darkness)):
             for column, up, share in shares:
                 reduced[:, column, up] *= share
-        limits = self._limits(faces, rows, amounts)
-        where, colour, dark = (self._largest(some, limits) for some in (amounts, coloured, darker))
+        regions = self._regions(person, hair, amounts)
+        where, colour, dark = (self._largest(some, regions) for some in (amounts, coloured, darker))
         for column, part, share in self._staying:
             had = torch.minimum(own, asked)[:, column]
             stays = 1 - amounts[:, column].amax(dim=1)
@@ -258,14 +278,25 @@ class Regions(nn.Module):
         if self._greying is not None:
             greyed = amounts[:, self._greying, 1, None, None, None]
             if greyed.any():
-                greyed = (greyed * self.hair).to(changed.dtype)
-                left = 1 - (1 - _COLOUR_OF_GRAY) * (1 - self._like_skin(decoded))
+                greyed = greyed.to(changed.dtype)
+                left = 1 - (1 - _COLOUR_OF_GRAY) * hair
                 changed = torch.lerp(changed, _as_colourful(decoded, changed, left), greyed)
         if self._yellowing is not None:
             yellowed = amounts[:, self._yellowing, 1, None, None, None]
             if yellowed.any():
-                yellowed = (yellowed * self.hair).to(changed.dtype)
-                changed = torch.lerp(changed, _not_olive(decoded, changed), yellowed)
+                blond = _of_hue(changed.new_tensor(_BLOND)[:, None, None] * 2 - 1, changed)
+                changed = torch.lerp(changed, blond, (yellowed * hair).to(changed.dtype))
+        if self._framing is not None:
+            framed = amounts[:, self._framing, 1, None, None, None]
+            if framed.any():
+                framed = (framed * self.glasses).to(changed.dtype)
+                changed = changed + framed * _shade(decoded, changed)
+        if self._baring is not None:
+            bared = amounts[:, self._baring, 1, None, None, None]
+            if bared.any():
+                bared = bared * self.hair * torch.maximum(hair, self.skin)
+                skin = _of_hue(self._cheeks(decoded), changed)
+                changed = torch.lerp(changed, skin, bared.to(changed.dtype))
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
             darkened = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
@@ -289,35 +320,33 @@ class Regions(nn.Module):
             where = torch.maximum(where, amount * region * (1 - inside))
         return torch.stack([amount * inside for amount, _, inside in tints]).amax(0) * (1 - where)
 
-    def _limits(
-        self, faces: Tensor, rows: Tensor, amounts: Tensor
+    def _cheeks(self, decoded: Tensor) -> Tensor:
+        """The mean colour of the cheeks, M×3×1×1."""
+        cheeks = self.cheeks.to(decoded.dtype)
+        return (decoded * cheeks).sum(dim=(2, 3), keepdim=True) / cheeks.sum()
+
+    def _regions(
+        self, person: Tensor, hair: Tensor, amounts: Tensor
     ) -> dict[tuple[int, int], Tensor]:
-        """What of its region each move that there is has of each face, in 0..1."""
-        limits: dict[tuple[int, int], Tensor] = {}
-        person = bare = None
+        """Where each move that there is may change each face, in 0..1."""
+        regions: dict[tuple[int, int], Tensor] = {}
         for column, up in amounts.amax(dim=0).nonzero().tolist():
+            region = self.maps[column, up]
+            if column in self._dyes:
+                region = torch.maximum(region, hair)
             if column in self._within:
-                person = silhouettes.silhouette(faces)[rows] if person is None else person
-                limits[column, up] = person
-            if share := self._foreheads.get((column, up)):
-                bare = self.hair * self._like_skin(faces)[rows] if bare is None else bare
-                limits[column, up] = limits.get((column, up), 1) * (1 - share * bare)
-        return limits
+                region = region * person
+            if share := self._bare.get((column, up)):
+                region = region * (1 - share * self.hair * (1 - hair))
+            regions[column, up] = region
+        return regions
 
-    def _like_skin(self, decoded: Tensor) -> Tensor:
-        """How much pixels look like the skin of the cheeks, M×1×S×S in 0..1."""
-        red, green, blue = ((decoded.detach().float() + 1) / 2 + _BLACK).log().split(1, dim=1)
-        look = torch.cat([red - green, green - blue, (red + green + blue) / 3], dim=1)
-        usual = (look * self.cheeks).sum(dim=(2, 3), keepdim=True) / self.cheeks.sum()
-        unlike = (look - usual) / look.new_tensor(_LIKE_SKIN)[:, None, None]
-        return unlike.square().sum(dim=1, keepdim=True).div(-2).exp()
-
-    def _largest(self, amounts: Tensor, limits: dict[tuple[int, int], Tensor]) -> Tensor:
+    def _largest(self, amounts: Tensor, regions: dict[tuple[int, int], Tensor]) -> Tensor:
         where = self.maps.new_zeros(len(amounts), 1, *self.maps.shape[2:])
         # One at a time, for what it takes of memory; most edits move few.
         for column, up in amounts.amax(dim=0).nonzero().tolist():
-            part = amounts[:, column, up, None, None, None] * self.maps[column, up]
-            where = torch.maximum(where, part * limits.get((column, up), 1))
+            region = regions.get((column, up), self.maps[column, up])
+            where = torch.maximum(where, amounts[:, column, up, None, None, None] * region)
         return where
 
 
@@ -327,12 +356,17 @@ def _amounts(asked: Tensor, own: Tensor) -> Tensor:
     return torch.stack([-move, move], dim=2).clamp(0, 1)
 
 
-def _as_strands(decoded: Tensor, changed: Tensor) -> Tensor:
-    """``changed``, its difference from ``decoded`` smooth but for the edges of that."""
+def _as_strands(decoded: Tensor, changed: Tensor, hair: Tensor) -> Tensor:
+    """``changed``, its difference from ``decoded`` smooth within the hair (M×1×S×S in 0..1) but for
+    the edges of ``decoded``."""
     reach = max(1, round(_TINT_WINDOW * decoded.shape[-1]))
+    # A little of everything, for where there is no hair near.
+    weight = hair.float() + 0.01
+
+    total = _box_mean(weight, reach)
 
     def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 2 * reach + 1, 1, reach, count_include_pad=False)
+        return _box_mean(x * weight, reach) / total
 
     change, guide = (changed - decoded).float(), _brightness(decoded.float())
     level, tint = mean(guide), mean(change)
@@ -341,12 +375,23 @@ def _as_strands(decoded: Tensor, changed: Tensor) -> Tensor:
     return (decoded + smooth.to(decoded.dtype)).clamp(-1, 1)
 
 
-def _not_olive(decoded: Tensor, changed: Tensor) -> Tensor:
-    """``changed``, with no more green than yellow has, or than ``decoded`` had."""
-    red, green, blue = changed.split(1, dim=1)
-    most = red - _GREEN_BELOW_RED * (red - blue).clamp(min=0)
-    most = torch.maximum(most, decoded[:, 1:2])
-    return torch.cat([red, torch.minimum(green, most), blue], dim=1)
+def _box_mean(x: Tensor, reach: int) -> Tensor:
+    """Means over squares of 2 · ``reach`` + 1 pixels."""
+    # By rows and by columns: a pooling looks at every pixel of its window.
+    side = 2 * reach + 1
+    x = F.avg_pool2d(x, (1, side), 1, (0, reach), count_include_pad=False)
+    return F.avg_pool2d(x, (side, 1), 1, (reach, 0), count_include_pad=False)
+
+
+def _shade(decoded: Tensor, changed: Tensor) -> Tensor:
+    """How much lighter ``changed`` gets without a part of what is darker over more than frames."""
+    reach = max(1, round(_LENS_WINDOW * decoded.shape[-1]))
+    darker = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
+    # A lens is where all around is darker, too.
+    least = -F.max_pool2d(-darker, 2 * reach + 1, 1, reach)
+    broad = F.max_pool2d(least, 2 * reach + 1, 1, reach)
+    soft = _box_mean(broad, reach)
+    return _LENS_TAKEN * torch.minimum(soft, darker)
 
 
 def _brightness(x: Tensor) -> Tensor:
@@ -360,6 +405,11 @@ def _as_colourful(decoded: Tensor, changed: Tensor, share: Tensor) -> Tensor:
     before = (decoded - _brightness(decoded)).norm(dim=1, keepdim=True)
     before = before * share.to(before.dtype)
     return grey + colour * (before / colour.norm(dim=1, keepdim=True).clamp(min=1e-3)).clamp(max=1)
+
+
+def _of_hue(colour: Tensor, changed: Tensor) -> Tensor:
+    """``changed``, its pixels as bright as they are, their hue that of ``colour``."""
+    return _as_bright(colour.expand_as(changed), changed)
 
 
 def _as_bright(decoded: Tensor, changed: Tensor) -> Tensor:
@@ -389,5 +439,7 @@ def _part(name: str | None, size: int) -> Tensor:
     if name in _FACE_OF:
         # Further out there is no hair, and decoders paint the background.
         hair = outside.clamp(min=_FACE_OF[name]) * _part("near the head", size)
+        # Long hair does not come and go with a bald head: decoders only stain it.
+        hair = hair * _part("above the ears", size) if name == "skull" else hair
         return hair * _part("around the eyes", size)
     return outside

@@ -1,12 +1,12 @@
-"""Where in an aligned face the person is, and where the background.
+"""Where in an aligned face the person is, where their hair, and where the background.
 
 What is behind a head is no part of an attribute, yet decoders paint it: dark where hair gets
-darker, yellow where it turns blond. A small U-Net (Ronneberger et al. 2015, arXiv 1505.04597) tells
-the two apart. It learned from GrabCut (Rother et al. 2004) on training faces, which takes the
-template for its first guess and each picture's own colours from there
-(``tools/train_silhouette.py``): GrabCut errs now and then, each time otherwise, and the network
-learns what most faces have in common. Heads put before other backgrounds teach it to tell hair from
-flags.
+darker, yellow where it turns blond; and they dye bare foreheads and collars with the hair. A small
+U-Net (Ronneberger et al. 2015, arXiv 1505.04597) tells them apart. It learned persons from
+MediaPipe's Selfie Segmentation, and hair from GrabCut (Rother et al. 2004) within them, which
+begins from MediaPipe's Face Mesh (``tools/train_silhouette.py``); GrabCut errs now and then, each
+time otherwise, and the network learns what most faces have in common. Heads put before other
+backgrounds teach it to tell hair from flags. A hat is hair here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _SPECK = 7
 
 
 class SilhouetteNet(nn.Module):
-    """RGB images N×3×128×128 in [-1, 1] → logits N×1×128×128, positive for the person."""
+    """RGB images N×3×128×128 in [-1, 1] → logits N×2×128×128, positive for the person and for hair
+    of theirs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ class SilhouetteNet(nn.Module):
             _convolutions(_WIDTHS[i + 1] + _WIDTHS[i], _WIDTHS[i], 2 if i else 1)
             for i in reversed(range(len(_WIDTHS) - 1))
         )
-        self.out = nn.Conv2d(_WIDTHS[0], _BLOCK**2, 3, padding=1)
+        self.out = nn.Conv2d(_WIDTHS[0], 2 * _BLOCK**2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         # Aligned faces are all at one place, so places tell, too.
@@ -70,7 +71,8 @@ class SilhouetteNet(nn.Module):
 
 
 def silhouette(images: Tensor) -> Tensor:
-    """How much each pixel of aligned faces N×3×S×S in [-1, 1] is of the person: N×1×S×S in 0..1."""
+    """How much each pixel of aligned faces N×3×S×S in [-1, 1] is of the person, and of their hair:
+    N×2×S×S in 0..1."""
     with torch.no_grad():
         size = images.shape[-2:]
         x = F.interpolate(
