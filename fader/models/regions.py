@@ -125,7 +125,7 @@ _SPARING_BARE = {
     ("Black_Hair", 1): 0.85,
     ("Blond_Hair", 1): 0.85,
     ("Brown_Hair", 1): 0.85,
-    ("Gray_Hair", 1): 0.5,
+    ("Gray_Hair", 1): 0.35,
     ("Male", 1): 0.25,
     ("Young", 1): 0.5,
 }
@@ -153,7 +153,7 @@ _TINTS: dict[tuple[str, int], str | None] = {
 # Over how much of it a tint is smooth (half a window, in widths of the crop), and the variance of
 # brightness (in -1..1) that is an edge of hair rather than a strand of it (guided filter, He et al.
 # 2013, "Guided Image Filtering").
-_TINT_WINDOW, _TINT_EDGE = 1 / 32, 0.001
+_TINT_WINDOW, _TINT_EDGE = 3 / 128, 0.001
 
 # What makes hair yellow when it rises, and the colour that it has then, light or dark (in 0..1):
 # decoders, told to make dark hair blond, make it olive, orange, or purple.
