@@ -207,6 +207,7 @@ further strands outlined-average 1350 --attrs "$with_bald" --init-discriminators
     -s classifier_weight=0.34 -s change_weight=0.008 -s unconvinced_weight=0.5
 python "$tools/average_models.py" "$runs/outlined-average/model" "$runs/strands/model" \
     "$runs/strands-average/model" --weight 0.6 --store "$runs/store-128"
+
 # Hair of its own: outlines that tell hair, evenly dyed within it. (The window of tints was twice as wide.)
 further dyed strands-average 1500 --attrs "$with_bald" --init-discriminators "$runs/strands" "${judged[@]}" \
     -s longest_move=2.5 -s decay_steps=600 -s learning_rate=2.5e-4 -s image_learning_rate=2 \
