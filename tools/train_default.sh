@@ -215,6 +215,14 @@ further dyed strands-average 1500 --attrs "$with_bald" --init-discriminators "$r
     -s classifier_weight=0.34 -s change_weight=0.008 -s unconvinced_weight=0.5
 python "$tools/average_models.py" "$runs/strands-average/model" "$runs/dyed/model" \
     "$runs/dyed-average/model" --weight 0.25 --store "$runs/store-128"
-python "$tools/package_model.py" "$runs/dyed-average/model" fader/weights/default \
+
+# Skin and hair that keep their hue, men with eyes of their own.
+further hued dyed-average 1400 --attrs "$with_bald" --init-discriminators "$runs/dyed" "${judged[@]}" \
+    -s longest_move=2.5 -s decay_steps=600 -s learning_rate=2.5e-4 -s image_learning_rate=2 \
+    -s gradient_penalty=0.003 -s structure_weight=1.4 -s patch_weight=0.28 -s recognition_weight=1 \
+    -s classifier_weight=0.34 -s change_weight=0.008 -s unconvinced_weight=0.5
+python "$tools/average_models.py" "$runs/dyed-average/model" "$runs/hued/model" \
+    "$runs/hued-average/model" --weight 0.2 --store "$runs/store-128"
+python "$tools/package_model.py" "$runs/hued-average/model" fader/weights/default \
     --store "$runs/store-128" \
     --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"

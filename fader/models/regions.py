@@ -14,7 +14,7 @@ have little colour of their own, and hardly darken skin: if younger skin comes o
 dark jaws, that is the decoder's doing, so theirs is let through in part. Hair that only gets
 another colour keeps its strands: what changes is smooth within it, blond is not olive, and hair
 that turns gray keeps half of the colour it had. Skin that comes out from under hair has the colour
-of the cheeks, and glasses that are put on are frames rather than tinted lenses. Glasses that stay
+of the face's, and glasses that are put on are frames rather than tinted lenses. Glasses that stay
 on are mostly left as they are, and so are bare foreheads when hair changes and bald heads that stay
 bald.
 """
@@ -49,10 +49,6 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
     ),
     "beard": ("inside", ((0.50, 0.80, 0.29, 0.27, 2, 0.2),)),
     "head": ("inside", ((0.503, 0.52, 0.38, 0.47, 3, 0.2),)),
-    "below the eyes": (
-        "inside",
-        ((0.39, 0.64, 0.075, 0.06, 2, 0.3), (0.615, 0.64, 0.075, 0.06, 2, 0.3)),
-    ),
     "above the ears": ("inside", ((0.50, 0.20, 1.0, 0.40, 6, 0.2),)),
     "near the head": ("inside", ((0.503, 0.56, 0.40, 0.52, 3, 0.15),)),
     "around the mouth": ("outside", ((0.50, 0.765, 0.15, 0.075, 2, 0.3),)),
@@ -62,10 +58,15 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
     ),
 }
 _PARTS["dyed hair"] = _PARTS["skull"] = _PARTS["hair"]
+_PARTS["but for the eyes"] = _PARTS["around the eyes"]
 
 # How much of a change of hair the face below it takes, but for the eyes. Brows and stubble are
 # hair, too, and with none of it hair ends in a seam.
-_FACE_OF = {"hair": 0.39, "skull": 0.39, "dyed hair": 0.25}
+_FACE_OF = {"hair": 0.39, "skull": 0.25, "dyed hair": 0.25}
+
+# How much of a change of "but for the eyes" these take: a man is seen by his lashes, too, but with
+# all of it irises pale.
+_EYES_OF_MAN = 0.6
 
 # How much of a change of the head its mouth takes.
 _MOUTH_OF_HEAD = 0.3
@@ -103,7 +104,11 @@ _PART_OF: dict[str, str] = {
 # Parts for one direction only: younger eyes differ in the skin around them, and in them decoders
 # paint shadows, and mouths pale; older ones have other lids. What is behind a head that gets
 # younger stays. Skin is not blond.
-_PART_OF_RISING: dict[str, str] = {"Young": "head", "Blond_Hair": "dyed hair"}
+_PART_OF_RISING: dict[str, str] = {
+    "Young": "head",
+    "Blond_Hair": "dyed hair",
+    "Male": "but for the eyes",
+}
 
 # What stays within the person's outline. Hair that grows might not, but what decoders add beyond
 # the outline is haze.
@@ -130,17 +135,36 @@ _SPARING_BARE = {
     ("Young", 1): 0.5,
 }
 
+# What is spared of hair, by direction, and how much of it: decoders do not cut it, they stain it.
+_SPARING_HAIR = {("Male", 1): 0.75}
+
 # What has little colour of its own, by direction (up is 1), and how much of it is let through: with
-# none, younger faces are not seen to be younger (hair was gray).
-_COLOUR = {("Young", 1): 0.5, ("High_Cheekbones", 1): 0.7, ("Smiling", 0): 0.6}
+# none, younger faces are not seen to be younger (hair was gray), nor women by their lips.
+_COLOUR = {
+    ("Young", 0): 0.5,
+    ("Young", 1): 0.5,
+    ("High_Cheekbones", 1): 0.7,
+    ("Smiling", 0): 0.6,
+    ("Male", 0): 0.5,
+    ("Male", 1): 0.5,
+}
 
 # What does not darken skin, by direction, and how much of that is let through: a younger man is
 # seen by his dark brows and stubble, too, but more of it is stains.
-_DARKNESS = {("Young", 1): 0.5, ("High_Cheekbones", 1): 0.5, ("Male", 0): 0.7}
+_DARKNESS = {
+    ("Young", 1): 0.5,
+    ("High_Cheekbones", 1): 0.5,
+    ("Gray_Hair", 1): 0.5,
+    ("Male", 0): 0.7,
+}
 
-# What takes colour away when it rises (hair that turns gray came out yellow, or pink), and how much
-# of the hair's own colour it leaves.
-_GREYING, _COLOUR_OF_GRAY = "Gray_Hair", 0.5
+# What takes colour away when it rises (hair that turns gray came out yellow, or pink), how much of
+# the hair's own colour it leaves, and how much skin beside it keeps its hue.
+_GREYING, _COLOUR_OF_GRAY, _HUE_BESIDE_GRAY = "Gray_Hair", 0.5, 0.5
+
+# What leaves hair the hue it had, by direction: darkened gray hair came out blue, and brown hair of
+# women made men orange.
+_HUED = (("Male", 1), ("Young", 1))
 
 # What gives hair another colour and leaves its strands where they are, by direction, and the part
 # where it does no more than that (None: everywhere): decoders weave strands of their own into it.
@@ -155,11 +179,13 @@ _TINTS: dict[tuple[str, int], str | None] = {
 # 2013, "Guided Image Filtering").
 _TINT_WINDOW, _TINT_EDGE = 3 / 128, 0.001
 
-# What makes hair yellow when it rises, and the colour that it has then, light or dark (in 0..1):
-# decoders, told to make dark hair blond, make it olive, orange, or purple.
-_YELLOWING, _BLOND = "Blond_Hair", (0.86, 0.70, 0.44)
+# What makes hair yellow when it rises, the colours that light and dark strands have then (in 0..1),
+# and how bright light ones are: decoders, told to make dark hair blond, make it olive, orange, or
+# purple, and one hue for all is olive where it is dark.
+_YELLOWING, _BLOND, _DARK_BLOND = "Blond_Hair", (0.86, 0.70, 0.44), (0.40, 0.27, 0.16)
+_LIGHT = 0.7
 
-# What lays skin bare where hair was, when it rises: it has the colour of the cheeks. Decoders make
+# What lays skin bare where hair was, when it rises: it has the colour of the face's. Decoders make
 # it yellow.
 _BARING = "Bald"
 
@@ -187,7 +213,7 @@ class Regions(nn.Module):
     maps: Tensor
     glasses: Tensor
     hair: Tensor
-    cheeks: Tensor
+    bare: Tensor
     skin: Tensor
 
     def __init__(self, attributes: Sequence[str], size: int) -> None:
@@ -200,8 +226,9 @@ class Regions(nn.Module):
         # Without the face's share: to the judge, its tint is part of looking gray.
         hair = (_part("hair", size) - _FACE_OF["hair"]) / (1 - _FACE_OF["hair"])
         self.register_buffer("hair", hair.clamp(min=0), persistent=False)
-        self.register_buffer("cheeks", _part("below the eyes", size), persistent=False)
         self.register_buffer("skin", _part("skin", size), persistent=False)
+        bare = self.skin * _part("above the ears", size) * _part("around the eyes", size)
+        self.register_buffer("bare", bare, persistent=False)
         self._colour, self._darkness = (
             [
                 (attributes.index(a), up, share)
@@ -217,7 +244,14 @@ class Regions(nn.Module):
             for (a, up), share in _SPARING_BARE.items()
             if a in attributes
         }
-        self._outlined = sorted(self._within | {column for column, _ in self._bare})
+        self._hued = [(attributes.index(a), up) for a, up in _HUED if a in attributes]
+        self._hair = {
+            (attributes.index(a), up): share
+            for (a, up), share in _SPARING_HAIR.items()
+            if a in attributes
+        }
+        outlined = {column for column, _ in [*self._bare, *self._hair, *self._hued]}
+        self._outlined = sorted(self._within | outlined)
         self._tints = [
             (attributes.index(a), up, part) for (a, up), part in _TINTS.items() if a in attributes
         ]
@@ -236,9 +270,10 @@ class Regions(nn.Module):
         """What decides, beside the maps, how much of a change is let through."""
         kept = self._colour, self._darkness, self._greying, _COLOUR_OF_GRAY, _SPARED
         bare = sorted(self._bare.items())
-        tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND
+        beside = _HUE_BESIDE_GRAY, self._hued, sorted(self._hair.items())
+        tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND, _DARK_BLOND, _LIGHT
         lenses = _LENS_WINDOW, _LENS_TAKEN
-        return *kept, bare, tints, lenses, sorted(self._within), silhouettes.fingerprint()
+        return *kept, beside, bare, tints, lenses, sorted(self._within), silhouettes.fingerprint()
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
@@ -279,13 +314,21 @@ class Regions(nn.Module):
             greyed = amounts[:, self._greying, 1, None, None, None]
             if greyed.any():
                 greyed = greyed.to(changed.dtype)
-                left = 1 - (1 - _COLOUR_OF_GRAY) * hair
-                changed = torch.lerp(changed, _as_colourful(decoded, changed, left), greyed)
+                left = (1 - (1 - _COLOUR_OF_GRAY) * hair).to(changed.dtype)
+                faded = _as_colourful(decoded, changed, left)
+                own = _brightness(changed) + left * (decoded - _brightness(decoded))
+                kept = hair + _HUE_BESIDE_GRAY * (1 - hair)
+                gray = torch.lerp(faded, own.clamp(-1, 1), kept.to(changed.dtype))
+                changed = torch.lerp(changed, gray, greyed)
+        for column, up in self._hued:
+            hued = amounts[:, column, up, None, None, None]
+            if hued.any():
+                hued = (hued * hair).to(changed.dtype)
+                changed = torch.lerp(changed, _as_bright(decoded, changed), hued)
         if self._yellowing is not None:
             yellowed = amounts[:, self._yellowing, 1, None, None, None]
             if yellowed.any():
-                blond = _of_hue(changed.new_tensor(_BLOND)[:, None, None] * 2 - 1, changed)
-                changed = torch.lerp(changed, blond, (yellowed * hair).to(changed.dtype))
+                changed = torch.lerp(changed, _blond(changed), (yellowed * hair).to(changed.dtype))
         if self._framing is not None:
             framed = amounts[:, self._framing, 1, None, None, None]
             if framed.any():
@@ -294,9 +337,9 @@ class Regions(nn.Module):
         if self._baring is not None:
             bared = amounts[:, self._baring, 1, None, None, None]
             if bared.any():
-                bared = bared * self.hair * torch.maximum(hair, self.skin)
-                skin = _of_hue(self._cheeks(decoded), changed)
-                changed = torch.lerp(changed, skin, bared.to(changed.dtype))
+                skin = torch.lerp(decoded, self._skin(decoded, hair), hair.to(decoded.dtype))
+                skin = _as_bright(skin, changed)
+                changed = torch.lerp(changed, skin, (bared * person).to(changed.dtype))
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
             darkened = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
@@ -320,10 +363,11 @@ class Regions(nn.Module):
             where = torch.maximum(where, amount * region * (1 - inside))
         return torch.stack([amount * inside for amount, _, inside in tints]).amax(0) * (1 - where)
 
-    def _cheeks(self, decoded: Tensor) -> Tensor:
-        """The mean colour of the cheeks, M×3×1×1."""
-        cheeks = self.cheeks.to(decoded.dtype)
-        return (decoded * cheeks).sum(dim=(2, 3), keepdim=True) / cheeks.sum()
+    def _skin(self, decoded: Tensor, hair: Tensor) -> Tensor:
+        """The mean colour of the bare skin from the forehead to the cheeks, M×3×1×1."""
+        bare = (self.bare * (1 - hair)).to(decoded.dtype)
+        total = bare.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+        return (decoded * bare).sum(dim=(2, 3), keepdim=True) / total
 
     def _regions(
         self, person: Tensor, hair: Tensor, amounts: Tensor
@@ -336,6 +380,8 @@ class Regions(nn.Module):
                 region = torch.maximum(region, hair)
             if column in self._within:
                 region = region * person
+            if share := self._hair.get((column, up)):
+                region = region * (1 - share * hair)
             if share := self._bare.get((column, up)):
                 region = region * (1 - share * self.hair * (1 - hair))
             regions[column, up] = region
@@ -407,9 +453,14 @@ def _as_colourful(decoded: Tensor, changed: Tensor, share: Tensor) -> Tensor:
     return grey + colour * (before / colour.norm(dim=1, keepdim=True).clamp(min=1e-3)).clamp(max=1)
 
 
-def _of_hue(colour: Tensor, changed: Tensor) -> Tensor:
-    """``changed``, its pixels as bright as they are, their hue that of ``colour``."""
-    return _as_bright(colour.expand_as(changed), changed)
+def _blond(changed: Tensor) -> Tensor:
+    """``changed``, its pixels as bright as they are and blond."""
+    dark, light = (
+        changed.new_tensor(colour)[:, None, None] * 2 - 1 for colour in (_DARK_BLOND, _BLOND)
+    )
+    lightness = ((_brightness(changed) + 1) / 2 / _LIGHT).clamp(0, 1)
+    hue = torch.lerp(dark.expand_as(changed), light.expand_as(changed), lightness)
+    return _as_bright(hue, changed)
 
 
 def _as_bright(decoded: Tensor, changed: Tensor) -> Tensor:
@@ -436,6 +487,8 @@ def _part(name: str | None, size: int) -> Tensor:
     if side == "inside":
         return inside
     outside = 1 - inside
+    if name == "but for the eyes":
+        return outside.clamp(min=_EYES_OF_MAN)
     if name in _FACE_OF:
         # Further out there is no hair, and decoders paint the background.
         hair = outside.clamp(min=_FACE_OF[name]) * _part("near the head", size)

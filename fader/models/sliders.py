@@ -31,8 +31,9 @@ GROWTH = 1.5
 
 _HALVINGS = 6
 
-# How often a way beyond the range is halved where less and less is seen of the attribute.
-_SHORTER = 4
+# How often a way beyond the range is halved where less and less is seen of the attribute, and how
+# much less of its mean probability counts as that.
+_SHORTER, _LESS = 4, 0.02
 
 # Labels at least this far from one half are clear. With fewer clear faces on one side, what a
 # classifier sees in them says little.
@@ -121,9 +122,9 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
     ``x`` are aligned faces N×3×S×S in [-1, 1], ``y`` their values N×n in 0..1. At position −1 their
     mean absolute change from position 1 is then :data:`GROWTH` times that from 1 to 0, and at 2
     the same from 0; or the scale is 1, where a unit changes less than that. Where the classifier,
-    if it knows the attribute, sees it less at the end than half way there, the way is halved (at
-    most four times): a smile taken too far is no smile. Moves are as long as the
-    model's :attr:`~FaderModel.reach` has them, which is to be measured first.
+    if it knows the attribute, sees it less at the end than half way there (by more than 0.02 of its
+    probability), the way is halved (at most four times): a smile taken too far is no smile. Moves
+    are as long as the model's :attr:`~FaderModel.reach` has them, which is to be measured first.
     """
     known = model.classifier.config.attributes if model.classifier else ()
     features, network = model.encode(x), model.autoencoder
@@ -158,7 +159,7 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
             end = shows(1 + beyond)
             for _ in range(_SHORTER):
                 half = shows(1 + beyond / 2)
-                if end >= half:
+                if end >= half - _LESS:
                     break
                 beyond, end = beyond / 2, half
         return beyond
