@@ -130,7 +130,7 @@ _SPARING_BARE = {
     ("Black_Hair", 1): 0.85,
     ("Blond_Hair", 1): 0.85,
     ("Brown_Hair", 1): 0.85,
-    ("Gray_Hair", 1): 0.35,
+    ("Gray_Hair", 1): 0.25,
     ("Male", 1): 0.25,
     ("Young", 1): 0.5,
 }
@@ -154,7 +154,7 @@ _COLOUR = {
 _DARKNESS = {
     ("Young", 1): 0.5,
     ("High_Cheekbones", 1): 0.5,
-    ("Gray_Hair", 1): 0.5,
+    ("Gray_Hair", 1): 0.65,
     ("Male", 0): 0.7,
 }
 
