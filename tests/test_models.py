@@ -301,12 +301,13 @@ def test_sliders_end_where_an_attribute_is_seen_less_again(model: FaderModel) ->
             return (0.3 * y.sum(dim=1) - 0.3)[:, None, None, None].expand_as(features[0])
 
     class Sees(torch.nn.Module):
-        config = model.classifier.config
+        config, sure = model.classifier.config, 30.0
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             logits = torch.zeros(len(x), len(self.config.attributes))
             logits[:, self.config.attributes.index("Male")] = x.mean((1, 2, 3))
-            logits[:, self.config.attributes.index("Smiling")] = -(x.mean((1, 2, 3)) - 0.05).abs()
+            smile = -self.sure * (x.mean((1, 2, 3)) - 0.05).abs()
+            logits[:, self.config.attributes.index("Smiling")] = smile
             return logits
 
     model.autoencoder, model.classifier = Network(), Sees()
@@ -317,6 +318,8 @@ def test_sliders_end_where_an_attribute_is_seen_less_again(model: FaderModel) ->
     assert scales["Male"] == (pytest.approx(0.5, abs=0.02), pytest.approx(0.5, abs=0.02))
     assert scales["Smiling"][1] == pytest.approx(0.125, abs=0.01)  # 0.5 halved twice
     assert scales["Smiling"][0] == pytest.approx(0.5, abs=0.02)  # there it is less and less
+    model.classifier.sure = 0.5  # hardly less is not less
+    assert calibrated(model, x, y)["Smiling"][1] == pytest.approx(0.5, abs=0.02)
 
 
 def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: Path) -> None:
