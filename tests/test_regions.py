@@ -155,6 +155,27 @@ def test_rows_go_round_the_images_and_what_is_shown_stays(model: FaderModel) -> 
     assert torch.allclose(odd, torch.cat([after, after[:1]]), atol=1e-6)
 
 
+def test_hair_and_mouth_change_apart(model: FaderModel) -> None:
+    """Where a smile is, all that gray hair does to faces was let through."""
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    own = torch.tensor([[0.1, 0.1, 0.1], [0.9, 0.1, 0.1]])
+    features = model.encode(x)
+    mouth, hair, whole = (own.clone() for _ in range(3))
+    mouth[:, 0], hair[:, 1], whole[:, 2] = 1 - own[:, 0], 0.9, 0.9
+    both, hair_and_whole = torch.cat([mouth[:, :1], hair[:, 1:]], 1), hair.clone()
+    hair_and_whole[:, 2] = 0.9
+
+    def change(*asked: torch.Tensor) -> torch.Tensor:
+        decoded = model.decode(features, torch.cat([own, *asked]), own)
+        return decoded[2:] - decoded[:2].repeat(len(asked), 1, 1, 1)
+
+    apart = change(mouth) + change(hair)
+    assert torch.allclose(change(both), apart, atol=1e-5)
+    # One face's edits say nothing of another's, and what is one edit is as it was.
+    assert torch.allclose(change(both, hair_and_whole)[2:], change(hair_and_whole), atol=1e-5)
+    assert not torch.allclose(change(hair_and_whole), change(hair) + change(whole), atol=1e-3)
+
+
 def test_a_small_difference_counts_by_its_size(model: FaderModel) -> None:
     """Labels are not exactly 0 or 1; what is asked besides must not open the whole picture."""
     own = torch.tensor([[0.1, 0.9, 0.95]])

@@ -82,7 +82,8 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
 
         With ``own``, the N images' own values N×n, ``y`` is what they are to show, and moves away
         from their own are as long as :attr:`reach` says, and confined to the attributes' regions
-        (see :meth:`Autoencoder.decode`). Without, ``y`` is what is decoded.
+        (see :meth:`Autoencoder.decode`), those of the face apart from the others. Without, ``y`` is
+        what is decoded.
         """
         if self.beyond:
             below, above = self._pairs(self.beyond, y)
@@ -91,7 +92,31 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             down, up = self._pairs(self.reach, y)
             start = own[torch.arange(len(y), device=y.device) % len(own)]
             y = start + down * (y - start).clamp(max=0) + up * (y - start).clamp(min=0)
-        return self.autoencoder.decode(features, y, own, unedited)
+        if own is None or self.autoencoder.regions is None:
+            return self.autoencoder.decode(features, y, own, unedited)
+        return self._decode_apart(features, y, own, unedited)
+
+    def _decode_apart(
+        self, features: list[Tensor], y: Tensor, own: Tensor, unedited: Tensor | None
+    ) -> Tensor:
+        """Decodings in which parts of the face and the rest change apart, each as if alone.
+
+        Confined together, all that gray hair does to a face would be let through where a smile is.
+        """
+        inner = self.autoencoder.regions.of_the_face
+        rows = torch.arange(len(y), device=y.device) % len(own)
+        start = own[rows]
+        moved = y != start
+        both = (moved & inner).any(dim=1) & (moved & ~inner).any(dim=1)
+        if not both.any():
+            return self.autoencoder.decode(features, y, own, unedited)
+        if unedited is None:
+            unedited = self.autoencoder.decode(features, own)
+        face = torch.where(both[:, None] & ~inner, start, y)
+        rest = torch.where(both[:, None] & inner, start, y)
+        decoded = [self.autoencoder.decode(features, some, own, unedited) for some in (face, rest)]
+        together = (decoded[0] + decoded[1] - unedited[rows].to(decoded[0].dtype)).clamp(-1, 1)
+        return torch.where(both[:, None, None, None], together, decoded[0])
 
     def tinted(self, y: Tensor, own: Tensor) -> Tensor | None:
         """Where nothing but the colour of hair differs between values M×n: M×1×S×S in 0..1, or

@@ -101,6 +101,9 @@ _PART_OF: dict[str, str] = {
     "Wearing_Lipstick": "mouth",
 }
 
+# Parts with nothing of the hair.
+_OF_THE_FACE = ("eyes", "glasses", "nose", "mouth", "cheeks", "beard")
+
 # Parts for one direction only: younger eyes differ in the skin around them, and in them decoders
 # paint shadows, and mouths pale; older ones have other lids. What is behind a head that gets
 # younger stays. Skin is not blond.
@@ -207,7 +210,8 @@ class Regions(nn.Module):
     """Where each of ``attributes`` is in aligned faces of ``size`` pixels.
 
     ``maps`` is n×2×size×size in 0..1: the first of two maps is for moves down, the second for moves
-    up; 1 is inside, borders are soft. An attribute that is not known is everywhere.
+    up; 1 is inside, borders are soft. An attribute that is not known is everywhere. ``of_the_face``
+    says of the n which have nothing of the hair.
     """
 
     maps: Tensor
@@ -215,6 +219,7 @@ class Regions(nn.Module):
     hair: Tensor
     bare: Tensor
     skin: Tensor
+    of_the_face: Tensor
 
     def __init__(self, attributes: Sequence[str], size: int) -> None:
         super().__init__()
@@ -229,6 +234,8 @@ class Regions(nn.Module):
         self.register_buffer("skin", _part("skin", size), persistent=False)
         bare = self.skin * _part("above the ears", size) * _part("around the eyes", size)
         self.register_buffer("bare", bare, persistent=False)
+        inner = [_PART_OF.get(name) in _OF_THE_FACE for name in attributes]
+        self.register_buffer("of_the_face", torch.tensor(inner, dtype=torch.bool), persistent=False)
         self._colour, self._darkness = (
             [
                 (attributes.index(a), up, share)
