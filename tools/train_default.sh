@@ -201,26 +201,23 @@ python "$tools/average_models.py" "$runs/calmer-average/model" "$runs/outlined-b
 
 # Hair that only gets another colour keeps its strands, blond tints little skin, and mouths stay mostly as
 # they are when faces get younger; outlines at 128 pixels.
+terms=(-s longest_move=2.5 -s decay_steps=600 -s learning_rate=2.5e-4 -s image_learning_rate=2
+    -s gradient_penalty=0.003 -s structure_weight=1.4 -s patch_weight=0.25 -s recognition_weight=1
+    -s classifier_weight=0.34 -s change_weight=0.008 -s unconvinced_weight=0.5)
 further strands outlined-average 1350 --attrs "$with_bald" --init-discriminators "$runs/outlined" "${judged[@]}" \
-    -s longest_move=2.5 -s decay_steps=600 -s learning_rate=2e-4 -s image_learning_rate=2 \
-    -s gradient_penalty=0.003 -s structure_weight=1.4 -s patch_weight=0.25 -s recognition_weight=1 \
-    -s classifier_weight=0.34 -s change_weight=0.008 -s unconvinced_weight=0.5
+    "${terms[@]}" -s learning_rate=2e-4
 python "$tools/average_models.py" "$runs/outlined-average/model" "$runs/strands/model" \
     "$runs/strands-average/model" --weight 0.6 --store "$runs/store-128"
 
 # Hair of its own: outlines that tell hair, evenly dyed within it. (The window of tints was twice as wide.)
 further dyed strands-average 1500 --attrs "$with_bald" --init-discriminators "$runs/strands" "${judged[@]}" \
-    -s longest_move=2.5 -s decay_steps=600 -s learning_rate=2.5e-4 -s image_learning_rate=2 \
-    -s gradient_penalty=0.003 -s structure_weight=1.4 -s patch_weight=0.25 -s recognition_weight=1 \
-    -s classifier_weight=0.34 -s change_weight=0.008 -s unconvinced_weight=0.5
+    "${terms[@]}"
 python "$tools/average_models.py" "$runs/strands-average/model" "$runs/dyed/model" \
     "$runs/dyed-average/model" --weight 0.25 --store "$runs/store-128"
 
 # Skin and hair that keep their hue, men with eyes of their own.
 further hued dyed-average 1400 --attrs "$with_bald" --init-discriminators "$runs/dyed" "${judged[@]}" \
-    -s longest_move=2.5 -s decay_steps=600 -s learning_rate=2.5e-4 -s image_learning_rate=2 \
-    -s gradient_penalty=0.003 -s structure_weight=1.4 -s patch_weight=0.28 -s recognition_weight=1 \
-    -s classifier_weight=0.34 -s change_weight=0.008 -s unconvinced_weight=0.5
+    "${terms[@]}" -s patch_weight=0.28
 python "$tools/average_models.py" "$runs/dyed-average/model" "$runs/hued/model" \
     "$runs/hued-average/model" --weight 0.2 --store "$runs/store-128"
 python "$tools/package_model.py" "$runs/hued-average/model" fader/weights/default \

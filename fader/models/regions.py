@@ -22,6 +22,7 @@ bald.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -236,32 +237,20 @@ class Regions(nn.Module):
         self.register_buffer("bare", bare, persistent=False)
         inner = [_PART_OF.get(name) in _OF_THE_FACE for name in attributes]
         self.register_buffer("of_the_face", torch.tensor(inner, dtype=torch.bool), persistent=False)
-        self._colour, self._darkness = (
-            [
-                (attributes.index(a), up, share)
-                for (a, up), share in shares.items()
-                if a in attributes
-            ]
-            for shares in (_COLOUR, _DARKNESS)
-        )
         self._within = {attributes.index(a) for a in _WITHIN_PERSON if a in attributes}
         self._dyes = {attributes.index(f"{a}_Hair") for a in _DYES if f"{a}_Hair" in attributes}
-        self._bare = {
-            (attributes.index(a), up): share
-            for (a, up), share in _SPARING_BARE.items()
-            if a in attributes
-        }
+
+        def columns(shares: dict[tuple[str, int], Any]) -> dict[tuple[int, int], Any]:
+            return {
+                (attributes.index(a), up): v for (a, up), v in shares.items() if a in attributes
+            }
+
+        self._colour, self._darkness = columns(_COLOUR), columns(_DARKNESS)
+        self._bare, self._hair = columns(_SPARING_BARE), columns(_SPARING_HAIR)
+        self._tints = columns(_TINTS)
         self._hued = [(attributes.index(a), up) for a, up in _HUED if a in attributes]
-        self._hair = {
-            (attributes.index(a), up): share
-            for (a, up), share in _SPARING_HAIR.items()
-            if a in attributes
-        }
         outlined = {column for column, _ in [*self._bare, *self._hair, *self._hued]}
         self._outlined = sorted(self._within | outlined)
-        self._tints = [
-            (attributes.index(a), up, part) for (a, up), part in _TINTS.items() if a in attributes
-        ]
         self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
         self._framing = attributes.index(_FRAMING) if _FRAMING in attributes else None
         self._baring = attributes.index(_BARING) if _BARING in attributes else None
@@ -276,11 +265,11 @@ class Regions(nn.Module):
     def rules(self) -> tuple[object, ...]:
         """What decides, beside the maps, how much of a change is let through."""
         kept = self._colour, self._darkness, self._greying, _COLOUR_OF_GRAY, _SPARED
-        bare = sorted(self._bare.items())
-        beside = _HUE_BESIDE_GRAY, self._hued, sorted(self._hair.items())
+        spared = self._bare, self._hair
+        hues = _HUE_BESIDE_GRAY, self._hued
         tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND, _DARK_BLOND, _LIGHT
         lenses = _LENS_WINDOW, _LENS_TAKEN
-        return *kept, beside, bare, tints, lenses, sorted(self._within), silhouettes.fingerprint()
+        return *kept, hues, spared, tints, lenses, sorted(self._within), silhouettes.fingerprint()
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
@@ -302,7 +291,7 @@ class Regions(nn.Module):
             changed = torch.lerp(changed, _as_strands(decoded, changed, hair), tinted)
         coloured, darker = amounts.clone(), amounts.clone()
         for reduced, shares in ((coloured, self._colour), (darker, self._darkness)):
-            for column, up, share in shares:
+            for (column, up), share in shares.items():
                 reduced[:, column, up] *= share
         regions = self._regions(person, hair, amounts)
         where, colour, dark = (self._largest(some, regions) for some in (amounts, coloured, darker))
@@ -323,9 +312,9 @@ class Regions(nn.Module):
                 greyed = greyed.to(changed.dtype)
                 left = (1 - (1 - _COLOUR_OF_GRAY) * hair).to(changed.dtype)
                 faded = _as_colourful(decoded, changed, left)
-                own = _brightness(changed) + left * (decoded - _brightness(decoded))
+                hued = _brightness(changed) + left * (decoded - _brightness(decoded))
                 kept = hair + _HUE_BESIDE_GRAY * (1 - hair)
-                gray = torch.lerp(faded, own.clamp(-1, 1), kept.to(changed.dtype))
+                gray = torch.lerp(faded, hued.clamp(-1, 1), kept.to(changed.dtype))
                 changed = torch.lerp(changed, gray, greyed)
         for column, up in self._hued:
             hued = amounts[:, column, up, None, None, None]
@@ -358,7 +347,7 @@ class Regions(nn.Module):
         None where that is nowhere."""
         amounts = _amounts(asked, own)
         others, tints = amounts.clone(), []
-        for column, up, part in self._tints:
+        for (column, up), part in self._tints.items():
             if (amount := amounts[:, column, up, None, None, None]).any():
                 others[:, column, up] = 0
                 inside = torch.ones_like(self.hair) if part is None else getattr(self, part)
