@@ -51,6 +51,7 @@ _PARTS: dict[str, tuple[str, tuple[tuple[float, ...], ...]]] = {
     "beard": ("inside", ((0.50, 0.80, 0.29, 0.27, 2, 0.2),)),
     "head": ("inside", ((0.503, 0.52, 0.38, 0.47, 3, 0.2),)),
     "above the ears": ("inside", ((0.50, 0.20, 1.0, 0.40, 6, 0.2),)),
+    "forehead": ("inside", ((0.503, 0.37, 0.19, 0.10, 2, 0.3),)),
     "near the head": ("inside", ((0.503, 0.56, 0.40, 0.52, 3, 0.15),)),
     "around the mouth": ("outside", ((0.50, 0.765, 0.15, 0.075, 2, 0.3),)),
     "around the eyes": (
@@ -122,6 +123,7 @@ _WITHIN_PERSON = (
     "Blond_Hair",
     "Brown_Hair",
     "Gray_Hair",
+    "High_Cheekbones",
     "Male",
     "Receding_Hairline",
     "Young",
@@ -139,17 +141,20 @@ _SPARING_BARE = {
     ("Young", 1): 0.5,
 }
 
-# What is spared of hair, by direction, and how much of it: decoders do not cut it, they stain it.
-_SPARING_HAIR = {("Male", 1): 0.75}
+# What is spared of hair, by direction, and how much of it: decoders do not cut it, they stain it,
+# and beside glasses they paint skin on it.
+_SPARING_HAIR = {("Male", 1): 0.75, ("Eyeglasses", 1): 0.7}
 
 # What has little colour of its own, by direction (up is 1), and how much of it is let through: with
 # none, younger faces are not seen to be younger (hair was gray), nor women by their lips.
 _COLOUR = {
     ("Young", 0): 0.5,
-    ("Young", 1): 0.5,
+    ("Young", 1): 0.3,
     ("High_Cheekbones", 1): 0.7,
     ("Smiling", 0): 0.6,
-    ("Male", 0): 0.5,
+    ("Eyeglasses", 0): 0.5,
+    ("Eyeglasses", 1): 0.1,
+    ("Male", 0): 0.3,
     ("Male", 1): 0.5,
 }
 
@@ -166,9 +171,13 @@ _DARKNESS = {
 # the hair's own colour it leaves, and how much skin beside it keeps its hue.
 _GREYING, _COLOUR_OF_GRAY, _HUE_BESIDE_GRAY = "Gray_Hair", 0.5, 0.5
 
-# What leaves hair the hue it had, by direction: darkened gray hair came out blue, and brown hair of
-# women made men orange.
-_HUED = (("Male", 1), ("Young", 1))
+# What leaves hair its hue, by direction, and how much of it: darkened gray hair came out blue, and
+# that of men made women red. What also draws hair over foreheads. How much darker or lighter (in
+# -1..1) a strand is than another that was in its place; the least share of hair to speak of; half
+# the width of a lock, in widths of the crop.
+_HUED = {("Male", 0): 1.0, ("Male", 1): 1.0, ("Young", 0): 0.7, ("Young", 1): 1.0}
+_GROWING = (("Male", 0),)
+_ANOTHER_STRAND, _HAIRY, _LOCK = 0.3, 0.02, 1 / 32
 
 # What gives hair another colour and leaves its strands where they are, by direction, and the part
 # where it does no more than that (None: everywhere): decoders weave strands of their own into it.
@@ -189,13 +198,18 @@ _TINT_WINDOW, _TINT_EDGE = 3 / 128, 0.001
 _YELLOWING, _BLOND, _DARK_BLOND = "Blond_Hair", (0.86, 0.70, 0.44), (0.40, 0.27, 0.16)
 _LIGHT = 0.7
 
-# What lays skin bare where hair was, when it rises: it has the colour of the face's. Decoders make
-# it yellow.
-_BARING = "Bald"
+# What lays skin bare where hair was, when it rises: it has the forehead's colour, and so have
+# foreheads for the larger part. How much brighter (in -1..1) than foreheads it may be, and how much
+# of what is brighter yet is taken back. Decoders make it yellow and white.
+_BARING, _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN = "Bald", 0.8, 0.15, 0.75
 
 # What draws frames when it rises, over how much of the crop what it darkens is a tinted lens rather
 # than a frame (half a window, in widths of it), and how much of that is taken back.
-_FRAMING, _LENS_WINDOW, _LENS_TAKEN = "Eyeglasses", 1 / 64, 0.7
+_FRAMING, _LENS_WINDOW, _LENS_TAKEN = "Eyeglasses", 1 / 64, 0.85
+
+# How much less colourful frames are than the skin beneath, where they are this much darker (in
+# -1..1) than it.
+_FRAME_GRAY, _DARK_FRAME = 0.3, 0.3
 
 # How much of a change is spared where something is that stays: with all of it, wearers of glasses
 # made younger are not seen to be younger. On bald heads decoders paint bands and haze in the place
@@ -205,6 +219,10 @@ _SPARED = {"Eyeglasses": ("glasses", 0.4), "Bald": ("hair", 0.7)}
 # Red, green and blue in brightness (ITU-R BT.601); a summand and bounds for its quotients, since of
 # dark pixels these could be anything.
 _BRIGHTNESS, _BLACK, _QUOTIENTS = (0.299, 0.587, 0.114), 0.03, (0.25, 3.0)
+
+# How colourful what gets brighter is, from no more than it was (0: gloss) to as much more as it is
+# brighter (1: light).
+_LIT = 0.5
 
 
 class Regions(nn.Module):
@@ -234,6 +252,7 @@ class Regions(nn.Module):
         self.register_buffer("hair", hair.clamp(min=0), persistent=False)
         self.register_buffer("skin", _part("skin", size), persistent=False)
         bare = self.skin * _part("above the ears", size) * _part("around the eyes", size)
+        bare = bare * _part("forehead", size).clamp(min=0.1)
         self.register_buffer("bare", bare, persistent=False)
         inner = [_PART_OF.get(name) in _OF_THE_FACE for name in attributes]
         self.register_buffer("of_the_face", torch.tensor(inner, dtype=torch.bool), persistent=False)
@@ -248,7 +267,8 @@ class Regions(nn.Module):
         self._colour, self._darkness = columns(_COLOUR), columns(_DARKNESS)
         self._bare, self._hair = columns(_SPARING_BARE), columns(_SPARING_HAIR)
         self._tints = columns(_TINTS)
-        self._hued = [(attributes.index(a), up) for a, up in _HUED if a in attributes]
+        self._hued = columns(_HUED)
+        self._growing = columns(dict.fromkeys(_GROWING))
         outlined = {column for column, _ in [*self._bare, *self._hair, *self._hued]}
         self._outlined = sorted(self._within | outlined)
         self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
@@ -266,10 +286,12 @@ class Regions(nn.Module):
         """What decides, beside the maps, how much of a change is let through."""
         kept = self._colour, self._darkness, self._greying, _COLOUR_OF_GRAY, _SPARED
         spared = self._bare, self._hair
-        hues = _HUE_BESIDE_GRAY, self._hued
+        hues = _HUE_BESIDE_GRAY, self._hued, self._growing, _ANOTHER_STRAND, _HAIRY, _LOCK, _LIT
         tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND, _DARK_BLOND, _LIGHT
-        lenses = _LENS_WINDOW, _LENS_TAKEN
-        return *kept, hues, spared, tints, lenses, sorted(self._within), silhouettes.fingerprint()
+        lenses = _LENS_WINDOW, _LENS_TAKEN, _FRAME_GRAY, _DARK_FRAME
+        skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN
+        outlines = sorted(self._within), silhouettes.fingerprint()
+        return *kept, hues, spared, tints, lenses, skin, *outlines
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
@@ -302,10 +324,20 @@ class Regions(nn.Module):
             spared = share * spared[:, None, None, None] * getattr(self, part)
             where, colour, dark = (some * (1 - spared) for some in (where, colour, dark))
         where, colour, dark = (part.to(changed.dtype) for part in (where, colour, dark))
+        grayed = None
+        if self._framing is not None:
+            framed = amounts[:, self._framing, 1, None, None, None]
+            if framed.any():
+                framed = (framed * self.glasses).to(changed.dtype)
+                changed = changed + framed * _shade(decoded, changed)
+                drawn = (_brightness(decoded) - _brightness(changed)) / _DARK_FRAME
+                grayed = framed * _FRAME_GRAY * drawn.clamp(0, 1)
         if (colour < where).any():
             # Of what changes here, the part that changes in colour, too.
             share = colour / where.clamp(min=1e-3)
             changed = torch.lerp(_as_bright(decoded, changed), changed, share)
+        if grayed is not None:
+            changed = torch.lerp(changed, _brightness(changed).expand_as(changed), grayed)
         if self._greying is not None:
             greyed = amounts[:, self._greying, 1, None, None, None]
             if greyed.any():
@@ -316,25 +348,25 @@ class Regions(nn.Module):
                 kept = hair + _HUE_BESIDE_GRAY * (1 - hair)
                 gray = torch.lerp(faded, hued.clamp(-1, 1), kept.to(changed.dtype))
                 changed = torch.lerp(changed, gray, greyed)
-        for column, up in self._hued:
-            hued = amounts[:, column, up, None, None, None]
+        for (column, up), share in self._hued.items():
+            hued = share * amounts[:, column, up, None, None, None]
             if hued.any():
-                hued = (hued * hair).to(changed.dtype)
-                changed = torch.lerp(changed, _as_bright(decoded, changed), hued)
+                grows = (column, up) in self._growing
+                own_hair, there = self._hair_hue(decoded, changed, hair, person, grows)
+                hued = (hued * there).to(changed.dtype)
+                changed = torch.lerp(changed, _as_bright(own_hair, changed), hued)
         if self._yellowing is not None:
             yellowed = amounts[:, self._yellowing, 1, None, None, None]
             if yellowed.any():
                 changed = torch.lerp(changed, _blond(changed), (yellowed * hair).to(changed.dtype))
-        if self._framing is not None:
-            framed = amounts[:, self._framing, 1, None, None, None]
-            if framed.any():
-                framed = (framed * self.glasses).to(changed.dtype)
-                changed = changed + framed * _shade(decoded, changed)
         if self._baring is not None:
             bared = amounts[:, self._baring, 1, None, None, None]
             if bared.any():
-                skin = torch.lerp(decoded, self._skin(decoded, hair), hair.to(decoded.dtype))
-                skin = _as_bright(skin, changed)
+                own_skin = self._skin(decoded, hair)
+                laid = torch.maximum(hair, _BARE_HUE * self.hair * person).to(decoded.dtype)
+                skin = torch.lerp(decoded, own_skin, laid)
+                glare = _brightness(changed) - _brightness(own_skin) - _BARE_LIGHT
+                skin = _as_bright(skin, changed - _GLARE_TAKEN * glare.clamp(min=0))
                 changed = torch.lerp(changed, skin, (bared * person).to(changed.dtype))
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
@@ -359,11 +391,29 @@ class Regions(nn.Module):
             where = torch.maximum(where, amount * region * (1 - inside))
         return torch.stack([amount * inside for amount, _, inside in tints]).amax(0) * (1 - where)
 
+    def _hair_hue(
+        self, decoded: Tensor, changed: Tensor, hair: Tensor, person: Tensor, grows: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Colours M×3×S×S of the hue that hair has in ``changed``, and where it is there."""
+        darker = ((_brightness(decoded) - _brightness(changed)) / _ANOTHER_STRAND).clamp(-1, 1)
+        there = hair
+        if grows:
+            # Where foreheads get darker is hair that was not there, if there is hair at all.
+            hairy = (hair * self.hair).sum(dim=(2, 3), keepdim=True) > _HAIRY * self.hair.sum()
+            grown = (1 - hair) * self.hair * person * darker.clamp(min=0)
+            there = torch.maximum(hair, hairy * grown)
+            # Nor is what is as bright among it skin.
+            around = _box_mean(there, max(1, round(_LOCK * decoded.shape[-1])))
+            around = (1.5 * around).clamp(max=1) * self.hair * person
+            there = torch.maximum(there, around)
+        # What differs much is not the strand that was here; at borders that was half skin.
+        mean = _mean(decoded, (hair * person).pow(4) * self.hair)
+        share = there if grows else there * darker.abs()
+        return torch.lerp(decoded, mean, share.to(decoded.dtype)), there
+
     def _skin(self, decoded: Tensor, hair: Tensor) -> Tensor:
-        """The mean colour of the bare skin from the forehead to the cheeks, M×3×1×1."""
-        bare = (self.bare * (1 - hair)).to(decoded.dtype)
-        total = bare.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-        return (decoded * bare).sum(dim=(2, 3), keepdim=True) / total
+        """The mean colour of bare foreheads, of all bare skin if they are not, M×3×1×1."""
+        return _mean(decoded, self.bare * (1 - hair))
 
     def _regions(
         self, person: Tensor, hair: Tensor, amounts: Tensor
@@ -390,6 +440,13 @@ class Regions(nn.Module):
             region = regions.get((column, up), self.maps[column, up])
             where = torch.maximum(where, amounts[:, column, up, None, None, None] * region)
         return where
+
+
+def _mean(x: Tensor, weight: Tensor) -> Tensor:
+    """The mean colour of faces M×3×S×S where ``weight`` (M×1×S×S) is, M×3×1×1."""
+    weight = weight.to(x.dtype)
+    total = weight.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    return (x * weight).sum(dim=(2, 3), keepdim=True) / total
 
 
 def _amounts(asked: Tensor, own: Tensor) -> Tensor:
@@ -462,7 +519,11 @@ def _blond(changed: Tensor) -> Tensor:
 def _as_bright(decoded: Tensor, changed: Tensor) -> Tensor:
     """``decoded``, its pixels as bright as those of ``changed``, their hues what they were."""
     decoded, changed = (decoded + 1) / 2 + _BLACK, (changed + 1) / 2 + _BLACK
-    bright = decoded * (_brightness(changed) / _brightness(decoded)).clamp(*_QUOTIENTS) - _BLACK
+    quotient = (_brightness(changed) / _brightness(decoded)).clamp(*_QUOTIENTS)
+    # Darker by shade, which leaves less colour; brighter in part by gloss, which adds none.
+    lit = 1 + _LIT * (quotient - 1).clamp(min=0)
+    shaded = decoded * quotient.clamp(max=1) * lit
+    bright = shaded + _brightness(decoded) * (quotient - lit).clamp(min=0) - _BLACK
     return (bright * 2 - 1).clamp(-1, 1)
 
 
