@@ -205,9 +205,52 @@ def test_what_has_no_colour_tints_less(name: str, own: float, all_person: None) 
     far = (hue([own, 0.1], green) - before).abs().max()  # Attractive may tint
     assert far > 0.05
     assert 0 < (hue([1 - own, 0.9], green) - before).abs().max() < 0.8 * far
-    lit = (skin + 1) * 1.2 - 1
-    shade = confine(lit, skin, torch.tensor([[1 - own, 0.9]]), values)[0, :, 58, 32]
-    assert torch.allclose(shade, lit[0, :, 0, 0], atol=0.02)  # a shade stays one
+
+    def shade(of_it: float) -> torch.Tensor:
+        changed = (skin + 1) * of_it - 1
+        after = confine(changed, skin, torch.tensor([[1 - own, 0.9]]), values)[0, :, 58, 32]
+        bright = torch.tensor([0.299, 0.587, 0.114])
+        assert float(bright @ after) == pytest.approx(float(bright @ changed[0, :, 0, 0]), abs=0.02)
+        return after + 1
+
+    if (name, own) not in (("Young", 0.1), ("Male", 0.9)):  # theirs hardly darkens
+        assert torch.allclose(shade(0.8), (skin[0, :, 0, 0] + 1) * 0.8, atol=0.02)
+    # What gets brighter shines in part, and was not more colourful before the decoder said so.
+    was, lit = skin[0, :, 0, 0] + 1, shade(1.2)
+    assert was[2] / was[0] + 0.01 < lit[2] / lit[0] < was[2] / was[0] + 0.1
+
+
+@pytest.mark.parametrize(("name", "asked"), [("Male", 0.0), ("Young", 0.0)])
+def test_hair_of_women_and_of_old_people_is_not_red(
+    name: str, asked: float, all_person: None
+) -> None:
+    """What decoders know of women's hair is that it is colourful, of old hair that it is light."""
+    confine = Regions((name,), 64)
+    skin = torch.tensor([0.6, 0.2, 0.0])[None, :, None, None]
+    gray = with_hair(skin, torch.tensor([0.1, 0.1, 0.12])[None, :, None, None], down_to=0.3)
+    red = torch.tensor([0.5, -0.4, -0.5])[None, :, None, None].expand(1, 3, 64, 64)
+    after = confine(red, gray, torch.tensor([[asked]]), torch.tensor([[1 - asked]]))
+    pixel = after[0, :, 12, 32]
+    assert pixel.max() - pixel.min() < 0.4 * (red.max() - red.min())
+
+
+def test_locks_that_women_get_over_foreheads_have_the_hair_s_hue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They were as red as the skin below."""
+    person_with_hair(monkeypatch, down_to=0.25)
+    confine = Regions(("Male",), 64)
+    skin = torch.tensor([0.6, 0.2, 0.0])[None, :, None, None]
+    face = with_hair(skin, torch.tensor([0.0, 0.0, 0.02])[None, :, None, None], down_to=0.25)
+    locks = torch.tensor([-0.2, -0.6, -0.7])[None, :, None, None].expand(1, 3, 64, 64)
+    after = confine(locks, face, torch.zeros(1, 1), torch.ones(1, 1))
+    over_it, below = after[0, :, 22, 32], after[0, :, 58, 32]
+    assert over_it.max() - over_it.min() < 0.1
+    assert below.max() - below.min() > 0.25  # skin stays skin
+    # The heads of bald men have no hair to take the hue from, and shades on them are skin's.
+    person_with_hair(monkeypatch, down_to=0)
+    bald = confine(locks, skin.expand(1, 3, 64, 64), torch.zeros(1, 1), torch.ones(1, 1))
+    assert bald[0, 0, 22, 32] - bald[0, 2, 22, 32] > 0.25
 
 
 def test_younger_skin_is_little_darker(all_person: None) -> None:
@@ -375,6 +418,17 @@ def test_bald_heads_have_the_skin_of_the_face(all_person: None) -> None:
         assert (pixel / pixel.sum()).tolist() == pytest.approx(wanted, abs=0.02)
 
 
+def test_bald_heads_do_not_glare(all_person: None) -> None:
+    """Decoders make them white above brown faces."""
+    confine = Regions(("Bald",), 64)
+    skin = torch.tensor([0.0, -0.3, -0.5])[None, :, None, None]
+    face = with_hair(skin, torch.tensor([-0.8, -0.9, -0.9])[None, :, None, None])
+    white = torch.full((1, 3, 64, 64), 0.8)
+    after = confine(white, face, torch.ones(1, 1), torch.zeros(1, 1))
+    head = float(after[0, :, 12, 32].mean())
+    assert float(skin.mean()) + 0.1 < head < 0.3
+
+
 def test_a_bald_head_that_stays_bald_is_spared(all_person: None) -> None:
     confine = Regions(("Male", "Bald"), 64)
     before, after = torch.zeros(1, 3, 64, 64), torch.full((1, 3, 64, 64), 0.5)
@@ -437,9 +491,43 @@ def test_glasses_are_frames_rather_than_tinted_lenses() -> None:
     changed[:, :, 56:76, 36:60] = -0.2  # a lens in a frame
     changed[:, :, 66:67, 60:70] = changed[:, :, 56:57, 36:60] = -0.8
     after = confine(changed, face, torch.ones(1, 1), torch.zeros(1, 1))
-    assert 0.1 < float(face[0, 0, 66, 48] - after[0, 0, 66, 48]) < 0.3
+    assert 0.05 < float(face[0, 0, 66, 48] - after[0, 0, 66, 48]) < 0.2
     assert float(face[0, 0, 66, 65] - after[0, 0, 66, 65]) > 0.9
     assert float(face[0, 0, 56, 48] - after[0, 0, 56, 48]) > 0.7
+
+
+def test_glasses_have_no_colour_of_their_own() -> None:
+    """Lenses were blue and frames green; of skin's colour frames would be wrinkles."""
+    confine = Regions(("Eyeglasses",), 128)
+    skin = torch.tensor([0.6, 0.2, 0.0])[None, :, None, None].expand(1, 3, 128, 128)
+    changed = skin.clone()
+    changed[:, :, 56:76, 36:60] = torch.tensor([0.0, 0.1, 0.2])[:, None, None]
+    changed[:, :, 56:57, 36:60] = torch.tensor([-0.6, -0.2, -0.6])[:, None, None]
+    after = confine(changed, skin, torch.ones(1, 1), torch.zeros(1, 1))[0]
+
+    def share_of_blue(pixel: torch.Tensor) -> float:
+        return float((pixel + 1)[2] / (pixel + 1).sum())
+
+    own, lens, frame = (
+        share_of_blue(i[:, r, 48]) for i, r in ((skin[0], 0), (after, 66), (after, 56))
+    )
+    assert own <= lens < own + 0.02
+    assert own + 0.005 < frame < 1 / 3
+    green, red = after[1, 56, 48], after[0, 56, 48]
+    assert green < red
+
+
+def test_glasses_leave_hair_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patches of skin came with them where locks hang over the temples."""
+    face, changed = torch.zeros(1, 3, 64, 64), torch.full((1, 3, 64, 64), 0.5)
+
+    def change(hair_down_to: float) -> float:
+        person_with_hair(monkeypatch, down_to=hair_down_to)
+        confine = Regions(("Eyeglasses",), 64)
+        after = confine(changed, face, torch.ones(1, 1), torch.zeros(1, 1))
+        return at((after - face)[0, :1], (0.2, 0.53))
+
+    assert change(0.9) < 0.4 * change(0.4)
 
 
 def test_models_keep_what_they_were_trained_with(model: FaderModel, tmp_path: Path) -> None:

@@ -110,13 +110,18 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         both = (moved & inner).any(dim=1) & (moved & ~inner).any(dim=1)
         if not both.any():
             return self.autoencoder.decode(features, y, own, unedited)
-        if unedited is None:
+        if unedited is None and not torch.equal(y[: len(own)], own):
             unedited = self.autoencoder.decode(features, own)
         face = torch.where(both[:, None] & ~inner, start, y)
-        rest = torch.where(both[:, None] & inner, start, y)
-        decoded = [self.autoencoder.decode(features, some, own, unedited) for some in (face, rest)]
-        together = (decoded[0] + decoded[1] - unedited[rows].to(decoded[0].dtype)).clamp(-1, 1)
-        return torch.where(both[:, None, None, None], together, decoded[0])
+        decoded = self.autoencoder.decode(features, face, own, unedited)
+        if unedited is None:  # the first rows are it
+            unedited = decoded[: len(own)]
+        twice = both.nonzero()[:, 0]
+        faces = rows[twice]
+        of_these, before = [f[faces] for f in features], unedited[faces].to(decoded.dtype)
+        rest = torch.where(inner, start, y)[twice]
+        more = self.autoencoder.decode(of_these, rest, own[faces], before)
+        return decoded.index_copy(0, twice, (decoded[twice] + more - before).clamp(-1, 1))
 
     def tinted(self, y: Tensor, own: Tensor) -> Tensor | None:
         """Where nothing but the colour of hair differs between values M×n: M×1×S×S in 0..1, or
