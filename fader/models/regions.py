@@ -68,7 +68,7 @@ _FACE_OF = {"hair": 0.39, "skull": 0.25, "dyed hair": 0.25}
 
 # How much of a change of "but for the eyes" these take: a man is seen by his lashes, too, but with
 # all of it irises pale.
-_EYES_OF_MAN = 0.6
+_EYES_OF_MAN = 0.7
 
 # How much of a change of the head its mouth takes.
 _MOUTH_OF_HEAD = 0.3
@@ -205,11 +205,11 @@ _BARING, _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN = "Bald", 0.8, 0.15, 0.75
 
 # What draws frames when it rises, over how much of the crop what it darkens is a tinted lens rather
 # than a frame (half a window, in widths of it), and how much of that is taken back.
-_FRAMING, _LENS_WINDOW, _LENS_TAKEN = "Eyeglasses", 1 / 64, 0.85
+_FRAMING, _LENS_WINDOW, _LENS_TAKEN = "Eyeglasses", 1 / 64, 0.75
 
 # How much less colourful frames are than the skin beneath, where they are this much darker (in
-# -1..1) than it.
-_FRAME_GRAY, _DARK_FRAME = 0.3, 0.3
+# -1..1) than it, or than lenses.
+_FRAME_GRAY, _DARK_FRAME = 0.5, 0.2
 
 # How much of a change is spared where something is that stays: with all of it, wearers of glasses
 # made younger are not seen to be younger. On bald heads decoders paint bands and haze in the place
@@ -329,9 +329,9 @@ class Regions(nn.Module):
             framed = amounts[:, self._framing, 1, None, None, None]
             if framed.any():
                 framed = (framed * self.glasses).to(changed.dtype)
-                changed = changed + framed * _shade(decoded, changed)
-                drawn = (_brightness(decoded) - _brightness(changed)) / _DARK_FRAME
-                grayed = framed * _FRAME_GRAY * drawn.clamp(0, 1)
+                lens, frame = _glasses(decoded, changed)
+                changed = changed + framed * _LENS_TAKEN * lens
+                grayed = framed * _FRAME_GRAY * (frame / _DARK_FRAME).clamp(max=1)
         if (colour < where).any():
             # Of what changes here, the part that changes in colour, too.
             share = colour / where.clamp(min=1e-3)
@@ -482,15 +482,16 @@ def _box_mean(x: Tensor, reach: int) -> Tensor:
     return F.avg_pool2d(x, (side, 1), 1, (reach, 0), count_include_pad=False)
 
 
-def _shade(decoded: Tensor, changed: Tensor) -> Tensor:
-    """How much lighter ``changed`` gets without a part of what is darker over more than frames."""
+def _glasses(decoded: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
+    """How much darker ``changed`` is by lenses, over more than the width of a frame, and by the
+    frames in them."""
     reach = max(1, round(_LENS_WINDOW * decoded.shape[-1]))
     darker = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
     # A lens is where all around is darker, too.
     least = -F.max_pool2d(-darker, 2 * reach + 1, 1, reach)
     broad = F.max_pool2d(least, 2 * reach + 1, 1, reach)
-    soft = _box_mean(broad, reach)
-    return _LENS_TAKEN * torch.minimum(soft, darker)
+    lens = torch.minimum(_box_mean(broad, reach), darker)
+    return lens, darker - lens
 
 
 def _brightness(x: Tensor) -> Tensor:
