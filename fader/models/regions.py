@@ -324,50 +324,24 @@ class Regions(nn.Module):
             spared = share * spared[:, None, None, None] * getattr(self, part)
             where, colour, dark = (some * (1 - spared) for some in (where, colour, dark))
         where, colour, dark = (part.to(changed.dtype) for part in (where, colour, dark))
-        grayed = None
-        if self._framing is not None:
-            framed = amounts[:, self._framing, 1, None, None, None]
-            if framed.any():
-                framed = (framed * self.glasses).to(changed.dtype)
-                lens, frame = _glasses(decoded, changed)
-                changed = changed + framed * _LENS_TAKEN * lens
-                grayed = framed * _FRAME_GRAY * (frame / _DARK_FRAME).clamp(max=1)
+        frames = None
+        if (framed := self._risen(amounts, self._framing)) is not None:
+            framed = (framed * self.glasses).to(changed.dtype)
+            lens, frame = _glasses(decoded, changed)
+            changed = changed + framed * _LENS_TAKEN * lens
+            frames = framed * (frame / _DARK_FRAME).clamp(max=1)
         if (colour < where).any():
             # Of what changes here, the part that changes in colour, too.
             share = colour / where.clamp(min=1e-3)
             changed = torch.lerp(_as_bright(decoded, changed), changed, share)
-        if grayed is not None:
-            changed = torch.lerp(changed, _brightness(changed).expand_as(changed), grayed)
-        if self._greying is not None:
-            greyed = amounts[:, self._greying, 1, None, None, None]
-            if greyed.any():
-                greyed = greyed.to(changed.dtype)
-                left = (1 - (1 - _COLOUR_OF_GRAY) * hair).to(changed.dtype)
-                faded = _as_colourful(decoded, changed, left)
-                hued = _brightness(changed) + left * (decoded - _brightness(decoded))
-                kept = hair + _HUE_BESIDE_GRAY * (1 - hair)
-                gray = torch.lerp(faded, hued.clamp(-1, 1), kept.to(changed.dtype))
-                changed = torch.lerp(changed, gray, greyed)
-        for (column, up), share in self._hued.items():
-            hued = share * amounts[:, column, up, None, None, None]
-            if hued.any():
-                grows = (column, up) in self._growing
-                own_hair, there = self._hair_hue(decoded, changed, hair, person, grows)
-                hued = (hued * there).to(changed.dtype)
-                changed = torch.lerp(changed, _as_bright(own_hair, changed), hued)
-        if self._yellowing is not None:
-            yellowed = amounts[:, self._yellowing, 1, None, None, None]
-            if yellowed.any():
-                changed = torch.lerp(changed, _blond(changed), (yellowed * hair).to(changed.dtype))
-        if self._baring is not None:
-            bared = amounts[:, self._baring, 1, None, None, None]
-            if bared.any():
-                own_skin = self._skin(decoded, hair)
-                laid = torch.maximum(hair, _BARE_HUE * self.hair * person).to(decoded.dtype)
-                skin = torch.lerp(decoded, own_skin, laid)
-                glare = _brightness(changed) - _brightness(own_skin) - _BARE_LIGHT
-                skin = _as_bright(skin, changed - _GLARE_TAKEN * glare.clamp(min=0))
-                changed = torch.lerp(changed, skin, (bared * person).to(changed.dtype))
+        if frames is not None:
+            grey = _brightness(changed).expand_as(changed)
+            changed = torch.lerp(changed, grey, _FRAME_GRAY * frames)
+        changed = self._turned_gray(changed, decoded, amounts, hair)
+        changed = self._with_hair_s_hue(changed, decoded, amounts, person, hair)
+        if (blond := self._risen(amounts, self._yellowing)) is not None:
+            changed = torch.lerp(changed, _blond(changed), (blond * hair).to(changed.dtype))
+        changed = self._laid_bare(changed, decoded, amounts, person, hair)
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
             darkened = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
@@ -391,29 +365,67 @@ class Regions(nn.Module):
             where = torch.maximum(where, amount * region * (1 - inside))
         return torch.stack([amount * inside for amount, _, inside in tints]).amax(0) * (1 - where)
 
-    def _hair_hue(
-        self, decoded: Tensor, changed: Tensor, hair: Tensor, person: Tensor, grows: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Colours M×3×S×S of the hue that hair has in ``changed``, and where it is there."""
-        darker = ((_brightness(decoded) - _brightness(changed)) / _ANOTHER_STRAND).clamp(-1, 1)
-        there = hair
-        if grows:
-            # Where foreheads get darker is hair that was not there, if there is hair at all.
-            hairy = (hair * self.hair).sum(dim=(2, 3), keepdim=True) > _HAIRY * self.hair.sum()
-            grown = (1 - hair) * self.hair * person * darker.clamp(min=0)
-            there = torch.maximum(hair, hairy * grown)
-            # Nor is what is as bright among it skin.
-            around = _box_mean(there, max(1, round(_LOCK * decoded.shape[-1])))
-            around = (1.5 * around).clamp(max=1) * self.hair * person
-            there = torch.maximum(there, around)
-        # What differs much is not the strand that was here; at borders that was half skin.
-        mean = _mean(decoded, (hair * person).pow(4) * self.hair)
-        share = there if grows else there * darker.abs()
-        return torch.lerp(decoded, mean, share.to(decoded.dtype)), there
+    def _risen(self, amounts: Tensor, column: int | None) -> Tensor | None:
+        """How much a column rises, M×1×1×1 in 0..1, or None where it does in no row."""
+        if column is None or not amounts[:, column, 1].any():
+            return None
+        return amounts[:, column, 1, None, None, None]
 
-    def _skin(self, decoded: Tensor, hair: Tensor) -> Tensor:
-        """The mean colour of bare foreheads, of all bare skin if they are not, M×3×1×1."""
-        return _mean(decoded, self.bare * (1 - hair))
+    def _turned_gray(
+        self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor
+    ) -> Tensor:
+        """``changed``, where hair turns gray, with less of the colour that was there."""
+        greyed = self._risen(amounts, self._greying)
+        if greyed is None:
+            return changed
+        left = (1 - (1 - _COLOUR_OF_GRAY) * hair).to(changed.dtype)
+        faded = _as_colourful(decoded, changed, left)
+        hued = _brightness(changed) + left * (decoded - _brightness(decoded))
+        kept = hair + _HUE_BESIDE_GRAY * (1 - hair)
+        gray = torch.lerp(faded, hued.clamp(-1, 1), kept.to(changed.dtype))
+        return torch.lerp(changed, gray, greyed.to(changed.dtype))
+
+    def _with_hair_s_hue(
+        self, changed: Tensor, decoded: Tensor, amounts: Tensor, person: Tensor, hair: Tensor
+    ) -> Tensor:
+        """``changed``, its hair, and what grows of it over foreheads, of the hue that hair had."""
+        for (column, up), share in self._hued.items():
+            hued = share * amounts[:, column, up, None, None, None]
+            if not hued.any():
+                continue
+            darker = (_brightness(decoded) - _brightness(changed)) / _ANOTHER_STRAND
+            there, mixed = hair, hair * darker.abs().clamp(max=1)
+            if (column, up) in self._growing:
+                # Where foreheads get darker is hair that was not there, if there is hair at all.
+                hairy = (hair * self.hair).sum(dim=(2, 3), keepdim=True) > _HAIRY * self.hair.sum()
+                forehead = self.hair * person
+                grown = hairy * (1 - hair) * forehead * darker.clamp(0, 1)
+                there = torch.maximum(hair, grown)
+                # Nor is what is as bright among it skin.
+                around = _box_mean(there, max(1, round(_LOCK * decoded.shape[-1])))
+                there = torch.maximum(there, (1.5 * around).clamp(max=1) * forehead)
+                mixed = there
+            # What differs much is not the strand that was here; at borders that was half skin.
+            mean = _mean(decoded, (hair * person).pow(4) * self.hair)
+            own = torch.lerp(decoded, mean, mixed.to(decoded.dtype))
+            hued = (hued * there).to(changed.dtype)
+            changed = torch.lerp(changed, _as_bright(own, changed), hued)
+        return changed
+
+    def _laid_bare(
+        self, changed: Tensor, decoded: Tensor, amounts: Tensor, person: Tensor, hair: Tensor
+    ) -> Tensor:
+        """``changed``, heads that get bald with the skin of their foreheads."""
+        bared = self._risen(amounts, self._baring)
+        if bared is None:
+            return changed
+        # Of all bare skin, where foreheads are not.
+        forehead = _mean(decoded, self.bare * (1 - hair))
+        laid = torch.maximum(hair, _BARE_HUE * self.hair * person)
+        skin = torch.lerp(decoded, forehead, laid.to(decoded.dtype))
+        glare = _brightness(changed) - _brightness(forehead) - _BARE_LIGHT
+        skin = _as_bright(skin, changed - _GLARE_TAKEN * glare.clamp(min=0))
+        return torch.lerp(changed, skin, (bared * person).to(changed.dtype))
 
     def _regions(
         self, person: Tensor, hair: Tensor, amounts: Tensor
