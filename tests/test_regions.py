@@ -105,7 +105,7 @@ def with_hair(skin: torch.Tensor, hair: torch.Tensor, down_to: float = 0.44) -> 
 @pytest.fixture
 def model(all_person: None) -> FaderModel:
     torch.manual_seed(0)
-    names = ("Mouth_Slightly_Open", "Receding_Hairline", "Attractive")
+    names = ("Big_Lips", "Receding_Hairline", "Attractive")
     return FaderModel(
         AutoencoderConfig(size=64, layers=3, attributes=names, width=8, regions=True)
     ).eval()

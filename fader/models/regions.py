@@ -148,10 +148,14 @@ _SPARING_HAIR = {("Male", 1): 0.75, ("Eyeglasses", 1): 0.7}
 # What has little colour of its own, by direction (up is 1), and how much of it is let through: with
 # none, younger faces are not seen to be younger (hair was gray), nor women by their lips.
 _COLOUR = {
-    ("Young", 0): 0.5,
+    ("Young", 0): 0.35,
     ("Young", 1): 0.3,
-    ("High_Cheekbones", 1): 0.7,
+    ("High_Cheekbones", 0): 0.5,
+    ("High_Cheekbones", 1): 0.4,
     ("Smiling", 0): 0.6,
+    ("Smiling", 1): 0.5,
+    ("Mouth_Slightly_Open", 1): 0.6,
+    ("No_Beard", 0): 0.5,
     ("Eyeglasses", 0): 0.5,
     ("Eyeglasses", 1): 0.1,
     ("Male", 0): 0.3,
@@ -170,6 +174,10 @@ _DARKNESS = {
 # What takes colour away when it rises (hair that turns gray came out yellow, or pink), how much of
 # the hair's own colour it leaves, and how much skin beside it keeps its hue.
 _GREYING, _COLOUR_OF_GRAY, _HUE_BESIDE_GRAY = "Gray_Hair", 0.5, 0.5
+
+# The hue (in 0..1) of hair that was gray, and how much of it it has: decoders make it plum, or red,
+# and of yellowish white olive.
+_DARK_HAIR, _DARK_HUE = (0.30, 0.21, 0.15), 0.7
 
 # What leaves hair its hue, by direction, and how much of it: darkened gray hair came out blue, and
 # that of men made women red. What also draws hair over foreheads. How much darker or lighter (in
@@ -286,7 +294,17 @@ class Regions(nn.Module):
         """What decides, beside the maps, how much of a change is let through."""
         kept = self._colour, self._darkness, self._greying, _COLOUR_OF_GRAY, _SPARED
         spared = self._bare, self._hair
-        hues = _HUE_BESIDE_GRAY, self._hued, self._growing, _ANOTHER_STRAND, _HAIRY, _LOCK, _LIT
+        hues = (
+            _HUE_BESIDE_GRAY,
+            _DARK_HAIR,
+            _DARK_HUE,
+            self._hued,
+            self._growing,
+            _ANOTHER_STRAND,
+            _HAIRY,
+            _LOCK,
+            _LIT,
+        )
         tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND, _DARK_BLOND, _LIGHT
         lenses = _LENS_WINDOW, _LENS_TAKEN, _FRAME_GRAY, _DARK_FRAME
         skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN
@@ -325,7 +343,7 @@ class Regions(nn.Module):
             where, colour, dark = (some * (1 - spared) for some in (where, colour, dark))
         where, colour, dark = (part.to(changed.dtype) for part in (where, colour, dark))
         frames = None
-        if (framed := self._risen(amounts, self._framing)) is not None:
+        if (framed := self._moved(amounts, self._framing)) is not None:
             framed = (framed * self.glasses).to(changed.dtype)
             lens, frame = _glasses(decoded, changed)
             changed = changed + framed * _LENS_TAKEN * lens
@@ -339,7 +357,12 @@ class Regions(nn.Module):
             changed = torch.lerp(changed, grey, _FRAME_GRAY * frames)
         changed = self._turned_gray(changed, decoded, amounts, hair)
         changed = self._with_hair_s_hue(changed, decoded, amounts, person, hair)
-        if (blond := self._risen(amounts, self._yellowing)) is not None:
+        if (dark_haired := self._moved(amounts, self._greying, 0)) is not None:
+            hue = changed.new_tensor(_DARK_HAIR)[:, None, None].expand_as(changed) * 2 - 1
+            there = self._grown(changed, decoded, person, hair)
+            share = (_DARK_HUE * dark_haired * there).to(changed.dtype)
+            changed = torch.lerp(changed, _as_bright(hue, changed), share)
+        if (blond := self._moved(amounts, self._yellowing)) is not None:
             changed = torch.lerp(changed, _blond(changed), (blond * hair).to(changed.dtype))
         changed = self._laid_bare(changed, decoded, amounts, person, hair)
         if (dark < where).any():
@@ -365,17 +388,17 @@ class Regions(nn.Module):
             where = torch.maximum(where, amount * region * (1 - inside))
         return torch.stack([amount * inside for amount, _, inside in tints]).amax(0) * (1 - where)
 
-    def _risen(self, amounts: Tensor, column: int | None) -> Tensor | None:
-        """How much a column rises, M×1×1×1 in 0..1, or None where it does in no row."""
-        if column is None or not amounts[:, column, 1].any():
+    def _moved(self, amounts: Tensor, column: int | None, up: int = 1) -> Tensor | None:
+        """How much a column moves up, or down, M×1×1×1 in 0..1, or None where it does in no row."""
+        if column is None or not amounts[:, column, up].any():
             return None
-        return amounts[:, column, 1, None, None, None]
+        return amounts[:, column, up, None, None, None]
 
     def _turned_gray(
         self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor
     ) -> Tensor:
         """``changed``, where hair turns gray, with less of the colour that was there."""
-        greyed = self._risen(amounts, self._greying)
+        greyed = self._moved(amounts, self._greying)
         if greyed is None:
             return changed
         left = (1 - (1 - _COLOUR_OF_GRAY) * hair).to(changed.dtype)
@@ -396,15 +419,7 @@ class Regions(nn.Module):
             darker = (_brightness(decoded) - _brightness(changed)) / _ANOTHER_STRAND
             there, mixed = hair, hair * darker.abs().clamp(max=1)
             if (column, up) in self._growing:
-                # Where foreheads get darker is hair that was not there, if there is hair at all.
-                hairy = (hair * self.hair).sum(dim=(2, 3), keepdim=True) > _HAIRY * self.hair.sum()
-                forehead = self.hair * person
-                grown = hairy * (1 - hair) * forehead * darker.clamp(0, 1)
-                there = torch.maximum(hair, grown)
-                # Nor is what is as bright among it skin.
-                around = _box_mean(there, max(1, round(_LOCK * decoded.shape[-1])))
-                there = torch.maximum(there, (1.5 * around).clamp(max=1) * forehead)
-                mixed = there
+                there = mixed = self._grown(changed, decoded, person, hair)
             # What differs much is not the strand that was here; at borders that was half skin.
             mean = _mean(decoded, (hair * person).pow(4) * self.hair)
             own = torch.lerp(decoded, mean, mixed.to(decoded.dtype))
@@ -412,11 +427,22 @@ class Regions(nn.Module):
             changed = torch.lerp(changed, _as_bright(own, changed), hued)
         return changed
 
+    def _grown(self, changed: Tensor, decoded: Tensor, person: Tensor, hair: Tensor) -> Tensor:
+        """Where ``changed`` has hair, M×1×S×S, if some of it grew over foreheads."""
+        darker = (_brightness(decoded) - _brightness(changed)) / _ANOTHER_STRAND
+        # Where foreheads get darker is hair that was not there, if there is hair at all.
+        hairy = (hair * self.hair).sum(dim=(2, 3), keepdim=True) > _HAIRY * self.hair.sum()
+        forehead = self.hair * person
+        there = torch.maximum(hair, hairy * (1 - hair) * forehead * darker.clamp(0, 1))
+        # Nor is what is as bright among it skin.
+        around = _box_mean(there, max(1, round(_LOCK * decoded.shape[-1])))
+        return torch.maximum(there, (1.5 * around).clamp(max=1) * forehead)
+
     def _laid_bare(
         self, changed: Tensor, decoded: Tensor, amounts: Tensor, person: Tensor, hair: Tensor
     ) -> Tensor:
         """``changed``, heads that get bald with the skin of their foreheads."""
-        bared = self._risen(amounts, self._baring)
+        bared = self._moved(amounts, self._baring)
         if bared is None:
             return changed
         # Of all bare skin, where foreheads are not.
