@@ -253,6 +253,45 @@ def test_locks_that_women_get_over_foreheads_have_the_hair_s_hue(
     assert bald[0, 0, 22, 32] - bald[0, 2, 22, 32] > 0.25
 
 
+@pytest.mark.parametrize(
+    ("name", "own", "place"),
+    [
+        ("Smiling", 0.1, CHEEK),
+        ("Smiling", 0.9, CHEEK),
+        ("High_Cheekbones", 0.1, CHEEK),
+        ("High_Cheekbones", 0.9, CHEEK),
+        ("Mouth_Slightly_Open", 0.1, MOUTH),
+        ("No_Beard", 0.9, MOUTH),
+        ("Eyeglasses", 0.9, (0.5, 0.52)),
+    ],
+)
+def test_what_moves_in_a_face_tints_less(
+    name: str, own: float, place: tuple[float, float], all_person: None
+) -> None:
+    confine = Regions((name, "Attractive"), 64)
+    values = torch.tensor([[own, 0.9]])
+    skin = torch.tensor([0.6, 0.2, 0.0])[None, :, None, None].expand(1, 3, 64, 64)
+    green = torch.tensor([0.2, 0.5, 0.1])[None, :, None, None].expand(1, 3, 64, 64)
+
+    def green_in_red(asked: list[float]) -> float:
+        after = confine(green, skin, torch.tensor([asked]), values) + 1
+        return at(after[:, 1:2] / after[:, :1], place)
+
+    before, free = green_in_red([own, 0.9]), green_in_red([own, 0.1])
+    assert 0.2 < (green_in_red([1 - own, 0.9]) - before) / (free - before) < 0.8
+
+
+def test_hair_that_was_gray_is_brown(all_person: None) -> None:
+    """It was plum, and of yellowish white olive."""
+    confine = Regions(("Gray_Hair",), 64)
+    for was in ([0.3, 0.3, 0.32], [0.8, 0.8, 0.5]):
+        gray = torch.tensor(was)[None, :, None, None].expand(1, 3, 64, 64)
+        plum = torch.tensor([-0.6, -0.85, -0.6])[None, :, None, None].expand(1, 3, 64, 64)
+        red, green, blue = confine(plum, gray, torch.zeros(1, 1), torch.ones(1, 1))[0, :, 12, 32]
+        assert red > green + 0.05 and red > blue + 0.1
+        assert max(red, green, blue) < -0.5
+
+
 def test_younger_skin_is_little_darker(all_person: None) -> None:
     """Dark jaws are what a decoder paints where it found nothing younger to draw."""
     confine = Regions(("Young", "No_Beard"), 64)
