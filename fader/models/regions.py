@@ -216,8 +216,9 @@ _BARING, _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN = "Bald", 0.8, 0.15, 0.75
 _FRAMING, _LENS_WINDOW, _LENS_TAKEN = "Eyeglasses", 1 / 64, 0.75
 
 # How much less colourful frames are than the skin beneath, where they are this much darker (in
-# -1..1) than it, or than lenses.
-_FRAME_GRAY, _DARK_FRAME = 0.5, 0.2
+# -1..1) than it, or than lenses, and how much darker yet they get: with the lenses, decoders'
+# frames pale.
+_FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER = 0.35, 0.2, 0.4
 
 # How much of a change is spared where something is that stays: with all of it, wearers of glasses
 # made younger are not seen to be younger. On bald heads decoders paint bands and haze in the place
@@ -306,7 +307,7 @@ class Regions(nn.Module):
             _LIT,
         )
         tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND, _DARK_BLOND, _LIGHT
-        lenses = _LENS_WINDOW, _LENS_TAKEN, _FRAME_GRAY, _DARK_FRAME
+        lenses = _LENS_WINDOW, _LENS_TAKEN, _FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER
         skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN
         outlines = sorted(self._within), silhouettes.fingerprint()
         return *kept, hues, spared, tints, lenses, skin, *outlines
@@ -346,7 +347,7 @@ class Regions(nn.Module):
         if (framed := self._moved(amounts, self._framing)) is not None:
             framed = (framed * self.glasses).to(changed.dtype)
             lens, frame = _glasses(decoded, changed)
-            changed = changed + framed * _LENS_TAKEN * lens
+            changed = changed + framed * (_LENS_TAKEN * lens - _FRAME_DARKER * frame)
             frames = framed * (frame / _DARK_FRAME).clamp(max=1)
         if (colour < where).any():
             # Of what changes here, the part that changes in colour, too.
