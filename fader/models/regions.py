@@ -13,10 +13,10 @@ that may be anywhere, have all of it. What adds nothing to a head's outline stay
 have little colour of their own, and hardly darken skin: if younger skin comes out green, or with
 dark jaws, that is the decoder's doing, so theirs is let through in part. Hair that only gets
 another colour keeps its strands: what changes is smooth within it, blond is not olive, and hair
-that turns gray keeps half of the colour it had. Skin that comes out from under hair has the colour
-of the face's, and glasses that are put on are frames rather than tinted lenses. Glasses that stay
-on are mostly left as they are, and so are bare foreheads when hair changes and bald heads that stay
-bald.
+that turns gray keeps half of the colour it had. Other hair keeps its hue, also where it grows. Skin
+that comes out from under hair has the colour of the forehead, and glasses that are put on are gray
+frames rather than tinted lenses. Glasses that stay on are mostly left as they are, and so are bare
+foreheads when hair changes and bald heads that stay bald.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fader.models import silhouette as silhouettes
+from fader.models.colours import LIT, as_bright, as_colourful, box_mean, brightness, mean_colour
 
 # Two values this far apart differ in full; nearer, by their distance in these. Labels of a face and
 # the values asked for it differ a little in everything.
@@ -225,14 +226,6 @@ _FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER = 0.35, 0.2, 0.4
 # of hair.
 _SPARED = {"Eyeglasses": ("glasses", 0.4), "Bald": ("hair", 0.7)}
 
-# Red, green and blue in brightness (ITU-R BT.601); a summand and bounds for its quotients, since of
-# dark pixels these could be anything.
-_BRIGHTNESS, _BLACK, _QUOTIENTS = (0.299, 0.587, 0.114), 0.03, (0.25, 3.0)
-
-# How colourful what gets brighter is, from no more than it was (0: gloss) to as much more as it is
-# brighter (1: light).
-_LIT = 0.5
-
 
 class Regions(nn.Module):
     """Where each of ``attributes`` is in aligned faces of ``size`` pixels.
@@ -295,22 +288,13 @@ class Regions(nn.Module):
         """What decides, beside the maps, how much of a change is let through."""
         kept = self._colour, self._darkness, self._greying, _COLOUR_OF_GRAY, _SPARED
         spared = self._bare, self._hair
-        hues = (
-            _HUE_BESIDE_GRAY,
-            _DARK_HAIR,
-            _DARK_HUE,
-            self._hued,
-            self._growing,
-            _ANOTHER_STRAND,
-            _HAIRY,
-            _LOCK,
-            _LIT,
-        )
+        grays = _HUE_BESIDE_GRAY, _DARK_HAIR, _DARK_HUE
+        hues = self._hued, self._growing, _ANOTHER_STRAND, _HAIRY, _LOCK, LIT
         tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND, _DARK_BLOND, _LIGHT
         lenses = _LENS_WINDOW, _LENS_TAKEN, _FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER
         skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN
         outlines = sorted(self._within), silhouettes.fingerprint()
-        return *kept, hues, spared, tints, lenses, skin, *outlines
+        return *kept, grays, hues, spared, tints, lenses, skin, *outlines
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
@@ -352,9 +336,9 @@ class Regions(nn.Module):
         if (colour < where).any():
             # Of what changes here, the part that changes in colour, too.
             share = colour / where.clamp(min=1e-3)
-            changed = torch.lerp(_as_bright(decoded, changed), changed, share)
+            changed = torch.lerp(as_bright(decoded, changed), changed, share)
         if frames is not None:
-            grey = _brightness(changed).expand_as(changed)
+            grey = brightness(changed).expand_as(changed)
             changed = torch.lerp(changed, grey, _FRAME_GRAY * frames)
         changed = self._turned_gray(changed, decoded, amounts, hair)
         changed = self._with_hair_s_hue(changed, decoded, amounts, person, hair)
@@ -362,13 +346,13 @@ class Regions(nn.Module):
             hue = changed.new_tensor(_DARK_HAIR)[:, None, None].expand_as(changed) * 2 - 1
             there = self._grown(changed, decoded, person, hair)
             share = (_DARK_HUE * dark_haired * there).to(changed.dtype)
-            changed = torch.lerp(changed, _as_bright(hue, changed), share)
+            changed = torch.lerp(changed, as_bright(hue, changed), share)
         if (blond := self._moved(amounts, self._yellowing)) is not None:
             changed = torch.lerp(changed, _blond(changed), (blond * hair).to(changed.dtype))
         changed = self._laid_bare(changed, decoded, amounts, person, hair)
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
-            darkened = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
+            darkened = (brightness(decoded) - brightness(changed)).clamp(min=0)
             changed = changed + kept * darkened
         return torch.lerp(decoded, changed, where)
 
@@ -403,8 +387,8 @@ class Regions(nn.Module):
         if greyed is None:
             return changed
         left = (1 - (1 - _COLOUR_OF_GRAY) * hair).to(changed.dtype)
-        faded = _as_colourful(decoded, changed, left)
-        hued = _brightness(changed) + left * (decoded - _brightness(decoded))
+        faded = as_colourful(decoded, changed, left)
+        hued = brightness(changed) + left * (decoded - brightness(decoded))
         kept = hair + _HUE_BESIDE_GRAY * (1 - hair)
         gray = torch.lerp(faded, hued.clamp(-1, 1), kept.to(changed.dtype))
         return torch.lerp(changed, gray, greyed.to(changed.dtype))
@@ -417,26 +401,26 @@ class Regions(nn.Module):
             hued = share * amounts[:, column, up, None, None, None]
             if not hued.any():
                 continue
-            darker = (_brightness(decoded) - _brightness(changed)) / _ANOTHER_STRAND
+            darker = (brightness(decoded) - brightness(changed)) / _ANOTHER_STRAND
             there, mixed = hair, hair * darker.abs().clamp(max=1)
             if (column, up) in self._growing:
                 there = mixed = self._grown(changed, decoded, person, hair)
             # What differs much is not the strand that was here; at borders that was half skin.
-            mean = _mean(decoded, (hair * person).pow(4) * self.hair)
+            mean = mean_colour(decoded, (hair * person).pow(4) * self.hair)
             own = torch.lerp(decoded, mean, mixed.to(decoded.dtype))
             hued = (hued * there).to(changed.dtype)
-            changed = torch.lerp(changed, _as_bright(own, changed), hued)
+            changed = torch.lerp(changed, as_bright(own, changed), hued)
         return changed
 
     def _grown(self, changed: Tensor, decoded: Tensor, person: Tensor, hair: Tensor) -> Tensor:
         """Where ``changed`` has hair, M×1×S×S, if some of it grew over foreheads."""
-        darker = (_brightness(decoded) - _brightness(changed)) / _ANOTHER_STRAND
+        darker = (brightness(decoded) - brightness(changed)) / _ANOTHER_STRAND
         # Where foreheads get darker is hair that was not there, if there is hair at all.
         hairy = (hair * self.hair).sum(dim=(2, 3), keepdim=True) > _HAIRY * self.hair.sum()
         forehead = self.hair * person
         there = torch.maximum(hair, hairy * (1 - hair) * forehead * darker.clamp(0, 1))
         # Nor is what is as bright among it skin.
-        around = _box_mean(there, max(1, round(_LOCK * decoded.shape[-1])))
+        around = box_mean(there, max(1, round(_LOCK * decoded.shape[-1])))
         return torch.maximum(there, (1.5 * around).clamp(max=1) * forehead)
 
     def _laid_bare(
@@ -447,11 +431,11 @@ class Regions(nn.Module):
         if bared is None:
             return changed
         # Of all bare skin, where foreheads are not.
-        forehead = _mean(decoded, self.bare * (1 - hair))
+        forehead = mean_colour(decoded, self.bare * (1 - hair))
         laid = torch.maximum(hair, _BARE_HUE * self.hair * person)
         skin = torch.lerp(decoded, forehead, laid.to(decoded.dtype))
-        glare = _brightness(changed) - _brightness(forehead) - _BARE_LIGHT
-        skin = _as_bright(skin, changed - _GLARE_TAKEN * glare.clamp(min=0))
+        glare = brightness(changed) - brightness(forehead) - _BARE_LIGHT
+        skin = as_bright(skin, changed - _GLARE_TAKEN * glare.clamp(min=0))
         return torch.lerp(changed, skin, (bared * person).to(changed.dtype))
 
     def _regions(
@@ -481,13 +465,6 @@ class Regions(nn.Module):
         return where
 
 
-def _mean(x: Tensor, weight: Tensor) -> Tensor:
-    """The mean colour of faces M×3×S×S where ``weight`` (M×1×S×S) is, M×3×1×1."""
-    weight = weight.to(x.dtype)
-    total = weight.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    return (x * weight).sum(dim=(2, 3), keepdim=True) / total
-
-
 def _amounts(asked: Tensor, own: Tensor) -> Tensor:
     """How much values M×n differ, down and up, M×n×2 in 0..1."""
     move = (asked - own) / _DIFFERENT
@@ -501,49 +478,28 @@ def _as_strands(decoded: Tensor, changed: Tensor, hair: Tensor) -> Tensor:
     # A little of everything, for where there is no hair near.
     weight = hair.float() + 0.01
 
-    total = _box_mean(weight, reach)
+    total = box_mean(weight, reach)
 
     def mean(x: Tensor) -> Tensor:
-        return _box_mean(x * weight, reach) / total
+        return box_mean(x * weight, reach) / total
 
-    change, guide = (changed - decoded).float(), _brightness(decoded.float())
+    change, guide = (changed - decoded).float(), brightness(decoded.float())
     level, tint = mean(guide), mean(change)
     slope = (mean(guide * change) - level * tint) / (mean(guide * guide) - level**2 + _TINT_EDGE)
     smooth = mean(slope) * guide + mean(tint - slope * level)
     return (decoded + smooth.to(decoded.dtype)).clamp(-1, 1)
 
 
-def _box_mean(x: Tensor, reach: int) -> Tensor:
-    """Means over squares of 2 · ``reach`` + 1 pixels."""
-    # By rows and by columns: a pooling looks at every pixel of its window.
-    side = 2 * reach + 1
-    x = F.avg_pool2d(x, (1, side), 1, (0, reach), count_include_pad=False)
-    return F.avg_pool2d(x, (side, 1), 1, (reach, 0), count_include_pad=False)
-
-
 def _glasses(decoded: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
     """How much darker ``changed`` is by lenses, over more than the width of a frame, and by the
     frames in them."""
     reach = max(1, round(_LENS_WINDOW * decoded.shape[-1]))
-    darker = (_brightness(decoded) - _brightness(changed)).clamp(min=0)
+    darker = (brightness(decoded) - brightness(changed)).clamp(min=0)
     # A lens is where all around is darker, too.
     least = -F.max_pool2d(-darker, 2 * reach + 1, 1, reach)
     broad = F.max_pool2d(least, 2 * reach + 1, 1, reach)
-    lens = torch.minimum(_box_mean(broad, reach), darker)
+    lens = torch.minimum(box_mean(broad, reach), darker)
     return lens, darker - lens
-
-
-def _brightness(x: Tensor) -> Tensor:
-    return (x * x.new_tensor(_BRIGHTNESS)[:, None, None]).sum(dim=1, keepdim=True)
-
-
-def _as_colourful(decoded: Tensor, changed: Tensor, share: Tensor) -> Tensor:
-    """``changed``, its pixels no more colourful than ``share`` of those of ``decoded``."""
-    grey = _brightness(changed)
-    colour = changed - grey
-    before = (decoded - _brightness(decoded)).norm(dim=1, keepdim=True)
-    before = before * share.to(before.dtype)
-    return grey + colour * (before / colour.norm(dim=1, keepdim=True).clamp(min=1e-3)).clamp(max=1)
 
 
 def _blond(changed: Tensor) -> Tensor:
@@ -551,20 +507,9 @@ def _blond(changed: Tensor) -> Tensor:
     dark, light = (
         changed.new_tensor(colour)[:, None, None] * 2 - 1 for colour in (_DARK_BLOND, _BLOND)
     )
-    lightness = ((_brightness(changed) + 1) / 2 / _LIGHT).clamp(0, 1)
+    lightness = ((brightness(changed) + 1) / 2 / _LIGHT).clamp(0, 1)
     hue = torch.lerp(dark.expand_as(changed), light.expand_as(changed), lightness)
-    return _as_bright(hue, changed)
-
-
-def _as_bright(decoded: Tensor, changed: Tensor) -> Tensor:
-    """``decoded``, its pixels as bright as those of ``changed``, their hues what they were."""
-    decoded, changed = (decoded + 1) / 2 + _BLACK, (changed + 1) / 2 + _BLACK
-    quotient = (_brightness(changed) / _brightness(decoded)).clamp(*_QUOTIENTS)
-    # Darker by shade, which leaves less colour; brighter in part by gloss, which adds none.
-    lit = 1 + _LIT * (quotient - 1).clamp(min=0)
-    shaded = decoded * quotient.clamp(max=1) * lit
-    bright = shaded + _brightness(decoded) * (quotient - lit).clamp(min=0) - _BLACK
-    return (bright * 2 - 1).clamp(-1, 1)
+    return as_bright(hue, changed)
 
 
 def _part(name: str | None, size: int) -> Tensor:
