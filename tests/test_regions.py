@@ -292,6 +292,15 @@ def test_hair_that_was_gray_is_brown(all_person: None) -> None:
         assert max(red, green, blue) < -0.5
 
 
+def test_hair_on_heads_that_were_bald_is_not_green(monkeypatch: pytest.MonkeyPatch) -> None:
+    person_with_hair(monkeypatch, down_to=0)
+    confine = Regions(("Bald",), 64)
+    skin = torch.tensor([0.6, 0.2, 0.0])[None, :, None, None].expand(1, 3, 64, 64)
+    green = torch.tensor([-0.5, -0.3, -0.6])[None, :, None, None].expand(1, 3, 64, 64)
+    after = confine(green, skin, torch.zeros(1, 1), torch.ones(1, 1))[0, :, 12, 32]
+    assert 0 < after[1] - after[0] < 0.12 and after[1] < -0.2
+
+
 def test_younger_skin_is_little_darker(all_person: None) -> None:
     """Dark jaws are what a decoder paints where it found nothing younger to draw."""
     confine = Regions(("Young", "No_Beard"), 64)

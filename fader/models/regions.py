@@ -212,6 +212,9 @@ _LIGHT = 0.7
 # of what is brighter yet is taken back. Decoders make it yellow and white.
 _BARING, _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN = "Bald", 0.8, 0.15, 0.75
 
+# How much less colourful the hair is that grows on bald heads: decoders draw it green.
+_GROWN_GRAY = 0.7
+
 # What draws frames when it rises, over how much of the crop what it darkens is a tinted lens rather
 # than a frame (half a window, in widths of it), and how much of that is taken back.
 _FRAMING, _LENS_WINDOW, _LENS_TAKEN = "Eyeglasses", 1 / 64, 0.75
@@ -292,7 +295,7 @@ class Regions(nn.Module):
         hues = self._hued, self._growing, _ANOTHER_STRAND, _HAIRY, _LOCK, LIT
         tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND, _DARK_BLOND, _LIGHT
         lenses = _LENS_WINDOW, _LENS_TAKEN, _FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER
-        skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN
+        skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN, _GROWN_GRAY
         outlines = sorted(self._within), silhouettes.fingerprint()
         return *kept, grays, hues, spared, tints, lenses, skin, *outlines
 
@@ -349,6 +352,11 @@ class Regions(nn.Module):
             changed = torch.lerp(changed, as_bright(hue, changed), share)
         if (blond := self._moved(amounts, self._yellowing)) is not None:
             changed = torch.lerp(changed, _blond(changed), (blond * hair).to(changed.dtype))
+        if (grown := self._moved(amounts, self._baring, 0)) is not None:
+            darker = (brightness(decoded) - brightness(changed)) / _ANOTHER_STRAND
+            share = _GROWN_GRAY * grown * self.hair * person * darker.clamp(0, 1)
+            share = share.to(changed.dtype)
+            changed = torch.lerp(changed, brightness(changed).expand_as(changed), share)
         changed = self._laid_bare(changed, decoded, amounts, person, hair)
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
