@@ -353,9 +353,8 @@ class Regions(nn.Module):
         if (blond := self._moved(amounts, self._yellowing)) is not None:
             changed = torch.lerp(changed, _blond(changed), (blond * hair).to(changed.dtype))
         if (grown := self._moved(amounts, self._baring, 0)) is not None:
-            darker = (brightness(decoded) - brightness(changed)) / _ANOTHER_STRAND
-            share = _GROWN_GRAY * grown * self.hair * person * darker.clamp(0, 1)
-            share = share.to(changed.dtype)
+            strands = _darker(decoded, changed).clamp(min=0) * self.hair * person
+            share = (_GROWN_GRAY * grown * strands).to(changed.dtype)
             changed = torch.lerp(changed, brightness(changed).expand_as(changed), share)
         changed = self._laid_bare(changed, decoded, amounts, person, hair)
         if (dark < where).any():
@@ -409,8 +408,7 @@ class Regions(nn.Module):
             hued = share * amounts[:, column, up, None, None, None]
             if not hued.any():
                 continue
-            darker = (brightness(decoded) - brightness(changed)) / _ANOTHER_STRAND
-            there, mixed = hair, hair * darker.abs().clamp(max=1)
+            there, mixed = hair, hair * _darker(decoded, changed).abs()
             if (column, up) in self._growing:
                 there = mixed = self._grown(changed, decoded, person, hair)
             # What differs much is not the strand that was here; at borders that was half skin.
@@ -422,11 +420,11 @@ class Regions(nn.Module):
 
     def _grown(self, changed: Tensor, decoded: Tensor, person: Tensor, hair: Tensor) -> Tensor:
         """Where ``changed`` has hair, M×1×S×S, if some of it grew over foreheads."""
-        darker = (brightness(decoded) - brightness(changed)) / _ANOTHER_STRAND
         # Where foreheads get darker is hair that was not there, if there is hair at all.
         hairy = (hair * self.hair).sum(dim=(2, 3), keepdim=True) > _HAIRY * self.hair.sum()
         forehead = self.hair * person
-        there = torch.maximum(hair, hairy * (1 - hair) * forehead * darker.clamp(0, 1))
+        darker = _darker(decoded, changed).clamp(min=0)
+        there = torch.maximum(hair, hairy * (1 - hair) * forehead * darker)
         # Nor is what is as bright among it skin.
         around = box_mean(there, max(1, round(_LOCK * decoded.shape[-1])))
         return torch.maximum(there, (1.5 * around).clamp(max=1) * forehead)
@@ -496,6 +494,11 @@ def _as_strands(decoded: Tensor, changed: Tensor, hair: Tensor) -> Tensor:
     slope = (mean(guide * change) - level * tint) / (mean(guide * guide) - level**2 + _TINT_EDGE)
     smooth = mean(slope) * guide + mean(tint - slope * level)
     return (decoded + smooth.to(decoded.dtype)).clamp(-1, 1)
+
+
+def _darker(decoded: Tensor, changed: Tensor) -> Tensor:
+    """How much darker ``changed`` is, M×1×S×S in -1..1, where 1 is another strand for sure."""
+    return ((brightness(decoded) - brightness(changed)) / _ANOTHER_STRAND).clamp(-1, 1)
 
 
 def _glasses(decoded: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
