@@ -289,7 +289,7 @@ def test_sliders_beyond_the_range_go_at_the_calibrated_pace(
 def test_sliders_end_where_an_attribute_is_seen_less_again(model: FaderModel) -> None:
     # Both brighten without end; but what is too bright is less of a smile to the classifier.
     class Network(torch.nn.Module):
-        config = model.autoencoder.config
+        config, regions = model.autoencoder.config, None
 
         def encode(self, x: torch.Tensor, copies: int = 1) -> list[torch.Tensor]:
             return [x]

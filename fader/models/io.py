@@ -82,19 +82,39 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
 
         With ``own``, the N images' own values N×n, ``y`` is what they are to show, and moves away
         from their own are as long as :attr:`reach` says, and confined to the attributes' regions
-        (see :meth:`Autoencoder.decode`), those of the face apart from the others. Without, ``y`` is
-        what is decoded.
+        (see :meth:`Autoencoder.decode`), those of the face apart from the others; some go along
+        with others (:meth:`Regions.eased`), and beyond 0..1 the picture goes on as it did from one
+        end to the other (:meth:`Regions.exaggerated`). Without, ``y`` is what is decoded.
         """
         if self.beyond:
             below, above = self._pairs(self.beyond, y)
             y = y.clamp(0, 1) + below * y.clamp(max=0) + above * (y - 1).clamp(min=0)
-        if own is not None and self.reach:
-            down, up = self._pairs(self.reach, y)
-            start = own[torch.arange(len(y), device=y.device) % len(own)]
-            y = start + down * (y - start).clamp(max=0) + up * (y - start).clamp(min=0)
-        if own is None or self.autoencoder.regions is None:
-            return self.autoencoder.decode(features, y, own, unedited)
-        return self._decode_apart(features, y, own, unedited)
+        regions = self.autoencoder.regions
+        if own is None or regions is None:
+            y = y if own is None else self._reached(y, own)
+            return self.autoencoder.decode(features, y)
+        near, past = regions.within(y, own)
+        near = regions.eased(near, own)
+        beyond = past.any(dim=1).nonzero()[:, 0]
+        if len(beyond) and unedited is None:
+            unedited = self.autoencoder.decode(features, own)
+        decoded = self._decode_apart(features, self._reached(near, own), own, unedited)
+        if not len(beyond):
+            return decoded
+        faces, past, end = beyond % len(own), past[beyond], near[beyond]
+        own, before = own[faces], unedited[faces]
+        opposite = self._reached(torch.where(past != 0, 1 - end, end), own)
+        other = self._decode_apart([f[faces] for f in features], opposite, own, before)
+        more = regions.exaggerated(decoded[beyond], other, before, past)
+        return decoded.index_copy(0, beyond, more.to(decoded.dtype))
+
+    def _reached(self, y: Tensor, own: Tensor) -> Tensor:
+        """What to tell the decoder, M×n, for faces with values ``own`` (N×n) to show ``y``."""
+        if not self.reach:
+            return y
+        down, up = self._pairs(self.reach, y)
+        start = own[torch.arange(len(y), device=y.device) % len(own)]
+        return start + down * (y - start).clamp(max=0) + up * (y - start).clamp(min=0)
 
     def _decode_apart(
         self, features: list[Tensor], y: Tensor, own: Tensor, unedited: Tensor | None

@@ -16,7 +16,9 @@ another colour keeps its strands: what changes is smooth within it, blond is not
 that turns gray keeps half of the colour it had. Other hair keeps its hue, also where it grows. Skin
 that comes out from under hair has the colour of the forehead, and glasses that are put on are gray
 frames rather than tinted lenses. Glasses that stay on are mostly left as they are, and so are bare
-foreheads when hair changes and bald heads that stay bald.
+foreheads when hair changes and bald heads that stay bald. Younger skin has fewer lines.
+
+Beyond the range of the training nothing is asked of decoders: the picture goes on as it did.
 """
 
 from __future__ import annotations
@@ -201,6 +203,11 @@ _TINTS: dict[tuple[str, int], str | None] = {
 # 2013, "Guided Image Filtering").
 _TINT_WINDOW, _TINT_EDGE = 3 / 128, 0.001
 
+# What takes lines out of skin, by direction, and how much of them: decoders leave their wrinkles to
+# people made younger. Over how much (as above) it is smooth then, and the variance of an edge.
+_SMOOTHING = {("Young", 1): 1.2}
+_LINE_WINDOW, _LINE_EDGE = 4 / 128, 0.04
+
 # What makes hair yellow when it rises, the colours that light and dark strands have then (in 0..1),
 # and how bright light ones are: decoders, told to make dark hair blond, make it olive, orange, or
 # purple, and one hue for all is olive where it is dark.
@@ -230,6 +237,32 @@ _FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER = 0.35, 0.2, 0.4
 _SPARED = {"Eyeglasses": ("glasses", 0.4), "Bald": ("hair", 0.7)}
 
 
+# What makes faces shine that need not: skin gets no brighter than it was, or than bare skin may be.
+_SHINING = (("Male", 0), ("Young", 1))
+
+#: How much of the way from one end of the range to the other a unit beyond it adds.
+EXAGGERATION = 0.5
+
+# How much of what that darkens is let through, by direction: faces that come out with a smile have
+# dark cheeks, those without one a black mouth, and white hair dyed blond is darker.
+_SHADE_BEYOND = {
+    ("Blond_Hair", 1): 0.0,
+    ("Gray_Hair", 1): 0.0,
+    ("High_Cheekbones", 0): 0.3,
+    ("High_Cheekbones", 1): 0.3,
+    ("Smiling", 0): 0.3,
+}
+
+# What ends rather than goes on, so that decoders are told more of it: they take away what they left
+# of the hair.
+_ENDING = (("Bald", 1),)
+
+
+# What goes in part along with another, when that falls and it is not set itself: a laughing mouth
+# that does not laugh, but is as open, comes out round, with shreds of teeth.
+_ALONG = {"Smiling": ("Mouth_Slightly_Open", 0.4)}
+
+
 class Regions(nn.Module):
     """Where each of ``attributes`` is in aligned faces of ``size`` pixels.
 
@@ -243,7 +276,10 @@ class Regions(nn.Module):
     hair: Tensor
     bare: Tensor
     skin: Tensor
+    shining: Tensor
+    smooth: Tensor
     of_the_face: Tensor
+    ending: Tensor
 
     def __init__(self, attributes: Sequence[str], size: int) -> None:
         super().__init__()
@@ -256,11 +292,17 @@ class Regions(nn.Module):
         hair = (_part("hair", size) - _FACE_OF["hair"]) / (1 - _FACE_OF["hair"])
         self.register_buffer("hair", hair.clamp(min=0), persistent=False)
         self.register_buffer("skin", _part("skin", size), persistent=False)
-        bare = self.skin * _part("above the ears", size) * _part("around the eyes", size)
+        shining = self.skin * _part("around the eyes", size)
+        self.register_buffer("shining", shining, persistent=False)
+        smooth = shining * _part("around the mouth", size)
+        self.register_buffer("smooth", smooth, persistent=False)
+        bare = self.shining * _part("above the ears", size)
         bare = bare * _part("forehead", size).clamp(min=0.1)
         self.register_buffer("bare", bare, persistent=False)
         inner = [_PART_OF.get(name) in _OF_THE_FACE for name in attributes]
         self.register_buffer("of_the_face", torch.tensor(inner, dtype=torch.bool), persistent=False)
+        ending = torch.tensor([[(a, up) in _ENDING for up in (0, 1)] for a in attributes])
+        self.register_buffer("ending", ending.reshape(-1, 2).bool(), persistent=False)
         self._within = {attributes.index(a) for a in _WITHIN_PERSON if a in attributes}
         self._dyes = {attributes.index(f"{a}_Hair") for a in _DYES if f"{a}_Hair" in attributes}
 
@@ -272,6 +314,9 @@ class Regions(nn.Module):
         self._colour, self._darkness = columns(_COLOUR), columns(_DARKNESS)
         self._bare, self._hair = columns(_SPARING_BARE), columns(_SPARING_HAIR)
         self._tints = columns(_TINTS)
+        self._shade_beyond = columns(_SHADE_BEYOND)
+        self._smoothing = columns(_SMOOTHING)
+        self._shining = columns(dict.fromkeys(_SHINING))
         self._hued = columns(_HUED)
         self._growing = columns(dict.fromkeys(_GROWING))
         outlined = {column for column, _ in [*self._bare, *self._hair, *self._hued]}
@@ -280,6 +325,11 @@ class Regions(nn.Module):
         self._framing = attributes.index(_FRAMING) if _FRAMING in attributes else None
         self._baring = attributes.index(_BARING) if _BARING in attributes else None
         self._yellowing = attributes.index(_YELLOWING) if _YELLOWING in attributes else None
+        self._along = [
+            (attributes.index(a), attributes.index(b), share)
+            for a, (b, share) in _ALONG.items()
+            if a in attributes and b in attributes
+        ]
         self._staying = [
             (attributes.index(a), part, share)
             for a, (part, share) in _SPARED.items()
@@ -295,9 +345,11 @@ class Regions(nn.Module):
         hues = self._hued, self._growing, _ANOTHER_STRAND, _HAIRY, _LOCK, LIT
         tints = self._tints, _TINT_WINDOW, _TINT_EDGE, _BLOND, _DARK_BLOND, _LIGHT
         lenses = _LENS_WINDOW, _LENS_TAKEN, _FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER
-        skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN, _GROWN_GRAY
+        skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN, _GROWN_GRAY, self._shining
+        lines = self._smoothing, _LINE_WINDOW, _LINE_EDGE
+        further = EXAGGERATION, self._shade_beyond, self._along
         outlines = sorted(self._within), silhouettes.fingerprint()
-        return *kept, grays, hues, spared, tints, lenses, skin, *outlines
+        return *kept, grays, hues, spared, tints, lenses, skin, lines, further, *outlines
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
@@ -357,11 +409,62 @@ class Regions(nn.Module):
             share = (_GROWN_GRAY * grown * strands).to(changed.dtype)
             changed = torch.lerp(changed, brightness(changed).expand_as(changed), share)
         changed = self._laid_bare(changed, decoded, amounts, person, hair)
+        for (column, up), share in self._smoothing.items():
+            if (smoothed := self._moved(amounts, column, up)) is not None:
+                skin = share * smoothed * self.smooth * (1 - hair)
+                changed = changed - (skin * _lines(decoded)).to(changed.dtype)
+        changed = self._without_shine(changed, decoded, amounts, hair)
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
             darkened = (brightness(decoded) - brightness(changed)).clamp(min=0)
             changed = changed + kept * darkened
         return torch.lerp(decoded, changed, where)
+
+    def within(self, y: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """What decoders are to be told (M×n) of faces with ``own`` values N×n, where ``y`` are
+        wanted, and how far beyond that :meth:`exaggerated` is to go: all that is beyond 0..1, but
+        for what ends there, which they are told as far as a face has it not."""
+        own = own[torch.arange(len(y), device=y.device) % len(own)]
+        inside = y.clamp(0, 1)
+        past, below = y - inside, y < 0
+        ending = torch.where(below, *self.ending.unbind(1))
+        lacking = torch.where(below, own, 1 - own).clamp(0, 1)
+        told = torch.where(ending, inside + lacking * past, inside)
+        return told, past.masked_fill(ending, 0)
+
+    def eased(self, y: Tensor, own: Tensor) -> Tensor:
+        """Values M×n to ask for, of faces with ``own`` values N×n, when ``y`` are wanted: what goes
+        along with an attribute that falls does so, unless it is to change, too."""
+        own = own[torch.arange(len(y), device=y.device) % len(own)]
+        eased = y.clone()
+        for column, along, share in self._along:
+            less = (own[:, column] - y[:, column]).clamp(0, 1)
+            free = y[:, along] == own[:, along]
+            eased[:, along] -= torch.where(free, share * less * own[:, along], 0.0)
+        return eased
+
+    def exaggerated(self, end: Tensor, other: Tensor, decoded: Tensor, past: Tensor) -> Tensor:
+        """Faces M×3×S×S in [-1, 1] with values ``past`` the range 0..1 (M×n): the way from
+        ``other``, those with the values' opposite ends, to ``end`` goes on, for
+        :data:`EXAGGERATION` of it per unit. ``decoded`` are the faces as they were.
+
+        Told as much, decoders weave lattices; and what hair has of the face grows no more.
+        """
+        units = torch.stack([-past, past], dim=2).clamp(min=0)
+        hair = silhouettes.silhouette(decoded)[:, 1:]
+        further = self.maps.new_zeros(len(past), 1, *self.maps.shape[2:])
+        shade = further.new_ones(len(past), 1, 1, 1)
+        for column, up in units.any(dim=0).nonzero().tolist():
+            far = units[:, column, up, None, None, None]
+            further = torch.maximum(further, far * hair if column in self._dyes else far)
+            share = self._shade_beyond.get((column, up), 1.0)
+            shade = torch.where(far > 0, shade.clamp(max=share), shade)
+        # As decoders end in a hyperbolic tangent, so that what is white or black stays in range.
+        before, after = (brightness(x.float()).clamp(-0.98, 0.98).atanh() for x in (other, end))
+        way = EXAGGERATION * further * (after - before)
+        far = (after + torch.maximum(way, shade * way)).tanh().expand_as(end)
+        far = as_bright(end.float(), far)
+        return self._without_shine(far, decoded.float(), units.clamp(max=1), hair)
 
     def tinted(self, asked: Tensor, own: Tensor) -> Tensor | None:
         """Where nothing but the colour of hair differs between values M×n: M×1×S×S in 0..1, or
@@ -437,12 +540,29 @@ class Regions(nn.Module):
         if bared is None:
             return changed
         # Of all bare skin, where foreheads are not.
-        forehead = mean_colour(decoded, self.bare * (1 - hair))
+        forehead = self._forehead(decoded, hair)
         laid = torch.maximum(hair, _BARE_HUE * self.hair * person)
         skin = torch.lerp(decoded, forehead, laid.to(decoded.dtype))
         glare = brightness(changed) - brightness(forehead) - _BARE_LIGHT
         skin = as_bright(skin, changed - _GLARE_TAKEN * glare.clamp(min=0))
         return torch.lerp(changed, skin, (bared * person).to(changed.dtype))
+
+    def _without_shine(
+        self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor
+    ) -> Tensor:
+        """``changed``, where faces would shine, hardly brighter than bare skin may be."""
+        for column, up in self._shining:
+            if (moved := self._moved(amounts, column, up)) is None:
+                continue
+            most = brightness(self._forehead(decoded, hair)) + _BARE_LIGHT
+            glare = brightness(changed) - torch.maximum(most, brightness(decoded))
+            taken = _GLARE_TAKEN * moved * self.shining * glare.clamp(min=0)
+            changed = as_bright(changed, changed - taken.to(changed.dtype))
+        return changed
+
+    def _forehead(self, decoded: Tensor, hair: Tensor) -> Tensor:
+        """The mean colour of bare skin, mostly of the forehead, M×3×1×1."""
+        return mean_colour(decoded, self.bare * (1 - hair))
 
     def _regions(
         self, person: Tensor, hair: Tensor, amounts: Tensor
@@ -480,20 +600,30 @@ def _amounts(asked: Tensor, own: Tensor) -> Tensor:
 def _as_strands(decoded: Tensor, changed: Tensor, hair: Tensor) -> Tensor:
     """``changed``, its difference from ``decoded`` smooth within the hair (M×1×S×S in 0..1) but for
     the edges of ``decoded``."""
-    reach = max(1, round(_TINT_WINDOW * decoded.shape[-1]))
     # A little of everything, for where there is no hair near.
     weight = hair.float() + 0.01
+    guide, change = brightness(decoded.float()), (changed - decoded).float()
+    smooth = _guided(guide, change, weight, _TINT_WINDOW, _TINT_EDGE)
+    return (decoded + smooth.to(decoded.dtype)).clamp(-1, 1)
 
+
+def _lines(decoded: Tensor) -> Tensor:
+    """How much brighter ``decoded`` is for its fine lines, M×1×S×S."""
+    bright = brightness(decoded.float())
+    return bright - _guided(bright, bright, torch.ones_like(bright), _LINE_WINDOW, _LINE_EDGE)
+
+
+def _guided(guide: Tensor, x: Tensor, weight: Tensor, window: float, edge: float) -> Tensor:
+    """``x`` smooth but for the edges of ``guide`` (M×1×S×S), as far as ``weight`` says."""
+    reach = max(1, round(window * guide.shape[-1]))
     total = box_mean(weight, reach)
 
-    def mean(x: Tensor) -> Tensor:
-        return box_mean(x * weight, reach) / total
+    def mean(some: Tensor) -> Tensor:
+        return box_mean(some * weight, reach) / total
 
-    change, guide = (changed - decoded).float(), brightness(decoded.float())
-    level, tint = mean(guide), mean(change)
-    slope = (mean(guide * change) - level * tint) / (mean(guide * guide) - level**2 + _TINT_EDGE)
-    smooth = mean(slope) * guide + mean(tint - slope * level)
-    return (decoded + smooth.to(decoded.dtype)).clamp(-1, 1)
+    level, tint = mean(guide), mean(x)
+    slope = (mean(guide * x) - level * tint) / (mean(guide * guide) - level**2 + edge)
+    return mean(slope) * guide + mean(tint - slope * level)
 
 
 def _darker(decoded: Tensor, changed: Tensor) -> Tensor:

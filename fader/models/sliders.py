@@ -127,34 +127,32 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
     are as long as the model's :attr:`~FaderModel.reach` has them, which is to be measured first.
     """
     known = model.classifier.config.attributes if model.classifier else ()
-    features, network = model.encode(x), model.autoencoder
-    shown = network.decode(features, y)
+    features = model.encode(x)
+    shown = model.autoencoder.decode(features, y)
 
-    def decoded(column: int, value: float) -> Tensor:
+    def decoded(column: int, position: float) -> Tensor:
         codes = y.clone()
-        codes[:, column] = value
-        changed = network.confined(network.decode(features, codes), shown, codes, y)
-        return changed.float().clamp(-1, 1)
+        codes[:, column] = position
+        return model.decode(features, codes, y, shown).float().clamp(-1, 1)
 
     def seen(name: str, images: Tensor) -> float:
         """The mean probability of the attribute ``name``."""
         parts = [model.estimate(some)[:, known.index(name)] for some in images.split(_BATCH)]
         return float(torch.cat(parts).mean())
 
-    def scale(name: str, column: int, start: int, reach: float) -> float:
+    def scale(name: str, column: int, start: int) -> float:
         """How many units past the other end faces that show ``start`` change as is wanted."""
-        before, step = decoded(column, start), reach * (1 - 2 * start)
+        before, sign = decoded(column, start), 1 - 2 * start
 
         def change(units: float) -> float:
-            return float((decoded(column, start + step * units) - before).abs().mean())
+            return float((decoded(column, start + sign * units) - before).abs().mean())
 
         most = GROWTH * change(1)
         beyond = _largest(lambda beyond: change(1 + beyond) <= most)
         if name in known:
-            sign = 1 - 2 * start
 
             def shows(units: float) -> float:
-                return sign * seen(name, decoded(column, start + step * units))
+                return sign * seen(name, decoded(column, start + sign * units))
 
             end = shows(1 + beyond)
             for _ in range(_SHORTER):
@@ -164,11 +162,14 @@ def calibrated(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float
                 beyond, end = beyond / 2, half
         return beyond
 
-    scales = {}
-    for column, name in enumerate(model.attributes):
-        down, up = model.reach.get(name, (1.0, 1.0))
-        scales[name] = (scale(name, column, 1, down), scale(name, column, 0, up))
-    return scales
+    pace, model.beyond = model.beyond, {}
+    try:
+        return {
+            name: (scale(name, column, 1), scale(name, column, 0))
+            for column, name in enumerate(model.attributes)
+        }
+    finally:
+        model.beyond = pace
 
 
 def _largest(holds: Callable[[float], bool]) -> float:
