@@ -326,7 +326,7 @@ def test_moves_are_as_long_as_the_classifier_needs(model: FaderModel, tmp_path: 
     # Male reddens and Smiling hardly greens; the classifier sees the one past 1.2 times the way and
     # the other never.
     class Network(torch.nn.Module):
-        config = model.autoencoder.config
+        config, regions = model.autoencoder.config, None
         spilled = 0.0
 
         def encode(self, x: torch.Tensor, copies: int = 1) -> list[torch.Tensor]:

@@ -204,8 +204,9 @@ _TINTS: dict[tuple[str, int], str | None] = {
 _TINT_WINDOW, _TINT_EDGE = 3 / 128, 0.001
 
 # What takes lines out of skin, by direction, and how much of them: decoders leave their wrinkles to
-# people made younger. Over how much (as above) it is smooth then, and the variance of an edge.
-_SMOOTHING = {("Young", 1): 1.2}
+# people made younger or women, and shreds of frames where glasses were. Over how much (as above) it
+# is smooth then, and the variance of an edge.
+_SMOOTHING = {("Young", 1): 1.2, ("Male", 0): 0.6, ("Eyeglasses", 0): 0.6}
 _LINE_WINDOW, _LINE_EDGE = 4 / 128, 0.04
 
 # What makes hair yellow when it rises, the colours that light and dark strands have then (in 0..1),
@@ -260,7 +261,7 @@ _ENDING = (("Bald", 1),)
 
 # What goes in part along with another, when that falls and it is not set itself: a laughing mouth
 # that does not laugh, but is as open, comes out round, with shreds of teeth.
-_ALONG = {"Smiling": ("Mouth_Slightly_Open", 0.4)}
+_ALONG = {"Smiling": ("Mouth_Slightly_Open", 0.3)}
 
 
 class Regions(nn.Module):
@@ -319,7 +320,9 @@ class Regions(nn.Module):
         self._shining = columns(dict.fromkeys(_SHINING))
         self._hued = columns(_HUED)
         self._growing = columns(dict.fromkeys(_GROWING))
-        outlined = {column for column, _ in [*self._bare, *self._hair, *self._hued]}
+        outlined = {
+            column for column, _ in [*self._bare, *self._hair, *self._hued, *self._smoothing]
+        }
         self._outlined = sorted(self._within | outlined)
         self._greying = attributes.index(_GREYING) if _GREYING in attributes else None
         self._framing = attributes.index(_FRAMING) if _FRAMING in attributes else None

@@ -90,9 +90,13 @@ def reaching(model: FaderModel, x: Tensor, y: Tensor) -> dict[str, tuple[float, 
         mine = names.index(name)
         others = [i for i in range(len(names)) if i != mine]
         shares: dict[float, float] = {}
+        start, wanted = y[rows], y[rows]
+        wanted[:, column] = value
+        if network.regions is not None:
+            wanted = network.regions.eased(wanted, start)
         for tried in torch.linspace(1, LONGEST, _LENGTHS).tolist():
-            codes = y[rows]
-            codes[:, column] += tried * (value - codes[:, column])
+            codes = wanted.clone()
+            codes[:, column] = start[:, column] + tried * (value - start[:, column])
             after, blurred = seen(rows, codes)
             kept = (after == before[rows])[:, others].float().mean() if others else 1.0
             if tried > 1 and kept < KEPT:
