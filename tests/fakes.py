@@ -35,7 +35,7 @@ class FakeModel(torch.nn.Module):
     def encode(self, x):
         return [torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1)]
 
-    def decode(self, features, y, own=None):
+    def decode(self, features, y, own=None, held=None):
         self.decodings += len(y)
         x = features[0].repeat(len(y) // len(features[0]), 1, 1, 1)
         return (x + 0.5 * (y[:, 1, None, None, None] - 0.97) * self.disc).clamp(-1, 1)

@@ -294,9 +294,6 @@ def test_sliders_end_where_an_attribute_is_seen_less_again(model: FaderModel) ->
         def encode(self, x: torch.Tensor, copies: int = 1) -> list[torch.Tensor]:
             return [x]
 
-        def confined(self, changed: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
-            return changed
-
         def decode(self, features: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
             return (0.3 * y.sum(dim=1) - 0.3)[:, None, None, None].expand_as(features[0])
 

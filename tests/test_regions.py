@@ -335,6 +335,10 @@ def test_younger_faces_have_fewer_wrinkles(all_person: None) -> None:
     assert depth("Young", 0, CHEEK) == pytest.approx(0.2)
     assert depth("Male", 1, CHEEK) == pytest.approx(0.2)
     assert depth("Young", 1, CHEEK) < 0.05 < depth("Male", 0, CHEEK) < 0.15
+    # Once, in young women; twice, it would be a light line.
+    asked = torch.tensor([[1.0, 0.0]])
+    both = Regions(("Young", "Male"), 128)(face, face, asked, 1 - asked)[0, :1]
+    assert abs(at(both, (CHEEK[0], CHEEK[1] - 0.04)) - at(both, CHEEK)) < 0.05
     assert depth("Young", 1, CHIN) > 0.8
     assert depth("Young", 1, EYE) == pytest.approx(0.2, abs=0.01)
 
@@ -562,12 +566,12 @@ def test_glasses_that_stay_on_are_spared(all_person: None) -> None:
         return at((after - dark)[0, :1], place)
 
     bare, worn = changed([0, 0], [1, 0], rim), changed([0, 1], [1, 1], rim)
-    assert bare == pytest.approx(0.1, abs=0.002) and worn == pytest.approx(0.06, abs=0.003)
-    assert changed([0, 1], [1, 1], CHIN) == pytest.approx(0.1, abs=0.002)
+    assert bare == pytest.approx(0.1, abs=0.0014) and worn == pytest.approx(0.06, abs=0.0028)
+    assert changed([0, 1], [1, 1], CHIN) == pytest.approx(0.1, abs=0.0014)
     # Glasses that go, come, or get darker do so whole.
-    assert changed([0, 1], [1, 0], rim) == pytest.approx(0.1, abs=0.002)
-    assert changed([0, 0], [1, 1], rim) == pytest.approx(0.1, abs=0.002)
-    assert changed([0, 0.9], [0, 2], rim) == pytest.approx(0.1, abs=0.002)
+    assert changed([0, 1], [1, 0], rim) == pytest.approx(0.1, abs=0.0014)
+    assert changed([0, 0], [1, 1], rim) == pytest.approx(0.1, abs=0.0014)
+    assert changed([0, 0.9], [0, 2], rim) == pytest.approx(0.1, abs=0.0014)
 
 
 def test_glasses_are_frames_rather_than_tinted_lenses() -> None:
@@ -680,6 +684,7 @@ def test_beyond_the_range_of_hair_only_hair_changes(painted) -> None:
     once, twice = (shown(model, [0.0, 0.0], [v, 0.0]) for v in (1.0, 2.0))
     assert at(once, CHEEK) > -0.28  # hair has a share of the face, within the range
     assert at(twice, HAIR) > at(once, HAIR) + 0.02
+    assert at(twice, CHEEK) == pytest.approx(at(once, CHEEK), abs=1e-3)
     smile = shown(model, [0.0, 0.0], [1.0, 2.0])
     assert at(smile, MOUTH) > at(once, MOUTH) + 0.05
 
@@ -719,6 +724,18 @@ def test_a_smile_that_goes_closes_an_open_mouth_in_part(painted) -> None:
     assert told([0.9, 0.8], [0.0, 1.0]) == pytest.approx([0.0, 1.0])  # asked for
     assert told([0.9, 0.0], [0.0, 0.0]) == pytest.approx([0.0, 0.0])  # closed before
     assert told([0.1, 0.8], [1.0, 0.8]) == pytest.approx([1.0, 0.8])
+
+
+def test_an_open_mouth_that_is_asked_for_stays_open() -> None:
+    """As when it is estimated at just that, and so is left as it is."""
+    editor = Editor()
+    seen = []
+    for asked in ("Smiling=0", "Smiling=0,Mouth_Slightly_Open=1"):
+        result = editor.apply(EXAMPLE, asked)
+        assert list(result.faces[0].changed) == ["Smiling"]
+        (after,) = editor.estimate(editor.crop(result.photo.pixels, [result.faces[0].face]))
+        seen.append(after["Mouth_Slightly_Open"])
+    assert seen[0] < seen[1] - 0.02, seen
 
 
 def test_models_keep_what_they_were_trained_with(model: FaderModel, tmp_path: Path) -> None:

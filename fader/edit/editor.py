@@ -136,14 +136,15 @@ class Ask:
     """What an edit under way asks the networks: see :meth:`Editor.answer`.
 
     Without ``values`` the estimates of ``crops`` (N, S, S, 3) are asked for, with ``values``
-    (N, K, n) and the crops' own ones (N, n) their decodings. ``pixels`` is how many the photo has,
-    which it holds in memory.
+    (N, K, n) and the crops' own ones (N, n) their decodings, ``held`` (N, n) true for values that
+    were asked for. ``pixels`` is how many the photo has, which it holds in memory.
     """
 
     crops: np.ndarray
     values: np.ndarray | None
     pixels: int
     own: np.ndarray | None = None
+    held: np.ndarray | None = None
 
 
 class Editor:
@@ -437,7 +438,8 @@ class Editor:
         edits = self._settled(faces, (yield Ask(crops, None, photo.size // 3)), changes)
         own = np.array([_vector(edit.before) for edit in edits])
         values = np.array([[_vector(edit.after)] for edit in edits])
-        decoded = yield Ask(crops, values, photo.size // 3, own)
+        held = self._held(changes, len(own))
+        decoded = yield Ask(crops, values, photo.size // 3, own, held)
         return np.rint(np.concatenate(decoded[:, 0], axis=1)).astype(np.uint8), edits
 
     def _edited(
@@ -457,7 +459,8 @@ class Editor:
             own = np.array([_vector(settled[i].before) for i in some])
             after = np.array([_vector(settled[i].after) for i in some])
             values = np.stack([own, after], axis=1)
-            decoded = yield Ask(crops[some], values, photo.size // 3, own)
+            held = self._held(changes, len(own))
+            decoded = yield Ask(crops[some], values, photo.size // 3, own, held)
             tinted = self.tinted(after, own)
             photo = photo.copy() if photo is original else photo
             for i, images, where in zip(some, decoded, tinted, strict=True):
@@ -474,6 +477,11 @@ class Editor:
             FaceEdit(face, before, settle(before, changes))
             for face, before in zip(faces, self._present(estimates), strict=True)
         ]
+
+    def _held(self, changes: Sequence[Change], count: int) -> np.ndarray:
+        """Which attributes ``changes`` ask for, in as many rows: (count, n)."""
+        asked = {change.attribute for change in changes}
+        return np.tile([name in asked for name in self.attributes], (count, 1))
 
     # What the networks are asked, for edits of other shapes than a photo (strips, pages).
 
@@ -495,11 +503,11 @@ class Editor:
                 continue
             crops = np.concatenate([asks[i].crops for i in some])
             if count:
-                values, own = (
+                values, own, held = (
                     np.concatenate([getattr(asks[i], name) for i in some])
-                    for name in ("values", "own")
+                    for name in ("values", "own", "held")
                 )
-                made = self.decode(crops, values, own)
+                made = self.decode(crops, values, own, held)
             else:
                 made = []
                 for start in range(0, len(crops), together):
@@ -528,11 +536,18 @@ class Editor:
             estimates += [dict(zip(names, row, strict=True)) for row in rows.float().cpu().tolist()]
         return estimates
 
-    def decode(self, crops: np.ndarray, values: np.ndarray, own: np.ndarray) -> np.ndarray:
+    def decode(
+        self,
+        crops: np.ndarray,
+        values: np.ndarray,
+        own: np.ndarray,
+        held: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Each of N crops decoded to show K rows of values: (N, K, S, S, 3) float32 in 0..255.
 
         ``crops`` is (N, S, S, 3) uint8, ``values`` (N, K, n) with n the model's attributes, and
-        ``own`` (N, n) what the crops show now. Each crop is encoded once.
+        ``own`` (N, n) what the crops show now; ``held`` (N, n) is true for values that were asked
+        for (see :meth:`FaderModel.decode`). Each crop is encoded once.
         """
         import torch
 
@@ -544,11 +559,13 @@ class Editor:
             with torch.inference_mode():
                 features = self.model.encode(self._tensor(crops[some]))
                 present = torch.from_numpy(own[some].astype(np.float32)).to(self.device)
+                stay = None if held is None else torch.from_numpy(held[some]).to(self.device)
                 for start in range(0, count, step):
                     # Row m of the codes decodes image m mod N, so the images go round fastest.
                     codes = values[some, start : start + step].swapaxes(0, 1)
                     y = torch.from_numpy(codes.astype(np.float32)).flatten(0, 1).to(self.device)
-                    x = self.model.decode(features, y, present).float().permute(0, 2, 3, 1)
+                    x = self.model.decode(features, y, present, held=stay)
+                    x = x.float().permute(0, 2, 3, 1)
                     pixels = ((x + 1) * 127.5).clamp(0, 255).cpu().numpy()
                     pixels = pixels.reshape(*codes.shape[:2], size, size, 3)
                     decoded[some, start : start + step] = pixels.swapaxes(0, 1)

@@ -77,6 +77,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         y: Tensor,
         own: Tensor | None = None,
         unedited: Tensor | None = None,
+        held: Tensor | None = None,
     ) -> Tensor:
         """See :meth:`Autoencoder.decode`; values beyond 0..1 are scaled by :attr:`beyond`.
 
@@ -84,7 +85,9 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         from their own are as long as :attr:`reach` says, and confined to the attributes' regions
         (see :meth:`Autoencoder.decode`), those of the face apart from the others; some go along
         with others (:meth:`Regions.eased`), and beyond 0..1 the picture goes on as it did from one
-        end to the other (:meth:`Regions.exaggerated`). Without, ``y`` is what is decoded.
+        end to the other (:meth:`Regions.exaggerated`). ``held`` (N×n) is true for values that were
+        asked for, so that they stay even where they are the images' own. Without ``own``, ``y`` is
+        what is decoded.
         """
         if self.beyond:
             below, above = self._pairs(self.beyond, y)
@@ -94,13 +97,15 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             y = y if own is None else self._reached(y, own)
             return self.autoencoder.decode(features, y)
         near, past = regions.within(y, own)
-        near = regions.eased(near, own)
+        near = regions.eased(near, own, held)
         beyond = past.any(dim=1).nonzero()[:, 0]
-        if len(beyond) and unedited is None:
+        if len(beyond) and unedited is None and not torch.equal(y[: len(own)], own):
             unedited = self.autoencoder.decode(features, own)
         decoded = self._decode_apart(features, self._reached(near, own), own, unedited)
         if not len(beyond):
             return decoded
+        if unedited is None:  # the first rows are it
+            unedited = decoded[: len(own)]
         faces, past, end = beyond % len(own), past[beyond], near[beyond]
         own, before = own[faces], unedited[faces]
         opposite = self._reached(torch.where(past != 0, 1 - end, end), own)

@@ -18,7 +18,8 @@ that comes out from under hair has the colour of the forehead, and glasses that 
 frames rather than tinted lenses. Glasses that stay on are mostly left as they are, and so are bare
 foreheads when hair changes and bald heads that stay bald. Younger skin has fewer lines.
 
-Beyond the range of the training nothing is asked of decoders: the picture goes on as it did.
+Beyond 0..1 nothing more is asked of decoders (but to take hair away): the picture goes on as it did
+from the one end to the other.
 """
 
 from __future__ import annotations
@@ -237,8 +238,8 @@ _FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER = 0.35, 0.2, 0.4
 # of hair.
 _SPARED = {"Eyeglasses": ("glasses", 0.4), "Bald": ("hair", 0.7)}
 
-
-# What makes faces shine that need not: skin gets no brighter than it was, or than bare skin may be.
+# What makes faces shine that need not: of skin that gets brighter than it was, and than bare skin
+# may be, as much is taken back as of what is laid bare.
 _SHINING = (("Male", 0), ("Young", 1))
 
 #: How much of the way from one end of the range to the other a unit beyond it adds.
@@ -257,7 +258,6 @@ _SHADE_BEYOND = {
 # What ends rather than goes on, so that decoders are told more of it: they take away what they left
 # of the hair.
 _ENDING = (("Bald", 1),)
-
 
 # What goes in part along with another, when that falls and it is not set itself: a laughing mouth
 # that does not laugh, but is as open, comes out round, with shreds of teeth.
@@ -412,10 +412,15 @@ class Regions(nn.Module):
             share = (_GROWN_GRAY * grown * strands).to(changed.dtype)
             changed = torch.lerp(changed, brightness(changed).expand_as(changed), share)
         changed = self._laid_bare(changed, decoded, amounts, person, hair)
-        for (column, up), share in self._smoothing.items():
-            if (smoothed := self._moved(amounts, column, up)) is not None:
-                skin = share * smoothed * self.smooth * (1 - hair)
-                changed = changed - (skin * _lines(decoded)).to(changed.dtype)
+        # Once, even for a man made a young woman: of more than all of a line a light one is left.
+        shares = [
+            share * moved
+            for (column, up), share in self._smoothing.items()
+            if (moved := self._moved(amounts, column, up)) is not None
+        ]
+        if shares:
+            skin = torch.stack(shares).amax(dim=0) * self.smooth * (1 - hair)
+            changed = changed - (skin * _lines(decoded)).to(changed.dtype)
         changed = self._without_shine(changed, decoded, amounts, hair)
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
@@ -435,14 +440,17 @@ class Regions(nn.Module):
         told = torch.where(ending, inside + lacking * past, inside)
         return told, past.masked_fill(ending, 0)
 
-    def eased(self, y: Tensor, own: Tensor) -> Tensor:
+    def eased(self, y: Tensor, own: Tensor, held: Tensor | None = None) -> Tensor:
         """Values M×n to ask for, of faces with ``own`` values N×n, when ``y`` are wanted: what goes
-        along with an attribute that falls does so, unless it is to change, too."""
-        own = own[torch.arange(len(y), device=y.device) % len(own)]
-        eased = y.clone()
+        along with an attribute that falls does so, unless it is to change, too, or to stay
+        (``held``, N×n)."""
+        rows = torch.arange(len(y), device=y.device) % len(own)
+        own, eased = own[rows], y.clone()
         for column, along, share in self._along:
             less = (own[:, column] - y[:, column]).clamp(0, 1)
             free = y[:, along] == own[:, along]
+            if held is not None:
+                free &= ~held[rows, along]
             eased[:, along] -= torch.where(free, share * less * own[:, along], 0.0)
         return eased
 
@@ -546,8 +554,8 @@ class Regions(nn.Module):
         forehead = self._forehead(decoded, hair)
         laid = torch.maximum(hair, _BARE_HUE * self.hair * person)
         skin = torch.lerp(decoded, forehead, laid.to(decoded.dtype))
-        glare = brightness(changed) - brightness(forehead) - _BARE_LIGHT
-        skin = as_bright(skin, changed - _GLARE_TAKEN * glare.clamp(min=0))
+        glare = _glare(changed, brightness(forehead) + _BARE_LIGHT)
+        skin = as_bright(skin, changed - glare)
         return torch.lerp(changed, skin, (bared * person).to(changed.dtype))
 
     def _without_shine(
@@ -558,8 +566,8 @@ class Regions(nn.Module):
             if (moved := self._moved(amounts, column, up)) is None:
                 continue
             most = brightness(self._forehead(decoded, hair)) + _BARE_LIGHT
-            glare = brightness(changed) - torch.maximum(most, brightness(decoded))
-            taken = _GLARE_TAKEN * moved * self.shining * glare.clamp(min=0)
+            glare = _glare(changed, torch.maximum(most, brightness(decoded)))
+            taken = moved * self.shining * glare
             changed = as_bright(changed, changed - taken.to(changed.dtype))
         return changed
 
@@ -627,6 +635,11 @@ def _guided(guide: Tensor, x: Tensor, weight: Tensor, window: float, edge: float
     level, tint = mean(guide), mean(x)
     slope = (mean(guide * x) - level * tint) / (mean(guide * guide) - level**2 + edge)
     return mean(slope) * guide + mean(tint - slope * level)
+
+
+def _glare(changed: Tensor, most: Tensor) -> Tensor:
+    """What is to be taken from ``changed`` where it is brighter than ``most``, M×1×S×S."""
+    return _GLARE_TAKEN * (brightness(changed) - most).clamp(min=0)
 
 
 def _darker(decoded: Tensor, changed: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from fader.models.io import FaderModel
+from fader.models.regions import EXAGGERATION
 
 #: Moves to 0 or 1 are lengthened until the classifier sees the value in this share of the faces
 #: that had the other, but to no more than so many times their length (the packaged model has met
@@ -27,7 +28,7 @@ NEARLY = 0.96
 
 #: A slider one unit beyond the range changes the picture this many times as much as one that goes
 #: through the whole range.
-GROWTH = 1.5
+GROWTH = 1 + EXAGGERATION
 
 _HALVINGS = 6
 
