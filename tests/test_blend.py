@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from fakes import crop_corners, made_face
 
+from fader.faces.align import warp
 from fader.faces.blend import composite, mask, smoothstep, yielding
 from fader.faces.detect import Face
 
@@ -153,6 +154,21 @@ def test_what_replaces_detail_has_the_tone_of_the_photo_around() -> None:
     before, after = decodings(change=60)  # a gray face
     edited = composite(photo, face, before, after)[200, 200].astype(int)
     assert edited == pytest.approx(photo[0, 0] + 60.0, abs=5)
+
+
+def test_what_replaces_hair_has_the_tone_of_hair() -> None:
+    """A decoder makes a violet wall blue; the hair beside it came out plum."""
+    photo = np.full((400, 400, 3), (150, 100, 200), np.uint8)
+    photo[:200] = photo[200:, :60] = (60, 60, 60)
+    face = made_face(center=(200.0, 200.0), scale=3.0)
+    before = warp(photo, face.transform(64), 64).astype(np.float32)
+    before[before[:, :, 2] > 150] = (100, 110, 200)
+    after = before.copy()
+    after[26:31] = after[34:40] = (70, 70, 70)  # hair that was, and hair that grows
+    edited = composite(photo, face, before, after).astype(int)
+    for y in (180, 220):
+        red, green, blue = edited[y, 200]
+        assert abs(red - green) < 15 and abs(blue - green) < 15
 
 
 def test_an_enlarged_change_is_smooth():
