@@ -343,6 +343,27 @@ def test_younger_faces_have_fewer_wrinkles(all_person: None) -> None:
     assert depth("Young", 1, EYE) == pytest.approx(0.2, abs=0.01)
 
 
+def test_younger_skin_is_as_even_as_it_was(all_person: None) -> None:
+    """Old men came out with light cheeks and dark jaws."""
+    face, changed = torch.full((1, 3, 128, 128), 0.0), torch.full((1, 3, 128, 128), -0.05)
+    cheeks = int(0.72 * 128)
+    changed[:, 0, :cheeks], changed[..., :cheeks, :] = 0.15, 0.1
+    changed[..., int(CHEEK[1] * 128), :] += 0.2  # something fine
+
+    def after(name: str, asked: float) -> torch.Tensor:
+        own = torch.tensor([[1 - asked]])
+        return Regions((name,), 128)(changed, face, torch.tensor([[asked]]), own)[0, :1]
+
+    line = CHEEK[0], CHEEK[1] - 4 / 128
+    before, younger, older = after("Attractive", 1), after("Young", 1), after("Young", 0)
+    for picture, least, most in ((before, 1, 1), (older, 0.8, 1.1), (younger, 0, 0.5)):
+        uneven = at(picture, line) - at(picture, (0.5, 0.8))
+        assert least <= uneven / 0.15 + 1e-3 and uneven / 0.15 - 1e-3 <= most
+    assert at(younger, CHEEK) - at(younger, line) > 0.1
+    # Not darker or lighter on the whole, and hair is no skin.
+    assert 0 < at(younger, line) < 0.1 and at(younger, HAIR) == pytest.approx(0.1, abs=0.02)
+
+
 @pytest.mark.parametrize(("name", "own"), [("Young", 0.0), ("Male", 1.0)])
 def test_faces_do_not_shine(name: str, own: float, all_person: None) -> None:
     """White patches are what a decoder paints on cheeks that it cannot make younger."""
@@ -450,6 +471,21 @@ def test_blond_is_neither_olive_nor_purple(all_person: None) -> None:
         wanted = sum(a * (v + 1) / 2 for a, v in zip(weights, made, strict=True))
         bright = sum(a * v for a, v in zip(weights, (red, green, blue), strict=True))
         assert bright == pytest.approx(wanted, abs=0.02)
+
+
+def test_blond_does_not_speck_skin(all_person: None) -> None:
+    confine = Regions(("Blond_Hair", "Attractive"), 128)
+    face = torch.full((1, 3, 128, 128), 0.0)
+    specks = 0.4 * ((torch.arange(128)[:, None] // 2 + torch.arange(128) // 2) % 2.0)
+
+    def change(asked: list[float]) -> torch.Tensor:
+        return confine(face + specks, face, torch.tensor([asked]), torch.zeros(1, 2))[0, 0]
+
+    row, column = int(CHEEK[1] * 128), int(CHEEK[0] * 128)
+    for asked, least, most in (([1.0, 0.0], 0, 0.01), ([0.0, 1.0], 0.15, 0.25)):
+        cheek = change(asked)[row - 6 : row + 6, column - 6 : column + 6]
+        assert least <= cheek.std() < most
+        assert cheek.mean() > 0.03  # a tint stays
 
 
 def test_only_the_colour_of_hair_is_a_tint() -> None:
@@ -679,12 +715,20 @@ def test_beyond_the_range_the_way_between_its_ends_goes_on(painted) -> None:
     assert torch.allclose(shown(model, [0.0], [2.0]), further)
 
 
-def test_beyond_the_range_of_hair_only_hair_changes(painted) -> None:
-    model = painted("Gray_Hair", "Smiling")
+@pytest.mark.parametrize("name", ["Black_Hair", "Blond_Hair", "Gray_Hair"])
+def test_beyond_the_range_of_hair_skin_gets_no_more_than_a_tint(painted, name: str) -> None:
+    model = painted(name, "Smiling")
     once, twice = (shown(model, [0.0, 0.0], [v, 0.0]) for v in (1.0, 2.0))
     assert at(once, CHEEK) > -0.28  # hair has a share of the face, within the range
     assert at(twice, HAIR) > at(once, HAIR) + 0.02
-    assert at(twice, CHEEK) == pytest.approx(at(once, CHEEK), abs=1e-3)
+    # Of what decoders weave into it nothing goes on.
+    face = torch.full((1, 3, 64, 64), -0.3)
+    weave = face + 0.2 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2)
+    beyond = model.autoencoder.regions.exaggerated(weave, face, face, torch.tensor([[1.0, 0.0]]))
+    row, column = int(CHEEK[1] * 64), int(CHEEK[0] * 64)
+    further = (beyond - weave)[0, 0, row - 3 : row + 3, column - 3 : column + 3]
+    assert further.std() < 0.02
+    assert -1e-3 < further.mean() < 1e-3 if name == "Black_Hair" else further.mean() > 0.02
     smile = shown(model, [0.0, 0.0], [1.0, 2.0])
     assert at(smile, MOUTH) > at(once, MOUTH) + 0.05
 
@@ -724,6 +768,20 @@ def test_a_smile_that_goes_closes_an_open_mouth_in_part(painted) -> None:
     assert told([0.9, 0.8], [0.0, 1.0]) == pytest.approx([0.0, 1.0])  # asked for
     assert told([0.9, 0.0], [0.0, 0.0]) == pytest.approx([0.0, 0.0])  # closed before
     assert told([0.1, 0.8], [1.0, 0.8]) == pytest.approx([1.0, 0.8])
+
+
+def test_a_mouth_that_closes_with_a_smile_is_no_more_colourful(all_person: None) -> None:
+    confine = Regions(("Smiling", "Mouth_Slightly_Open"), 64)
+    skin, yellow = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    yellow[:, 2] = -0.4
+
+    def blue(asked: list[float]) -> float:
+        after = confine(yellow, skin, torch.tensor([asked]), torch.ones(1, 2))[0]
+        return at(after[2:], MOUTH) - at(after[:1], MOUTH)
+
+    alone, both = blue([0.0, 1.0]), blue([0.0, 0.7])
+    assert both == pytest.approx(alone, abs=0.01) and -0.3 < alone < -0.1
+    assert blue([1.0, 0.0]) == pytest.approx(-0.4)
 
 
 def test_an_open_mouth_that_is_asked_for_stays_open() -> None:

@@ -210,6 +210,16 @@ _TINT_WINDOW, _TINT_EDGE = 3 / 128, 0.001
 _SMOOTHING = {("Young", 1): 1.2, ("Male", 0): 0.6, ("Eyeglasses", 0): 0.6}
 _LINE_WINDOW, _LINE_EDGE = 4 / 128, 0.04
 
+# What leaves skin as even as it was, by direction, and how much of it: decoders make old men
+# younger with light cheeks and dark jaws. Over how much (as above) the change is compared with all
+# of it.
+_EVENING = {("Young", 1): 0.8}
+_EVEN_WINDOW = 6 / 128
+
+# What is smooth on skin, over how much (as above): hair that turns blond specks cheeks.
+_SMOOTH_ON_SKIN = (("Blond_Hair", 1),)
+_SKIN_WINDOW = 2 / 128
+
 # What makes hair yellow when it rises, the colours that light and dark strands have then (in 0..1),
 # and how bright light ones are: decoders, told to make dark hair blond, make it olive, orange, or
 # purple, and one hue for all is olive where it is dark.
@@ -254,6 +264,12 @@ _SHADE_BEYOND = {
     ("High_Cheekbones", 1): 0.3,
     ("Smiling", 0): 0.3,
 }
+
+# How much further hair goes, by direction of a dye, and what is smooth on skin (over how much of
+# the crop, as above): whiter yet, gray hair is taken for a hat, and what it has of faces is a
+# lattice.
+_DYED_BEYOND = {("Gray_Hair", 1): (0.5, 2.0), ("Blond_Hair", 1): (1.0, 1.0)}
+_TINT_BEYOND = 4 / 128
 
 # What ends rather than goes on, so that decoders are told more of it: they take away what they left
 # of the hair.
@@ -315,8 +331,10 @@ class Regions(nn.Module):
         self._colour, self._darkness = columns(_COLOUR), columns(_DARKNESS)
         self._bare, self._hair = columns(_SPARING_BARE), columns(_SPARING_HAIR)
         self._tints = columns(_TINTS)
-        self._shade_beyond = columns(_SHADE_BEYOND)
+        self._shade_beyond, self._dyed_beyond = columns(_SHADE_BEYOND), columns(_DYED_BEYOND)
         self._smoothing = columns(_SMOOTHING)
+        self._evening = columns(_EVENING)
+        self._smooth_on_skin = columns(dict.fromkeys(_SMOOTH_ON_SKIN, 1.0))
         self._shining = columns(dict.fromkeys(_SHINING))
         self._hued = columns(_HUED)
         self._growing = columns(dict.fromkeys(_GROWING))
@@ -350,9 +368,10 @@ class Regions(nn.Module):
         lenses = _LENS_WINDOW, _LENS_TAKEN, _FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER
         skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN, _GROWN_GRAY, self._shining
         lines = self._smoothing, _LINE_WINDOW, _LINE_EDGE
-        further = EXAGGERATION, self._shade_beyond, self._along
+        even = self._evening, _EVEN_WINDOW, self._smooth_on_skin, _SKIN_WINDOW
+        further = EXAGGERATION, self._shade_beyond, self._dyed_beyond, _TINT_BEYOND, self._along
         outlines = sorted(self._within), silhouettes.fingerprint()
-        return *kept, grays, hues, spared, tints, lenses, skin, lines, further, *outlines
+        return *kept, grays, hues, spared, tints, lenses, skin, lines, even, further, *outlines
 
     def forward(self, changed: Tensor, decoded: Tensor, asked: Tensor, own: Tensor) -> Tensor:
         """M decodings (M×3×S×S in [-1, 1]) ``changed`` with values ``asked`` (M×n), where these are
@@ -368,6 +387,7 @@ class Regions(nn.Module):
         # Hair, and where it could be; locks over the face, too.
         dyed = torch.maximum(self.hair, hair)
         tinted = self.tinted(asked, own)
+        changed = self._with_smooth_skin(changed, decoded, amounts, hair)
         if tinted is not None:
             # On the face decoders draw what goes with the colour, such as lines with gray hair.
             tinted = (tinted * dyed).to(decoded.dtype)
@@ -376,6 +396,10 @@ class Regions(nn.Module):
         for reduced, shares in ((coloured, self._colour), (darker, self._darkness)):
             for (column, up), share in shares.items():
                 reduced[:, column, up] *= share
+        for column, along, _ in self._along:
+            # What goes along is as colourful as that: muzzles came out yellow.
+            less = 1 - self._colour.get((column, 0), 1.0)
+            coloured[:, along, 0] *= 1 - less * amounts[:, column, 0]
         regions = self._regions(person, hair, amounts)
         where, colour, dark = (self._largest(some, regions) for some in (amounts, coloured, darker))
         for column, part, share in self._staying:
@@ -413,14 +437,10 @@ class Regions(nn.Module):
             changed = torch.lerp(changed, brightness(changed).expand_as(changed), share)
         changed = self._laid_bare(changed, decoded, amounts, person, hair)
         # Once, even for a man made a young woman: of more than all of a line a light one is left.
-        shares = [
-            share * moved
-            for (column, up), share in self._smoothing.items()
-            if (moved := self._moved(amounts, column, up)) is not None
-        ]
-        if shares:
-            skin = torch.stack(shares).amax(dim=0) * self.smooth * (1 - hair)
+        if (share := self._most(amounts, self._smoothing)) is not None:
+            skin = share * self.smooth * (1 - hair)
             changed = changed - (skin * _lines(decoded)).to(changed.dtype)
+        changed = self._even(changed, decoded, amounts, hair)
         changed = self._without_shine(changed, decoded, amounts, hair)
         if (dark < where).any():
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
@@ -459,20 +479,28 @@ class Regions(nn.Module):
         ``other``, those with the values' opposite ends, to ``end`` goes on, for
         :data:`EXAGGERATION` of it per unit. ``decoded`` are the faces as they were.
 
-        Told as much, decoders weave lattices; and what hair has of the face grows no more.
+        Told as much, decoders weave lattices; and of the face, dyes take but a smooth tint.
         """
         units = torch.stack([-past, past], dim=2).clamp(min=0)
         hair = silhouettes.silhouette(decoded)[:, 1:]
         further = self.maps.new_zeros(len(past), 1, *self.maps.shape[2:])
-        shade = further.new_ones(len(past), 1, 1, 1)
+        tinted, shade = further.clone(), further.new_ones(len(past), 1, 1, 1)
+        skin = self.shining * (1 - hair)
         for column, up in units.any(dim=0).nonzero().tolist():
             far = units[:, column, up, None, None, None]
-            further = torch.maximum(further, far * hair if column in self._dyes else far)
+            there, smooth = far, 0 * far
+            if column in self._dyes:
+                of_hair, of_skin = self._dyed_beyond.get((column, up), (1.0, 0.0))
+                there, smooth = far * of_hair * hair, far * of_skin * skin
+            further, tinted = torch.maximum(further, there), torch.maximum(tinted, smooth)
             share = self._shade_beyond.get((column, up), 1.0)
             shade = torch.where(far > 0, shade.clamp(max=share), shade)
         # As decoders end in a hyperbolic tangent, so that what is white or black stays in range.
         before, after = (brightness(x.float()).clamp(-0.98, 0.98).atanh() for x in (other, end))
-        way = EXAGGERATION * further * (after - before)
+        way = further * (after - before)
+        if tinted.any():
+            way = way + tinted * _mean_near(after - before, skin, _TINT_BEYOND)
+        way = EXAGGERATION * way
         far = (after + torch.maximum(way, shade * way)).tanh().expand_as(end)
         far = as_bright(end.float(), far)
         return self._without_shine(far, decoded.float(), units.clamp(max=1), hair)
@@ -499,6 +527,40 @@ class Regions(nn.Module):
         if column is None or not amounts[:, column, up].any():
             return None
         return amounts[:, column, up, None, None, None]
+
+    def _most(self, amounts: Tensor, shares: dict[tuple[int, int], float]) -> Tensor | None:
+        """The largest of the shares of moves that there are, as :meth:`_moved`."""
+        found = [
+            share * moved
+            for (column, up), share in shares.items()
+            if (moved := self._moved(amounts, column, up)) is not None
+        ]
+        return torch.stack(found).amax(dim=0) if found else None
+
+    def _with_smooth_skin(
+        self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor
+    ) -> Tensor:
+        """``changed``, where what changes of skin has to be smooth."""
+        share = self._most(amounts, self._smooth_on_skin)
+        if share is None:
+            return changed
+        skin = self.shining * (1 - hair)
+        smooth = decoded + _mean_near(changed - decoded, skin, _SKIN_WINDOW)
+        return torch.lerp(changed, smooth.to(changed.dtype), (share * skin).to(changed.dtype))
+
+    def _even(self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor) -> Tensor:
+        """``changed``, where of skin one place gets lighter than another, with less of that."""
+        share = self._most(amounts, self._evening)
+        if share is None:
+            return changed
+        skin, change = self.shining * (1 - hair), (changed - decoded).float()
+        near = _mean_near(_mean_near(change, skin, _EVEN_WINDOW), skin, _EVEN_WINDOW)
+        uneven = near - mean_colour(change, skin)
+        # Less than decoders do, never more: what shone gets no brighter.
+        even = torch.maximum(
+            torch.minimum(change - uneven, change.clamp(min=0)), change.clamp(max=0)
+        )
+        return changed - (share * skin * (change - even)).to(changed.dtype)
 
     def _turned_gray(
         self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor
@@ -622,6 +684,14 @@ def _lines(decoded: Tensor) -> Tensor:
     """How much brighter ``decoded`` is for its fine lines, M×1×S×S."""
     bright = brightness(decoded.float())
     return bright - _guided(bright, bright, torch.ones_like(bright), _LINE_WINDOW, _LINE_EDGE)
+
+
+def _mean_near(x: Tensor, where: Tensor, window: float) -> Tensor:
+    """The mean of ``x`` around each pixel, of what is in ``where`` (M×1×S×S in 0..1)."""
+    reach = max(1, round(window * x.shape[-1]))
+    # A little of everything, for where there is none of it near.
+    weight = where.float() + 0.001
+    return box_mean(x.float() * weight, reach) / box_mean(weight, reach)
 
 
 def _guided(guide: Tensor, x: Tensor, weight: Tensor, window: float, edge: float) -> Tensor:
