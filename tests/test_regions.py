@@ -320,6 +320,18 @@ def test_younger_skin_is_little_darker(all_person: None) -> None:
     assert at(change(dark, [0, 1], [1, 0]), CHIN) == pytest.approx(-0.8, abs=0.01)
 
 
+@pytest.mark.parametrize(("name", "own"), [("High_Cheekbones", 0.0), ("Young", 0.0), ("Male", 1.0)])
+def test_what_is_little_darker_is_not_gray(name: str, own: float, all_person: None) -> None:
+    """Light added to the dark cheeks of a smile left gray smudges."""
+    skin = torch.tensor([0.5, 0.1, -0.1])[None, :, None, None].expand(1, 3, 64, 64)
+    dark = (skin + 1) * 0.45 - 1
+    after = Regions((name,), 64)(dark, skin, torch.tensor([[1 - own]]), torch.tensor([[own]]))[0]
+    red, green, blue = (at(after[i : i + 1], CHEEK) + 1 for i in range(3))
+    assert 0.45 * 1.5 < red < 1.48
+    assert red / blue == pytest.approx(1.5 / 0.9, rel=0.1)
+    assert red / green == pytest.approx(1.5 / 1.1, rel=0.06)
+
+
 def test_younger_faces_have_fewer_wrinkles(all_person: None) -> None:
     """Decoders leave them where they are."""
     face = torch.full((1, 3, 128, 128), 0.2)

@@ -3,12 +3,15 @@
     python tools/average_models.py runs/drawn/model runs/placed/model runs/average \\
         --weight 0.6 --store runs/store-128
 
+Its normalisation is measured anew, as training measures it. A model given twice keeps its weights.
+
 Weights between those of a model and of its continuation are often better than either (Wortsman et
 al. 2022, arXiv 2109.01903): here the continuation draws hair better and the older model faces.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -21,8 +24,9 @@ from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.autoencoder import Autoencoder, copy_weights
 from fader.models.io import FaderModel
-from fader.train.ema import recalibrate
-from fader.train.trainer import CALIBRATION_BATCHES
+from fader.train.config import TrainConfig
+from fader.train.device import best_precision
+from fader.train.ema import calibration, recalibrate
 
 
 def averaged(older: FaderModel, newer: FaderModel, weight: float) -> dict[str, Tensor]:
@@ -73,18 +77,24 @@ def main(older: Path, newer: Path, dest: Path, weight: float, store: Path) -> No
             raise FaderError(f"{newer}: only models with attribute planes can be averaged")
         model.autoencoder.load_state_dict(averaged(FaderModel.load(older), model, weight))
         model.autoencoder.freeze_encoder()
+        known = {field.name for field in fields(TrainConfig)}
+        notes = {k: v for k, v in model.training_notes.items() if k in known}
+        c = TrainConfig(**{**notes, "model": model.autoencoder.config})
         faces = PreparedStore(store)
         rows = faces.indices(TRAIN)
         batches = Batches(
             faces,
             rows,
             faces.select_labels(model.attributes)[rows],
-            32,
-            Augmentation(flip=True, rotation=3, zoom=0.04, shift=0.015, colour=0.06),
-            seed=0,
-            balance=0.5,
+            c.batch_size,
+            Augmentation(c.flip, c.rotation, c.zoom, c.shift, c.colour),
+            seed=c.seed,
+            balance=c.balance,
         )
-        recalibrate(model.autoencoder, map(batches.batch, range(CALIBRATION_BATCHES)))
+        inputs = calibration(batches, c.longest_move, c.changed_fraction)
+        fast = best_precision(torch.device("cpu")) == "bf16"
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            recalibrate(model.autoencoder, inputs)
     except FaderError as error:
         raise click.ClickException(str(error)) from error
     model.save(dest)

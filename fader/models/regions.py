@@ -142,7 +142,7 @@ _SPARING_BARE = {
     ("Brown_Hair", 1): 0.85,
     ("Gray_Hair", 1): 0.25,
     ("Male", 1): 0.25,
-    ("Young", 1): 0.5,
+    ("Young", 1): 0.75,
 }
 
 # What is spared of hair, by direction, and how much of it: decoders do not cut it, they stain it,
@@ -155,7 +155,7 @@ _COLOUR = {
     ("Young", 0): 0.35,
     ("Young", 1): 0.3,
     ("High_Cheekbones", 0): 0.5,
-    ("High_Cheekbones", 1): 0.4,
+    ("High_Cheekbones", 1): 0.3,
     ("Smiling", 0): 0.6,
     ("Smiling", 1): 0.5,
     ("Mouth_Slightly_Open", 1): 0.6,
@@ -170,10 +170,14 @@ _COLOUR = {
 # seen by his dark brows and stubble, too, but more of it is stains.
 _DARKNESS = {
     ("Young", 1): 0.5,
-    ("High_Cheekbones", 1): 0.5,
+    ("High_Cheekbones", 1): 0.3,
     ("Gray_Hair", 1): 0.65,
     ("Male", 0): 0.7,
 }
+
+# How much darker (in -1..1) than it was skin is where what lightens it again has the skin's hue: of
+# light added to what is darker, cheeks got gray.
+_SHADE = 0.1
 
 # What takes colour away when it rises (hair that turns gray came out yellow, or pink), how much of
 # the hair's own colour it leaves, and how much skin beside it keeps its hue.
@@ -213,11 +217,11 @@ _LINE_WINDOW, _LINE_EDGE = 4 / 128, 0.04
 # What leaves skin as even as it was, by direction, and how much of it: decoders make old men
 # younger with light cheeks and dark jaws. Over how much (as above) the change is compared with all
 # of it.
-_EVENING = {("Young", 1): 0.8}
+_EVENING = {("Young", 1): 0.65}
 _EVEN_WINDOW = 6 / 128
 
-# What is smooth on skin, over how much (as above): hair that turns blond specks cheeks.
-_SMOOTH_ON_SKIN = (("Blond_Hair", 1),)
+# What is smooth on skin, over how much (as above): hair that turns blond or gray specks cheeks.
+_SMOOTH_ON_SKIN = (("Blond_Hair", 1), ("Gray_Hair", 1))
 _SKIN_WINDOW = 2 / 128
 
 # What makes hair yellow when it rises, the colours that light and dark strands have then (in 0..1),
@@ -360,7 +364,7 @@ class Regions(nn.Module):
     @property
     def rules(self) -> tuple[object, ...]:
         """What decides, beside the maps, how much of a change is let through."""
-        kept = self._colour, self._darkness, self._greying, _COLOUR_OF_GRAY, _SPARED
+        kept = self._colour, self._darkness, _SHADE, self._greying, _COLOUR_OF_GRAY, _SPARED
         spared = self._bare, self._hair
         grays = _HUE_BESIDE_GRAY, _DARK_HAIR, _DARK_HUE
         hues = self._hued, self._growing, _ANOTHER_STRAND, _HAIRY, _LOCK, LIT
@@ -446,6 +450,8 @@ class Regions(nn.Module):
             kept = (1 - dark / where.clamp(min=1e-3)) * self.skin.to(changed.dtype)
             darkened = (brightness(decoded) - brightness(changed)).clamp(min=0)
             changed = changed + kept * darkened
+            shade = kept * (darkened / _SHADE).clamp(max=1)
+            changed = torch.lerp(changed, as_bright(decoded, changed), shade)
         return torch.lerp(decoded, changed, where)
 
     def within(self, y: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:

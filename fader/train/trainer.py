@@ -35,14 +35,12 @@ from fader.models.io import FaderModel
 from fader.train import losses
 from fader.train.config import TrainConfig
 from fader.train.device import make_accelerator
-from fader.train.ema import averaged, recalibrate
+from fader.train.ema import averaged, calibration, recalibrate
 from fader.train.run import RunFolder, check_finite
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
 
 TRAIN, VALID = 0, 1
-#: Batches over which the averaged model's normalisation is measured.
-CALIBRATION_BATCHES = 8
 #: Faces, at most, from which it is learned what to erase, and about as many, at most, that have
 #: their features held in memory for it (1.2 GB at 128 pixels).
 ERASURE_FACES, COVARIANCE_FACES = 20_000, 2_560
@@ -498,14 +496,9 @@ class Trainer:
             yield x, y
 
     def _calibration(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs such as the autoencoder sees in training: every time the same."""
-        for i in range(CALIBRATION_BATCHES):
-            x, y = self.batches.batch(i)
-            random = torch.Generator().manual_seed(i)
-            own = y[: self.changed_images(len(y))]
-            asked, _ = losses.flip_one(own, self.prior.cpu(), random)
-            values = losses.lengthened(own, asked, self.config.longest_move, random)
-            yield x.to(self.accelerator.device), torch.cat([y, values]).to(self.accelerator.device)
+        c, device = self.config, self.accelerator.device
+        for x, y in calibration(self.batches, c.longest_move, c.changed_fraction):
+            yield x.to(device), y.to(device)
 
     def changed_images(self, n: int) -> int:
         """How many of a batch of n are also decoded with an attribute flipped."""
