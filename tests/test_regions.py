@@ -755,6 +755,28 @@ def test_beyond_the_range_light_hair_gets_no_darker(painted) -> None:
     assert at(darker[0, :1], HAIR) < 0.1
 
 
+def test_beyond_the_range_smiles_hardly_darken_and_young_skin_stays_even(painted) -> None:
+    """Smiles grew a black line above the lip."""
+
+    def further(name: str, at_the_end: torch.Tensor) -> torch.Tensor:
+        regions = painted(name).autoencoder.regions
+        face = torch.zeros(1, 3, 64, 64)
+        past = torch.ones(1, 1)
+        return (regions.exaggerated(at_the_end, face, face, past) - at_the_end)[0, :1]
+
+    dark = torch.full((1, 3, 64, 64), -0.4)
+    assert at(further("Attractive", dark), MOUTH) < -0.1
+    assert -0.08 < at(further("Smiling", dark), MOUTH) < 0
+    uneven = torch.zeros(1, 3, 64, 64)
+    uneven[..., : int(0.72 * 64), :] = 0.1
+    apart = {
+        name: at(change, CHEEK) - at(change, CHIN)
+        for name in ("Attractive", "Young")
+        for change in [further(name, uneven)]
+    }
+    assert 0 <= apart["Young"] < 0.8 * apart["Attractive"]
+
+
 def test_a_bald_head_is_not_exaggerated(painted) -> None:
     """Its negative of hair is no skin; told more, decoders take away what they left."""
     model = painted("Bald")

@@ -265,8 +265,9 @@ _SHADE_BEYOND = {
     ("Blond_Hair", 1): 0.0,
     ("Gray_Hair", 1): 0.0,
     ("High_Cheekbones", 0): 0.3,
-    ("High_Cheekbones", 1): 0.3,
+    ("High_Cheekbones", 1): 0.1,
     ("Smiling", 0): 0.3,
+    ("Smiling", 1): 0.3,
 }
 
 # How much further hair goes, by direction of a dye, and what is smooth on skin (over how much of
@@ -509,6 +510,7 @@ class Regions(nn.Module):
         way = EXAGGERATION * way
         far = (after + torch.maximum(way, shade * way)).tanh().expand_as(end)
         far = as_bright(end.float(), far)
+        far = self._even(far, end.float(), units.clamp(max=1), hair)
         return self._without_shine(far, decoded.float(), units.clamp(max=1), hair)
 
     def tinted(self, asked: Tensor, own: Tensor) -> Tensor | None:
