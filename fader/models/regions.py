@@ -142,7 +142,7 @@ _SPARING_BARE = {
     ("Brown_Hair", 1): 0.85,
     ("Gray_Hair", 1): 0.25,
     ("Male", 1): 0.25,
-    ("Young", 1): 0.75,
+    ("Young", 1): 0.65,
 }
 
 # What is spared of hair, by direction, and how much of it: decoders do not cut it, they stain it,
@@ -169,7 +169,7 @@ _COLOUR = {
 # What does not darken skin, by direction, and how much of that is let through: a younger man is
 # seen by his dark brows and stubble, too, but more of it is stains.
 _DARKNESS = {
-    ("Young", 1): 0.5,
+    ("Young", 1): 0.62,
     ("High_Cheekbones", 1): 0.3,
     ("Gray_Hair", 1): 0.65,
     ("Male", 0): 0.7,
@@ -214,15 +214,15 @@ _TINT_WINDOW, _TINT_EDGE = 3 / 128, 0.001
 _SMOOTHING = {("Young", 1): 1.2, ("Male", 0): 0.6, ("Eyeglasses", 0): 0.6}
 _LINE_WINDOW, _LINE_EDGE = 4 / 128, 0.04
 
-# What leaves skin as even as it was, by direction, and how much of it: decoders make old men
-# younger with light cheeks and dark jaws. Over how much (as above) the change is compared with all
-# of it.
-_EVENING = {("Young", 1): 0.65}
+# What makes skin no lighter in one place than in another, by direction, and how much of that is
+# taken back: decoders make old men younger with light cheeks. Over how much (as above) the change
+# is compared with all of it.
+_EVENING = {("Young", 1): 0.5}
 _EVEN_WINDOW = 6 / 128
 
-# What is smooth on skin, over how much (as above): hair that turns blond or gray specks cheeks.
-_SMOOTH_ON_SKIN = (("Blond_Hair", 1), ("Gray_Hair", 1))
-_SKIN_WINDOW = 2 / 128
+# What is smooth on skin, by direction, and over how much (as above): hair that turns blond or gray
+# specks cheeks.
+_SMOOTH_ON_SKIN = {("Blond_Hair", 1): 2 / 128, ("Gray_Hair", 1): 1 / 128}
 
 # What makes hair yellow when it rises, the colours that light and dark strands have then (in 0..1),
 # and how bright light ones are: decoders, told to make dark hair blond, make it olive, orange, or
@@ -339,7 +339,7 @@ class Regions(nn.Module):
         self._shade_beyond, self._dyed_beyond = columns(_SHADE_BEYOND), columns(_DYED_BEYOND)
         self._smoothing = columns(_SMOOTHING)
         self._evening = columns(_EVENING)
-        self._smooth_on_skin = columns(dict.fromkeys(_SMOOTH_ON_SKIN, 1.0))
+        self._smooth_on_skin = columns(_SMOOTH_ON_SKIN)
         self._shining = columns(dict.fromkeys(_SHINING))
         self._hued = columns(_HUED)
         self._growing = columns(dict.fromkeys(_GROWING))
@@ -373,7 +373,7 @@ class Regions(nn.Module):
         lenses = _LENS_WINDOW, _LENS_TAKEN, _FRAME_GRAY, _DARK_FRAME, _FRAME_DARKER
         skin = _BARE_HUE, _BARE_LIGHT, _GLARE_TAKEN, _GROWN_GRAY, self._shining
         lines = self._smoothing, _LINE_WINDOW, _LINE_EDGE
-        even = self._evening, _EVEN_WINDOW, self._smooth_on_skin, _SKIN_WINDOW
+        even = self._evening, _EVEN_WINDOW, self._smooth_on_skin
         further = EXAGGERATION, self._shade_beyond, self._dyed_beyond, _TINT_BEYOND, self._along
         outlines = sorted(self._within), silhouettes.fingerprint()
         return *kept, grays, hues, spared, tints, lenses, skin, lines, even, further, *outlines
@@ -549,12 +549,14 @@ class Regions(nn.Module):
         self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor
     ) -> Tensor:
         """``changed``, where what changes of skin has to be smooth."""
-        share = self._most(amounts, self._smooth_on_skin)
-        if share is None:
-            return changed
         skin = self.shining * (1 - hair)
-        smooth = decoded + _mean_near(changed - decoded, skin, _SKIN_WINDOW)
-        return torch.lerp(changed, smooth.to(changed.dtype), (share * skin).to(changed.dtype))
+        for (column, up), window in self._smooth_on_skin.items():
+            if (moved := self._moved(amounts, column, up)) is None:
+                continue
+            smooth = decoded + _mean_near(changed - decoded, skin, window)
+            share = (moved * skin).to(changed.dtype)
+            changed = torch.lerp(changed, smooth.to(changed.dtype), share)
+        return changed
 
     def _even(self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor) -> Tensor:
         """``changed``, where of skin one place gets lighter than another, with less of that."""
@@ -564,6 +566,8 @@ class Regions(nn.Module):
         skin, change = self.shining * (1 - hair), (changed - decoded).float()
         near = _mean_near(_mean_near(change, skin, _EVEN_WINDOW), skin, _EVEN_WINDOW)
         uneven = near - mean_colour(change, skin)
+        # Stubble is darker in one place than in another, too.
+        uneven = uneven - brightness(uneven).clamp(max=0)
         # Less than decoders do, never more: what shone gets no brighter.
         even = torch.maximum(
             torch.minimum(change - uneven, change.clamp(min=0)), change.clamp(max=0)
