@@ -16,7 +16,8 @@ another colour keeps its strands: what changes is smooth within it, blond is not
 that turns gray keeps half of the colour it had. Other hair keeps its hue, also where it grows. Skin
 that comes out from under hair has the colour of the forehead, and glasses that are put on are gray
 frames rather than tinted lenses. Glasses that stay on are mostly left as they are, and so are bare
-foreheads when hair changes and bald heads that stay bald. Younger skin has fewer lines.
+foreheads when hair changes and bald heads that stay bald. Younger skin has fewer lines, and gets no
+lighter in one place than in another.
 
 Beyond 0..1 nothing more is asked of decoders (but to take hair away): the picture goes on as it did
 from the one end to the other.
@@ -548,13 +549,16 @@ class Regions(nn.Module):
     def _with_smooth_skin(
         self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor
     ) -> Tensor:
-        """``changed``, where what changes of skin has to be smooth."""
+        """``changed``, where what changes of skin has to be smooth, and nothing else changes it."""
+        others = amounts.clone()
+        others[:, list(self._dyes)] = 0
         skin = self.shining * (1 - hair)
+        alone = skin * (1 - self._largest(others, {}))
         for (column, up), window in self._smooth_on_skin.items():
             if (moved := self._moved(amounts, column, up)) is None:
                 continue
             smooth = decoded + _mean_near(changed - decoded, skin, window)
-            share = (moved * skin).to(changed.dtype)
+            share = (moved * alone).to(changed.dtype)
             changed = torch.lerp(changed, smooth.to(changed.dtype), share)
         return changed
 
