@@ -176,6 +176,27 @@ def test_hair_and_mouth_change_apart(model: FaderModel) -> None:
     assert not torch.allclose(change(hair_and_whole), change(hair) + change(whole), atol=1e-3)
 
 
+def test_dyed_hair_changes_apart_from_the_rest(all_person: None) -> None:
+    """Told to make men gray-haired women, decoders went too far, and blotched faces."""
+    torch.manual_seed(0)
+    names = ("Smiling", "Gray_Hair", "Male")
+    model = FaderModel(
+        AutoencoderConfig(size=64, layers=3, attributes=names, width=8, regions=True)
+    ).eval()
+    own = torch.tensor([[0.1, 0.1, 0.9]])
+    features = model.encode(torch.rand(1, 3, 64, 64) * 2 - 1)
+
+    def change(*asked: float) -> torch.Tensor:
+        with torch.inference_mode():
+            before, after = model.decode(features, torch.cat([own, torch.tensor([asked])]), own)
+        return after - before
+
+    smile, gray, woman = change(0.9, 0.1, 0.9), change(0.1, 0.9, 0.9), change(0.1, 0.1, 0.1)
+    assert torch.allclose(change(0.1, 0.9, 0.1), gray + woman, atol=1e-5)
+    assert torch.allclose(change(0.9, 0.9, 0.1), smile + gray + woman, atol=1e-5)
+    assert min(float(some.abs().max()) for some in (smile, gray, woman)) > 0.01
+
+
 def test_a_small_difference_counts_by_its_size(model: FaderModel) -> None:
     """Labels are not exactly 0 or 1; what is asked besides must not open the whole picture."""
     own = torch.tensor([[0.1, 0.9, 0.95]])

@@ -124,29 +124,34 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
     def _decode_apart(
         self, features: list[Tensor], y: Tensor, own: Tensor, unedited: Tensor | None
     ) -> Tensor:
-        """Decodings in which parts of the face and the rest change apart, each as if alone.
+        """Decodings in which parts of the face, the colour of hair, and the rest change apart, each
+        as if alone.
 
-        Confined together, all that gray hair does to a face would be let through where a smile is.
+        Confined together, all that gray hair does to a face would be let through where a smile is;
+        told to make a man a gray woman, decoders go twice as far as they ever did.
         """
-        inner = self.autoencoder.regions.of_the_face
+        groups = self.autoencoder.regions.groups
         rows = torch.arange(len(y), device=y.device) % len(own)
         start = own[rows]
-        moved = y != start
-        both = (moved & inner).any(dim=1) & (moved & ~inner).any(dim=1)
-        if not both.any():
+        moves = ((y != start)[None] & groups[:, None]).any(dim=2)
+        several, first = moves.sum(dim=0) > 1, moves.int().argmax(dim=0)
+        if not several.any():
             return self.autoencoder.decode(features, y, own, unedited)
         if unedited is None and not torch.equal(y[: len(own)], own):
             unedited = self.autoencoder.decode(features, own)
-        face = torch.where(both[:, None] & ~inner, start, y)
-        decoded = self.autoencoder.decode(features, face, own, unedited)
+        alone = torch.where(several[:, None] & ~groups[first], start, y)
+        decoded = self.autoencoder.decode(features, alone, own, unedited)
         if unedited is None:  # the first rows are it
             unedited = decoded[: len(own)]
-        twice = both.nonzero()[:, 0]
-        faces = rows[twice]
-        of_these, before = [f[faces] for f in features], unedited[faces].to(decoded.dtype)
-        rest = torch.where(inner, start, y)[twice]
-        more = self.autoencoder.decode(of_these, rest, own[faces], before)
-        return decoded.index_copy(0, twice, (decoded[twice] + more - before).clamp(-1, 1))
+        for index, group in enumerate(groups):
+            again = (several & moves[index] & (first != index)).nonzero()[:, 0]
+            if len(again):
+                faces = rows[again]
+                of_these, before = [f[faces] for f in features], unedited[faces].to(decoded.dtype)
+                codes = torch.where(group, y, start)[again]
+                more = self.autoencoder.decode(of_these, codes, own[faces], before)
+                decoded = decoded.index_add(0, again, (more - before).to(decoded.dtype))
+        return torch.where(several[:, None, None, None], decoded.clamp(-1, 1), decoded)
 
     def tinted(self, y: Tensor, own: Tensor) -> Tensor | None:
         """Where nothing but the colour of hair differs between values M×n: M×1×S×S in 0..1, or

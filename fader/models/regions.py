@@ -290,8 +290,8 @@ class Regions(nn.Module):
     """Where each of ``attributes`` is in aligned faces of ``size`` pixels.
 
     ``maps`` is n×2×size×size in 0..1: the first of two maps is for moves down, the second for moves
-    up; 1 is inside, borders are soft. An attribute that is not known is everywhere. ``of_the_face``
-    says of the n which have nothing of the hair.
+    up; 1 is inside, borders are soft. An attribute that is not known is everywhere. ``groups``
+    (3×n) says which are decoded apart: what has nothing of the hair, its colours, and the rest.
     """
 
     maps: Tensor
@@ -301,7 +301,7 @@ class Regions(nn.Module):
     skin: Tensor
     shining: Tensor
     smooth: Tensor
-    of_the_face: Tensor
+    groups: Tensor
     ending: Tensor
 
     def __init__(self, attributes: Sequence[str], size: int) -> None:
@@ -323,7 +323,10 @@ class Regions(nn.Module):
         bare = bare * _part("forehead", size).clamp(min=0.1)
         self.register_buffer("bare", bare, persistent=False)
         inner = [_PART_OF.get(name) in _OF_THE_FACE for name in attributes]
-        self.register_buffer("of_the_face", torch.tensor(inner, dtype=torch.bool), persistent=False)
+        dyes = [name.removesuffix("_Hair") in _DYES for name in attributes]
+        groups = torch.tensor([inner, dyes], dtype=torch.bool).reshape(2, -1)
+        groups = torch.cat([groups, ~groups.any(dim=0, keepdim=True)])
+        self.register_buffer("groups", groups, persistent=False)
         ending = torch.tensor([[(a, up) in _ENDING for up in (0, 1)] for a in attributes])
         self.register_buffer("ending", ending.reshape(-1, 2).bool(), persistent=False)
         self._within = {attributes.index(a) for a in _WITHIN_PERSON if a in attributes}
