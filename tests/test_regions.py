@@ -179,11 +179,11 @@ def test_hair_and_mouth_change_apart(model: FaderModel) -> None:
 def test_dyed_hair_changes_apart_from_the_rest(all_person: None) -> None:
     """Told to make men gray-haired women, decoders went too far, and blotched faces."""
     torch.manual_seed(0)
-    names = ("Smiling", "Gray_Hair", "Male")
+    names = ("Smiling", "Gray_Hair", "Male", "Bald")
     model = FaderModel(
         AutoencoderConfig(size=64, layers=3, attributes=names, width=8, regions=True)
     ).eval()
-    own = torch.tensor([[0.1, 0.1, 0.9]])
+    own = torch.tensor([[0.1, 0.1, 0.9, 0.1]])
     features = model.encode(torch.rand(1, 3, 64, 64) * 2 - 1)
 
     def change(*asked: float) -> torch.Tensor:
@@ -191,10 +191,15 @@ def test_dyed_hair_changes_apart_from_the_rest(all_person: None) -> None:
             before, after = model.decode(features, torch.cat([own, torch.tensor([asked])]), own)
         return after - before
 
-    smile, gray, woman = change(0.9, 0.1, 0.9), change(0.1, 0.9, 0.9), change(0.1, 0.1, 0.1)
-    assert torch.allclose(change(0.1, 0.9, 0.1), gray + woman, atol=1e-5)
-    assert torch.allclose(change(0.9, 0.9, 0.1), smile + gray + woman, atol=1e-5)
-    assert min(float(some.abs().max()) for some in (smile, gray, woman)) > 0.01
+    smile, gray = change(0.9, 0.1, 0.9, 0.1), change(0.1, 0.9, 0.9, 0.1)
+    woman, bald = change(0.1, 0.1, 0.1, 0.1), change(0.1, 0.1, 0.9, 0.9)
+    assert min(float(some.abs().max()) for some in (smile, gray, woman, bald)) > 0.01
+    # Dyed hair is that, whatever else would darken it.
+    rest = with_hair(woman, torch.zeros(()))
+    assert torch.allclose(change(0.1, 0.9, 0.1, 0.1), gray + rest, atol=1e-5)
+    assert torch.allclose(change(0.9, 0.9, 0.1, 0.1), smile + gray + rest, atol=1e-5)
+    assert torch.allclose(change(0.9, 0.1, 0.1, 0.1), smile + woman, atol=1e-5)
+    assert torch.allclose(change(0.1, 0.9, 0.9, 0.9), gray + bald, atol=1e-5)
 
 
 def test_a_small_difference_counts_by_its_size(model: FaderModel) -> None:

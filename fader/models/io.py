@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fader._version import __version__
 from fader.errors import FaderError
 from fader.files import atomic_path, write_text
+from fader.models import silhouette as silhouettes
 from fader.models.autoencoder import Autoencoder, AutoencoderConfig
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.copies import MOST_COPIES
@@ -128,9 +129,10 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         as if alone.
 
         Confined together, all that gray hair does to a face would be let through where a smile is;
-        told to make a man a gray woman, decoders go twice as far as they ever did.
+        told to make a man a gray woman, decoders go twice as far as they ever did. Hair that is
+        dyed is not otherwise changed, but it may go.
         """
-        groups = self.autoencoder.regions.groups
+        groups, ending = self.autoencoder.regions.groups, self.autoencoder.regions.ending[:, 1]
         rows = torch.arange(len(y), device=y.device) % len(own)
         start = own[rows]
         moves = ((y != start)[None] & groups[:, None]).any(dim=2)
@@ -149,8 +151,12 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
                 faces = rows[again]
                 of_these, before = [f[faces] for f in features], unedited[faces].to(decoded.dtype)
                 codes = torch.where(group, y, start)[again]
-                more = self.autoencoder.decode(of_these, codes, own[faces], before)
-                decoded = decoded.index_add(0, again, (more - before).to(decoded.dtype))
+                change = self.autoencoder.decode(of_these, codes, own[faces], before) - before
+                dyed = moves[1, again] & (index > 1) & ~((y > start) & ending).any(dim=1)[again]
+                if dyed.any():  # dark hair of youth would show through blond
+                    hair = silhouettes.silhouette(before)[:, 1:] * dyed[:, None, None, None]
+                    change = change * (1 - hair)
+                decoded = decoded.index_add(0, again, change.to(decoded.dtype))
         return torch.where(several[:, None, None, None], decoded.clamp(-1, 1), decoded)
 
     def tinted(self, y: Tensor, own: Tensor) -> Tensor | None:
