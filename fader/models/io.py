@@ -130,29 +130,34 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
 
         Confined together, all that gray hair does to a face would be let through where a smile is;
         told to make a man a gray woman, decoders go twice as far as they ever did. Hair that is
-        dyed is not otherwise changed, but it may go.
+        dyed is not otherwise changed.
         """
         groups, ending = self.autoencoder.regions.groups, self.autoencoder.regions.ending[:, 1]
         rows = torch.arange(len(y), device=y.device) % len(own)
         start = own[rows]
-        moves = ((y != start)[None] & groups[:, None]).any(dim=2)
+        # What is to go is not dyed.
+        goes = ((y > start) & ending).any(dim=1)
+        parts = groups[:, None].repeat(1, len(y), 1)
+        parts[2, goes], parts[1, goes] = groups[1:].any(dim=0), False
+        moves = ((y != start) & parts).any(dim=2)
         several, first = moves.sum(dim=0) > 1, moves.int().argmax(dim=0)
         if not several.any():
             return self.autoencoder.decode(features, y, own, unedited)
         if unedited is None and not torch.equal(y[: len(own)], own):
             unedited = self.autoencoder.decode(features, own)
-        alone = torch.where(several[:, None] & ~groups[first], start, y)
+        other = ~parts[first, torch.arange(len(y), device=y.device)]
+        alone = torch.where(several[:, None] & other, start, y)
         decoded = self.autoencoder.decode(features, alone, own, unedited)
         if unedited is None:  # the first rows are it
             unedited = decoded[: len(own)]
-        for index, group in enumerate(groups):
+        for index, part in enumerate(parts):
             again = (several & moves[index] & (first != index)).nonzero()[:, 0]
             if len(again):
                 faces = rows[again]
                 of_these, before = [f[faces] for f in features], unedited[faces].to(decoded.dtype)
-                codes = torch.where(group, y, start)[again]
+                codes = torch.where(part, y, start)[again]
                 change = self.autoencoder.decode(of_these, codes, own[faces], before) - before
-                dyed = moves[1, again] & (index > 1) & ~((y > start) & ending).any(dim=1)[again]
+                dyed = moves[1, again] & (index > 1)
                 if dyed.any():  # dark hair of youth would show through blond
                     hair = silhouettes.silhouette(before)[:, 1:] * dyed[:, None, None, None]
                     change = change * (1 - hair)
