@@ -765,6 +765,8 @@ def test_beyond_the_range_of_hair_skin_gets_no_more_than_a_tint(painted, name: s
     once, twice = (shown(model, [0.0, 0.0], [v, 0.0]) for v in (1.0, 2.0))
     assert at(once, CHEEK) > -0.28  # hair has a share of the face, within the range
     assert at(twice, HAIR) > at(once, HAIR) + 0.02
+    if name == "Black_Hair":
+        assert at(twice, CHEEK) == pytest.approx(at(once, CHEEK), abs=1e-3)
     # Of what decoders weave into it nothing goes on.
     face = torch.full((1, 3, 64, 64), -0.3)
     weave = face + 0.2 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2)

@@ -91,10 +91,9 @@ def main(older: Path, newer: Path, dest: Path, weight: float, store: Path) -> No
             seed=c.seed,
             balance=c.balance,
         )
-        inputs = calibration(batches, c.longest_move, c.changed_fraction)
         fast = best_precision(torch.device("cpu")) == "bf16"
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            recalibrate(model.autoencoder, inputs)
+            recalibrate(model.autoencoder, calibration(batches, c))
     except FaderError as error:
         raise click.ClickException(str(error)) from error
     model.save(dest)

@@ -322,15 +322,15 @@ class Regions(nn.Module):
         bare = self.shining * _part("above the ears", size)
         bare = bare * _part("forehead", size).clamp(min=0.1)
         self.register_buffer("bare", bare, persistent=False)
-        inner = [_PART_OF.get(name) in _OF_THE_FACE for name in attributes]
-        dyes = [name.removesuffix("_Hair") in _DYES for name in attributes]
-        groups = torch.tensor([inner, dyes], dtype=torch.bool).reshape(2, -1)
-        groups = torch.cat([groups, ~groups.any(dim=0, keepdim=True)])
-        self.register_buffer("groups", groups, persistent=False)
         ending = torch.tensor([[(a, up) in _ENDING for up in (0, 1)] for a in attributes])
         self.register_buffer("ending", ending.reshape(-1, 2).bool(), persistent=False)
         self._within = {attributes.index(a) for a in _WITHIN_PERSON if a in attributes}
         self._dyes = {attributes.index(f"{a}_Hair") for a in _DYES if f"{a}_Hair" in attributes}
+        inner = [_PART_OF.get(name) in _OF_THE_FACE for name in attributes]
+        dyes = [column in self._dyes for column in range(len(attributes))]
+        groups = torch.tensor([inner, dyes], dtype=torch.bool).reshape(2, -1)
+        groups = torch.cat([groups, ~groups.any(dim=0, keepdim=True)])
+        self.register_buffer("groups", groups, persistent=False)
 
         def columns(shares: dict[tuple[str, int], Any]) -> dict[tuple[int, int], Any]:
             return {
@@ -553,6 +553,8 @@ class Regions(nn.Module):
         self, changed: Tensor, decoded: Tensor, amounts: Tensor, hair: Tensor
     ) -> Tensor:
         """``changed``, where what changes of skin has to be smooth, and nothing else changes it."""
+        if self._most(amounts, self._smooth_on_skin) is None:
+            return changed
         others = amounts.clone()
         others[:, list(self._dyes)] = 0
         skin = self.shining * (1 - hair)

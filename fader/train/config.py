@@ -99,6 +99,10 @@ class TrainConfig:
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 2
 
+    def changed_images(self, n: int) -> int:
+        """How many of a batch of n are also decoded with an attribute flipped."""
+        return max(1, round(self.changed_fraction * n))
+
     def __post_init__(self) -> None:
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
             raise FaderError(

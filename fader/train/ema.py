@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fader.data.batches import Batches
 from fader.train import losses
+from fader.train.config import TrainConfig
 
 #: How many batches :func:`recalibrate` is to see: every time the same.
 CALIBRATION_BATCHES = 8
@@ -53,18 +54,16 @@ def recalibrate(net: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
         norm.momentum = momentum
 
 
-def calibration(
-    batches: Batches, longest_move: float = 1.0, changed_fraction: float = 1.0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs such as an autoencoder sees in training, for :func:`recalibrate`: faces N×3×S×S, and
-    the values (N + M)×n to decode them with, their own and those of M of them with one flipped.
+def calibration(batches: Batches, config: TrainConfig) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs such as an autoencoder sees in training with ``config``, for :func:`recalibrate`:
+    faces N×3×S×S, and the values (N + M)×n to decode them with, their own and those of the M that
+    are changed.
 
-    As many faces are changed as ``changed_fraction`` says, by moves up to ``longest_move`` times
-    the way. Measured on faces as they are alone, decodings are too contrasty and less alike.
+    Measured on faces as they are alone, decodings are too contrasty and less alike.
     """
     for i in range(CALIBRATION_BATCHES):
         x, y = batches.batch(i)
         random = torch.Generator().manual_seed(i)
-        own = y[: max(1, round(changed_fraction * len(y)))]
+        own = y[: config.changed_images(len(y))]
         asked, _ = losses.flip_one(own, batches.prior, random)
-        yield x, torch.cat([y, losses.lengthened(own, asked, longest_move, random)])
+        yield x, torch.cat([y, losses.lengthened(own, asked, config.longest_move, random)])

@@ -211,7 +211,7 @@ class Trainer:
         torch.manual_seed(random.initial_seed())  # dropout; a resumed step draws the same
 
         n = len(x)
-        changed_images = self.changed_images(n)
+        changed_images = c.changed_images(n)
         weights = (c.classifier_weight, c.patch_weight, c.recognition_weight, c.change_weight)
         use_changed = ramp > 0 and max(weights) > 0
         asked, flipped = losses.asked_values(
@@ -496,13 +496,9 @@ class Trainer:
             yield x, y
 
     def _calibration(self) -> Iterator[tuple[Tensor, Tensor]]:
-        c, device = self.config, self.accelerator.device
-        for x, y in calibration(self.batches, c.longest_move, c.changed_fraction):
+        device = self.accelerator.device
+        for x, y in calibration(self.batches, self.config):
             yield x.to(device), y.to(device)
-
-    def changed_images(self, n: int) -> int:
-        """How many of a batch of n are also decoded with an attribute flipped."""
-        return max(1, round(self.config.changed_fraction * n))
 
     def _sample(self) -> None:
         if self.main:
