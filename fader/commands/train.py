@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -54,17 +53,11 @@ if TYPE_CHECKING:
 @click.option(
     "--classifier",
     metavar="MODEL",
-    help="Guides and scores the training: a model with a classifier, or a run of "
-    "train-classifier.  [default: the packaged one, where the preset uses it]",
+    help="Scores the held-out edits and is saved with the model: a model with a classifier, or a "
+    "run of train-classifier.  [default: the packaged one]",
 )
 @click.option(
     "--init", metavar="MODEL", help="Start from this model's weights instead of from chance."
-)
-@click.option(
-    "--init-discriminators",
-    "rivals",
-    metavar="RUN",
-    help="Start the discriminators from those of this run of the same attributes.",
 )
 @click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
 @device_option
@@ -77,7 +70,6 @@ def command(
     resume: bool,
     classifier: str | None,
     init: str | None,
-    rivals: str | None,
     minutes: float | None,
     device: str,
 ) -> None:
@@ -109,10 +101,8 @@ def command(
     data = data or Path(inputs.get("data") or os.environ.get("FADER_DATA") or "data/celeba")
     classifier = classifier or inputs.get("classifier")
     init = init or inputs.get("init")
-    rivals = rivals or inputs.get("init_discriminators")
     begins = not (resume and run.list_checkpoints())
-    if classifier is None and config.classifier_weight:
-        classifier = "default"
+    classifier = classifier or "default"
 
     store = open_store(data, config.model.size)
     trainer = Trainer(
@@ -120,18 +110,12 @@ def command(
         store,
         out,
         device=resolve_device(device),
-        classifier=load_classifier(classifier) if classifier else None,
+        classifier=load_classifier(classifier),
         initial=load_model(init) if init and begins else None,
-        rivals=RunFolder(rivals) if rivals and begins else None,
         resume=resume,
     )
     if trainer.main:
-        inputs = {
-            "data": str(data),
-            "classifier": classifier,
-            "init": init,
-            "init_discriminators": rivals,
-        }
+        inputs = {"data": str(data), "classifier": classifier, "init": init}
         write_text(_inputs(run), json.dumps(inputs) + "\n")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
@@ -167,8 +151,7 @@ def _resumed(
             "with those (or none), or start another run"
         )
     config = TrainConfig.from_dict(apply_overrides(saved.to_dict(), settings))
-    # The last stage, in which the model erases, may be added to any run.
-    if config.model not in (saved.model, dataclasses.replace(saved.model, erase=True)):
+    if config.model != saved.model:
         raise FaderError(f"{run.path}: a resumed run cannot change its model; start another run")
     path = _inputs(run)
     return config, json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
