@@ -31,7 +31,7 @@ WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 
 
 @dataclass(frozen=True)
-class Change:
+class Decoding:
     """How faces change: the picture ``before`` and the colour ``after``, M×3×S×S in [-1, 1], and
     the ``mask`` M×1×S×S in 0..1 that says where the second takes the place of the first.
 
@@ -94,7 +94,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         """
         return [x, *self.autoencoder.encode(x)]
 
-    def change(self, features: list[Tensor], y: Tensor, own: Tensor) -> Change:
+    def change(self, features: list[Tensor], y: Tensor, own: Tensor) -> Decoding:
         """What :meth:`encode` gave for N images, their own values N×n and values M×n to show.
 
         M ≥ N; row m of ``y`` changes image m mod N, so one call decodes a batch several ways.
@@ -109,10 +109,10 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             difference = down * difference.clamp(max=0) + up * difference.clamp(min=0)
         if self.autoencoder.config.kind == "difference":
             colour, mask = self.autoencoder.decode(features, difference)
-            return Change(x, colour, mask)
+            return Decoding(x, colour, mask)
         before = self.autoencoder.decode(features, start)
         after = self.autoencoder.decode(features, start + difference)
-        return Change(before, after, torch.ones_like(after[:, :1]))
+        return Decoding(before, after, torch.ones_like(after[:, :1]))
 
     def decode(self, features: list[Tensor], y: Tensor, own: Tensor) -> Tensor:
         """The images of :meth:`change`, M×3×S×S in [-1, 1]."""
@@ -162,6 +162,11 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         config = read_config(folder, "autoencoder", "Fader model")
         if not config["autoencoder"]:
             raise FaderError(f"{folder}: holds a classifier alone, which cannot edit")
+        if config.get("format") == 1:
+            raise FaderError(
+                f"{folder}: a model of format 1, which this fader does not read any more; train it "
+                "anew with fader train"
+            )
         try:
             classifier = config["classifier"]
             model = cls(

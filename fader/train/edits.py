@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fader.attributes import GROUPS
+from fader.attributes import rivals
 
 # Attributes that hardly any face has would else be turned on and off all the time.
 _RAREST = 0.02
@@ -78,17 +78,14 @@ def other_side(y: Tensor, column: Tensor, attributes: Sequence[str]) -> Tensor:
     """
     rows = torch.arange(len(y), device=y.device)
     turned_on = y[rows, column] <= 0.5
-    rivals = exclusive(attributes).to(y.device)[column] & turned_on[:, None]
-    target = torch.where(rivals, torch.zeros_like(y), y)
+    turned_off = exclusive(attributes).to(y.device)[column] & turned_on[:, None]
+    target = torch.where(turned_off, torch.zeros_like(y), y)
     target[rows, column] = turned_on.to(y.dtype)
     return target
 
 
 def exclusive(attributes: Sequence[str]) -> Tensor:
-    """Which attributes exclude which (:data:`fader.attributes.GROUPS`), n×n bool; none itself."""
-    n = len(attributes)
-    table = torch.zeros(n, n, dtype=torch.bool)
-    for members in GROUPS.values():
-        inside = torch.tensor([name in members.values() for name in attributes])
-        table |= inside[:, None] & inside[None]
-    return table & ~torch.eye(n, dtype=torch.bool)
+    """Which attributes exclude which (:func:`fader.attributes.rivals`), n×n bool; none itself."""
+    return torch.tensor(
+        [[other in rivals(name, attributes) for other in attributes] for name in attributes]
+    )

@@ -69,6 +69,12 @@ class Trainer:
         self.progress = progress and self.main
         self.classifier = classifier
         if classifier is not None:
+            seen = classifier.config.attributes
+            if missing := [name for name in config.model.attributes if name not in seen]:
+                raise FaderError(
+                    f"the classifier does not know {', '.join(missing)}; train one that does with "
+                    "fader train-classifier"
+                )
             classifier.eval().requires_grad_(False)
             classifier.to(self.accelerator.device, memory_format=torch.channels_last)
         self._take_data()
@@ -196,9 +202,7 @@ class Trainer:
         k = c.edited_images if self.done >= c.pretrain_steps else 0
         difference = torch.zeros_like(y)
         if k:
-            edits = draw_edits(
-                y[:k], self.prior, c.model.attributes, c.shuffled, c.longest, random
-            )
+            edits = draw_edits(y[:k], self.prior, c.model.attributes, c.shuffled, c.longest, random)
             difference[:k] = edits.difference
         code, colour, mask = self.nets["autoencoder"](x, difference)
         edited = x[:k] + mask[:k] * (colour[:k] - x[:k])
