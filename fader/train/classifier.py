@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from fader.data.batches import Augmentation, Batches, to_tensor
+from fader.data.annotations import TEST, TRAIN, VALID
+from fader.data.batches import Augmentation, Batches, to_images, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
@@ -19,7 +20,6 @@ from fader.models.io import CONFIG, save_classifier
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged
 from fader.train.run import RunFolder, check_finite
-from fader.train.trainer import TRAIN, VALID
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def train_classifier(
     optimizer = accelerator.prepare(optimizer)
     ema = averaged(classifier, 0.995)
     batches = Batches(
-        store,
+        _Resized(store, settings.size),
         rows,
         labels[rows],
         settings.batch_size,
@@ -118,7 +118,10 @@ def train_classifier(
         if step == settings.steps:
             break
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        x = photographic(x, random).to(accelerator.device)
+        x = softened(
+            to_images(photographic(x, random)), np.random.default_rng([settings.seed, step])
+        )
+        x = to_tensor(x).to(accelerator.device)
         loss = F.binary_cross_entropy_with_logits(net(x).float(), y.to(accelerator.device))
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
@@ -134,15 +137,15 @@ def train_classifier(
     classifier.load_state_dict(ema.module.state_dict())
     classifier.eval()
     held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
+    notes: dict[str, object] = asdict(settings)
     if settings.even_handed:
+        plain = score_classifier(classifier, store, held_out)
+        notes["accuracy_before_even_handed"] = {name: s.accuracy for name, s in plain.items()}
         make_even_handed(classifier, store, held_out)
     scores = score_classifier(classifier, store, held_out)
+    notes["scores"] = {name: asdict(s) for name, s in scores.items()}
     if accelerator.is_main_process:
-        save_classifier(
-            classifier,
-            run.model,
-            {**asdict(settings), "scores": {name: asdict(s) for name, s in scores.items()}},
-        )
+        save_classifier(classifier, run.model, notes)
     return scores
 
 
@@ -195,20 +198,51 @@ def _logits(classifier: AttributeClassifier, store: PreparedStore, rows: np.ndar
 
 
 def photographic(x: Tensor, random: torch.Generator) -> Tensor:
-    """Images N×3×S×S after changes of light, contrast, colour, sharpness and noise, per image."""
+    """Images N×3×S×S after changes of light, contrast, colour and noise, per image."""
     n = len(x)
-    gain = 1 + 0.2 * torch.randn(n, 1, 1, 1, generator=random)
-    shift = 0.15 * torch.randn(n, 1, 1, 1, generator=random)
-    tint = 0.05 * torch.randn(n, 3, 1, 1, generator=random)
-    x = (x * gain + shift + tint).clamp(-1, 1)
-    if torch.rand((), generator=random) < 0.5:
-        # Small originals are common: shrink and enlarge the batch.
-        side = x.shape[-1]
-        small = int(side * (0.4 + 0.6 * float(torch.rand((), generator=random))))
-        x = F.interpolate(x, size=(small, small), mode="area")
-        x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
-    noise = 0.08 * float(torch.rand((), generator=random))
-    return x + noise * torch.randn(x.shape, generator=random)
+    gain = 1 + 0.12 * torch.randn(n, 1, 1, 1, generator=random)
+    shift = 0.1 * torch.randn(n, 1, 1, 1, generator=random)
+    tint = 0.03 * torch.randn(n, 3, 1, 1, generator=random)
+    noise = 0.06 * torch.rand(n, 1, 1, 1, generator=random) ** 2
+    return x * gain + shift + tint + noise * torch.randn(x.shape, generator=random)
+
+
+def softened(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """uint8 N×S×S×3 images as small or squeezed photos show them: some were enlarged, some went
+    through JPEG, some through both."""
+    import cv2
+
+    out = images.copy()
+    side = images.shape[1]
+    enlarged, squeezed = random.random((2, len(images))) < 0.4
+    small = random.integers(round(0.35 * side), side, len(images))
+    quality = random.integers(25, 95, len(images))
+    for i in np.flatnonzero(enlarged):
+        reduced = cv2.resize(out[i], (int(small[i]),) * 2, interpolation=cv2.INTER_AREA)
+        out[i] = cv2.resize(reduced, (side, side), interpolation=cv2.INTER_LINEAR)
+    for i in np.flatnonzero(squeezed):
+        _, packed = cv2.imencode(".jpg", out[i], [cv2.IMWRITE_JPEG_QUALITY, int(quality[i])])
+        out[i] = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    return out
+
+
+class _Resized:
+    """A store's images at another side: what :class:`Batches` takes rows of."""
+
+    def __init__(self, store: PreparedStore, size: int) -> None:
+        self.images = self
+        self._store, self._size = store, size
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        import cv2
+
+        images = self._store.images[rows]
+        if self._size == images.shape[1]:
+            return images
+        method = cv2.INTER_AREA if self._size < images.shape[1] else cv2.INTER_LINEAR
+        return np.stack(
+            [cv2.resize(image, (self._size,) * 2, interpolation=method) for image in images]
+        )
 
 
 def _half(store: PreparedStore, rows: np.ndarray, identities: str) -> np.ndarray:
