@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from fader.data.annotations import TEST, TRAIN, VALID
+from fader.data.annotations import TRAIN, VALID
 from fader.data.batches import Augmentation, Batches, to_images, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
@@ -118,10 +118,7 @@ def train_classifier(
         if step == settings.steps:
             break
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        x = softened(
-            to_images(photographic(x, random)), np.random.default_rng([settings.seed, step])
-        )
-        x = to_tensor(x).to(accelerator.device)
+        x = photographic(x, random).to(accelerator.device)
         loss = F.binary_cross_entropy_with_logits(net(x).float(), y.to(accelerator.device))
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
@@ -198,18 +195,20 @@ def _logits(classifier: AttributeClassifier, store: PreparedStore, rows: np.ndar
 
 
 def photographic(x: Tensor, random: torch.Generator) -> Tensor:
-    """Images N×3×S×S after changes of light, contrast, colour and noise, per image."""
+    """Images N×3×S×S in [-1, 1] as other cameras and other hands show them, each otherwise: in
+    other light, contrast and colour, noisy, enlarged from few pixels, squeezed by JPEG."""
     n = len(x)
     gain = 1 + 0.12 * torch.randn(n, 1, 1, 1, generator=random)
     shift = 0.1 * torch.randn(n, 1, 1, 1, generator=random)
     tint = 0.03 * torch.randn(n, 3, 1, 1, generator=random)
     noise = 0.06 * torch.rand(n, 1, 1, 1, generator=random) ** 2
-    return x * gain + shift + tint + noise * torch.randn(x.shape, generator=random)
+    x = x * gain + shift + tint + noise * torch.randn(x.shape, generator=random)
+    seed = int(torch.randint(2**31, (), generator=random))
+    return to_tensor(_softened(to_images(x), np.random.default_rng(seed)))
 
 
-def softened(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """uint8 N×S×S×3 images as small or squeezed photos show them: some were enlarged, some went
-    through JPEG, some through both."""
+def _softened(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """uint8 N×S×S×3 images, two in five of them enlarged from few pixels, as many squeezed."""
     import cv2
 
     out = images.copy()
