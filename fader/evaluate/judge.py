@@ -112,7 +112,8 @@ def _shared_people(judges: str | None, guide: dict[str, Any] | None) -> list[str
         return [f"Nothing says which people the {whom} learnt from: it may be the other's."]
     return [
         f"The judge learnt from {_HALVES[judges]}, the model's classifier from {_HALVES[guides]}: "
-        "they have people in common and may share their mistakes."
+        "they have people in common and may share their mistakes. One trained with --identities "
+        "even and one with --identities odd have none."
     ]
 
 

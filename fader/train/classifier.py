@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from fader.data.annotations import TRAIN, VALID
+from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.batches import Augmentation, Batches, to_images, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
@@ -66,8 +66,9 @@ def train_classifier(
 ) -> dict[str, AttributeScore]:
     """Train on the store's labels (hard or soft) and save into ``out/model``.
 
-    Returns each attribute's score on the validation split (the training images where there is no
-    such split). Attributes that never vary in the training images are left out.
+    Returns each attribute's score on the test split, or where there is none on the validation
+    split (the training images where there is neither). Attributes that never vary in the training
+    images are left out.
     """
     run = RunFolder(out)
     if (run.model / CONFIG).exists():
@@ -134,13 +135,14 @@ def train_classifier(
     classifier.load_state_dict(ema.module.state_dict())
     classifier.eval()
     held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
-    notes: dict[str, object] = asdict(settings)
     if settings.even_handed:
-        plain = score_classifier(classifier, store, held_out)
-        notes["accuracy_before_even_handed"] = {name: s.accuracy for name, s in plain.items()}
         make_even_handed(classifier, store, held_out)
     scores = score_classifier(classifier, store, held_out)
-    notes["scores"] = {name: asdict(s) for name, s in scores.items()}
+    notes = {**asdict(settings), "scores": {name: asdict(s) for name, s in scores.items()}}
+    if len(unseen := store.indices(TEST)):
+        # Nothing is chosen by these.
+        scores = score_classifier(classifier, store, unseen)
+        notes["test_scores"] = {name: asdict(s) for name, s in scores.items()}
     if accelerator.is_main_process:
         save_classifier(classifier, run.model, notes)
     return scores
