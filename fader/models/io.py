@@ -150,6 +150,8 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         }
         if self.strength:
             config["strength"] = self.strength
+        if self.classifier is not None:
+            config["classifier_training"] = self.classifier.notes
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
     @classmethod
@@ -182,6 +184,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         load_weights(model.autoencoder, folder / WEIGHTS)
         if model.classifier is not None:
             load_weights(model.classifier, folder / CLASSIFIER_WEIGHTS)
+            model.classifier.notes = config.get("classifier_training") or {}
         return model.eval()
 
     # The two hooks of huggingface_hub's mixin.
@@ -252,6 +255,9 @@ def load_classifier(name: str | os.PathLike[str]) -> AttributeClassifier:
     except TypeError as error:
         raise FaderError(f"{folder / CONFIG}: not a classifier's configuration ({error})") from None
     load_weights(classifier, folder / CLASSIFIER_WEIGHTS)
+    # In a folder that holds a classifier alone, what was trained is the classifier.
+    own = "classifier_training" if config["autoencoder"] else "training"
+    classifier.notes = config.get(own) or {}
     return classifier.eval()
 
 
