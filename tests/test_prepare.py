@@ -21,10 +21,10 @@ import fader.faces.detect
 from fader.attributes import ATTRIBUTES
 from fader.commands import main
 from fader.data import prepared
-from fader.data.prepared import PreparedStore, is_prepared, prepare
+from fader.data.prepared import PreparedStore, is_prepared, prepare, read_source
 from fader.data.source import open_data
 from fader.errors import FaderError, UnknownAttributeError
-from fader.faces.align import align
+from fader.faces.align import TEMPLATE, align
 from fader.faces.detect import Face
 
 FILES = ("images.npy", "labels.npy", "split.npy", "identity.npy", "names.json", "rejected.csv")
@@ -102,6 +102,45 @@ def test_images_that_cannot_be_used_are_listed_and_leave_no_hole(celeba, tmp_pat
         assert store.identity[row] == whole.identity[before]
 
 
+def test_celebas_own_images_without_landmarks_have_them_at_the_template(
+    celeba, tmp_path, monkeypatch
+):
+    def refuse(self):
+        raise AssertionError("a detector was made")
+
+    monkeypatch.setattr(fader.faces.detect.Detector, "__init__", refuse)
+    root = celeba(6, landmarks=False, zipped=True)
+    data = read_source(root)
+    expected = [align(data.images.read(name), TEMPLATE, 32) for name in data.names]
+    store = prepare(root, tmp_path / "store", size=32, workers=1)
+    assert store.meta["alignment"] == "template"
+    assert store.meta["landmarks"] == {"given": 6, "detected": 0}
+    assert np.array_equal(store.images, expected)
+    # Asked for, it overrules landmarks that are there.
+    forced = prepare(celeba(6, name="own"), tmp_path / "forced", size=32, workers=1, aligned=True)
+    assert np.array_equal(forced.images, expected)
+    assert len(prepare(root, tmp_path / "store", size=32, aligned=True)) == 6
+    with pytest.raises(FaderError, match="alignment template instead of detected"):
+        prepare(root, tmp_path / "store", size=32, aligned=False)
+
+
+def test_images_of_another_size_are_not_taken_for_celebas_own(celeba, tmp_path, monkeypatch):
+    monkeypatch.setattr(fader.faces.detect.Detector, "__init__", lambda self: None)
+    monkeypatch.setattr(
+        fader.faces.detect.Detector,
+        "__call__",
+        lambda self, image: [Face(np.array([0.0, 0, 178, 218]), 1.0, DRAWN_LANDMARKS * 1.0)],
+    )
+    root = celeba(6, landmarks=False)
+    odd = root / "img_align_celeba" / "000004.jpg"
+    cv2.imwrite(str(odd), cv2.imread(str(odd))[:200])
+    store = prepare(root, tmp_path / "auto", size=32, workers=1)
+    assert store.meta["alignment"] == "detected" and len(store) == 6
+    store = prepare(root, tmp_path / "aligned", size=32, workers=1, aligned=True)
+    assert "178x200 pixels" in rejected(tmp_path / "aligned")["000004.jpg"]
+    assert "--detect" in rejected(tmp_path / "aligned")["000004.jpg"] and len(store) == 5
+
+
 def test_of_several_faces_the_largest_or_the_middle_one_is_taken(celeba, tmp_path, monkeypatch):
     def face(x, y, size):
         points = DRAWN_LANDMARKS / 218 * size + (x, y)
@@ -115,7 +154,8 @@ def test_of_several_faces_the_largest_or_the_middle_one_is_taken(celeba, tmp_pat
 
     def taken(name, *faces):
         found[:] = faces
-        image = prepare(root, tmp_path / name, size=32, workers=1).images[0].astype(int)
+        store = prepare(root, tmp_path / name, size=32, workers=1, aligned=False)
+        image = store.images[0].astype(int)
         errors = [np.abs(image - align(source, f.landmarks, 32)).mean() for f in faces]
         return int(np.argmin(errors))
 

@@ -35,7 +35,8 @@ class AnnotatedImages:
     Row ``i`` of every array belongs to ``names[i]``. ``labels`` is (N, n) float32 in 0..1 in the
     order of ``attribute_names``; ``split`` is (N,) uint8 (0 train, 1 valid, 2 test); ``identity``
     is (N,) int64, -1 where unknown; ``landmarks`` is (N, 5, 2) float32 (x, y) pixels, NaN where
-    unknown. ``files`` are the annotation files (and the zip) all this came from.
+    unknown. ``files`` are the annotation files (and the zip) all this came from; ``celeba`` says
+    that they are in CelebA's layout.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class AnnotatedImages:
     identity: np.ndarray
     landmarks: np.ndarray
     files: tuple[Path, ...]
+    celeba: bool
 
     def __len__(self) -> int:
         return len(self.names)

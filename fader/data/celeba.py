@@ -119,6 +119,7 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
         identity=identity,
         landmarks=landmarks,
         files=tuple(files.values()),
+        celeba=True,
     )
 
 

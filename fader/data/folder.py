@@ -118,6 +118,7 @@ def read_folder(root: Path, labels: Path) -> AnnotatedImages:
         identity=identity,
         landmarks=np.full((len(names), 5, 2), np.nan, dtype=np.float32),
         files=(path,),
+        celeba=False,
     )
 
 

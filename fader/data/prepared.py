@@ -41,7 +41,7 @@ from fader.attributes import attribute_name
 from fader.data.annotations import SPLIT_NAMES, AnnotatedImages, FolderImages, ZipImages
 from fader.data.celeba import find_files, is_celeba, read_celeba
 from fader.data.folder import find_labels, read_folder
-from fader.errors import FaderError, NoFaceError, UnknownAttributeError
+from fader.errors import FaderError, NoFaceError, UnknownAttributeError, UnreadableImageError
 from fader.files import atomic_path, write_text
 
 FORMAT = 1
@@ -50,6 +50,9 @@ BLOCK = 64
 
 IMAGES, META, PROGRESS, REJECTED = "images.npy", "meta.json", "progress.jsonl", "rejected.csv"
 _LOCK = ".lock"
+
+#: Width and height of CelebA's own aligned images, whose landmarks are the template's.
+CELEBA_SIZE = (178, 218)
 
 
 # --- reading a store ------------------------------------------------------------------------
@@ -169,6 +172,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
                 int(meta["images"]),
                 [str(name) for name in meta["attributes"]],
             )
+            meta.setdefault("alignment", "landmarks")  # stores from before it was recorded
     except (OSError, ValueError, KeyError, TypeError):
         raise _damaged(path / META) from None
     if version > FORMAT:
@@ -233,14 +237,19 @@ def prepare(
     soft: bool = True,
     labels: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    aligned: bool | None = None,
 ) -> PreparedStore:
     """Align every face of ``source`` into a prepared store at ``dest`` and open it.
 
-    Where the source gives landmarks they are used; where not, the largest face is detected (of
-    several of like size, the one nearest to the image's centre). An image that is missing,
-    broken or faceless becomes a row of ``rejected.csv``. ``limit`` takes the first N images
-    only; ``soft`` and ``labels`` are those of :func:`read_source`; ``workers`` is the number of
-    processes (default: one per processor).
+    Where the source gives landmarks they are used. CelebA's own aligned images (178x218) without
+    a list of landmarks have theirs at the template. In anything else the largest face is detected
+    (of several of like size, the one nearest to the image's centre). ``aligned`` overrules this:
+    true takes every image for one of CelebA's aligned ones, false detects every face.
+    ``meta["alignment"]`` says what was done: ``"landmarks"``, ``"template"`` or ``"detected"``.
+
+    An image that is missing, broken or faceless becomes a row of ``rejected.csv``. ``limit``
+    takes the first N images only; ``soft`` and ``labels`` are those of :func:`read_source`;
+    ``workers`` is the number of processes (default: one per processor).
 
     A preparation that was interrupted is resumed; one that is finished is opened at once.
 
@@ -249,7 +258,7 @@ def prepare(
     writing ``dest``, or no image at all could be used.
     """
     dest = Path(dest)
-    settings = _settings(Path(source), size, limit, labels, soft)
+    settings = _settings(Path(source), size, limit, labels, soft, aligned)
     _refuse_strangers(dest)
     with _locked(dest, wait=False):
         if (old := _settings_of(dest)) and (differences := _differences(old, settings)):
@@ -273,7 +282,7 @@ def prepare_cache(
     rank of the same training, say) is making it, this one waits for the result.
     """
     dest = Path(dest)
-    settings = _settings(Path(source), size, None, None, True)
+    settings = _settings(Path(source), size, None, None, True, None)
     with _locked(dest, wait=True):
         # The place does not matter: a data folder that was moved takes its cache with it.
         old = _settings_of(dest)
@@ -306,12 +315,13 @@ def _prepare(
     if not log.settings:
         _allocate(dest / IMAGES, count, size)
         stamped = {name: _stamp(Path(path)) for name, path in settings["files"].items()}
-        log.start({**settings, "files": stamped})
+        alignment = settings["alignment"] or _alignment_of(data, count)
+        log.start({**settings, "files": stamped, "alignment": alignment})
 
     starts = range(0, count, BLOCK)
     todo = [start for start in starts if start not in log.rejected_by_block]
     if todo:
-        _align_blocks(data, dest, size, count, todo, log, workers, progress)
+        _align_blocks(data, dest, log.settings, count, todo, log, workers, progress)
     rejected = {row: reason for block in log.rejected_by_block.values() for row, reason in block}
 
     _write_rejected(dest / REJECTED, data.names, rejected)
@@ -345,6 +355,8 @@ def _describe(
     from fader.faces.align import template
 
     given = np.isfinite(data.landmarks[rows]).all(axis=(1, 2))
+    if settings["alignment"] != "landmarks":
+        given[:] = settings["alignment"] == "template"
     return {
         **settings,
         "fader_version": __version__,
@@ -361,16 +373,41 @@ def _describe(
     }
 
 
+def _alignment_of(data: AnnotatedImages, count: int) -> str:
+    """How the faces are aligned when nobody says it: see :func:`prepare`."""
+    if np.isfinite(data.landmarks[:count]).all(axis=(1, 2)).any():
+        return "landmarks"
+    if not data.celeba:
+        return "detected"
+    sizes = set()
+    for row in np.linspace(0, count - 1, min(count, 32)).astype(int):
+        try:
+            height, width = data.images.read(data.names[row]).shape[:2]
+            sizes.add((width, height))
+        except UnreadableImageError:
+            continue
+    return "template" if sizes == {CELEBA_SIZE} else "detected"
+
+
 def _settings(
-    source: Path, size: int, limit: int | None, labels: str | os.PathLike[str] | None, soft: bool
+    source: Path,
+    size: int,
+    limit: int | None,
+    labels: str | os.PathLike[str] | None,
+    soft: bool,
+    aligned: bool | None,
 ) -> dict[str, Any]:
-    """What decides a store's content; ``files`` maps names inside the source to paths."""
+    """What decides a store's content; ``files`` maps names inside the source to paths.
+
+    ``alignment`` is None where it is left to the source.
+    """
     files = source_files(source, labels, soft)
     return {
         "format": FORMAT,
         "size": size,
         "limit": limit,
         "source": str(source.resolve()),
+        "alignment": {None: None, True: "template", False: "detected"}[aligned],
         "files": {Path(os.path.relpath(path, source)).as_posix(): str(path) for path in files},
     }
 
@@ -389,6 +426,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             for key in ("format", "size", "limit", "source")
             if old[key] != new[key]
         ]
+        if new["alignment"] not in (None, old["alignment"]):
+            found.append(f"alignment {old['alignment']} instead of {new['alignment']}")
         for name in sorted({*old["files"], *new["files"]}):
             if name not in old["files"]:
                 found.append(f"without {name}")
@@ -457,6 +496,8 @@ class _Progress:
                     self.rejected_by_block[entry["block"]] = rejected
                 else:
                     self.compacted = True
+            if self.settings:
+                self.settings.setdefault("alignment", "landmarks")
         except (ValueError, KeyError, TypeError):
             raise _damaged(path) from None
 
@@ -569,9 +610,12 @@ def _write_rejected(path: Path, names: list[str], rejected: dict[int, str]) -> N
 class _Aligner:
     """Reads, aligns and stores single images; each worker process has one."""
 
-    def __init__(self, images: FolderImages | ZipImages, path: Path, count: int, size: int) -> None:
+    def __init__(
+        self, images: FolderImages | ZipImages, path: Path, count: int, size: int, alignment: str
+    ) -> None:
         self._source = images
         self._size = size
+        self._alignment = alignment
         self._target = _map(path, count, size)
         self._detector: Any = None
 
@@ -587,9 +631,17 @@ class _Aligner:
         return rejected
 
     def _face(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        from fader.faces.align import align
+        from fader.faces.align import TEMPLATE, align
 
-        if not np.isfinite(landmarks).all():
+        if self._alignment == "template":
+            height, width = image.shape[:2]
+            if (width, height) != CELEBA_SIZE:
+                raise FaderError(
+                    f"is {width}x{height} pixels, and CelebA's aligned images are 178x218; "
+                    "prepare with --detect to look for the faces"
+                )
+            landmarks = TEMPLATE
+        elif self._alignment == "detected" or not np.isfinite(landmarks).all():
             landmarks = self._detect(image)
         return align(image, landmarks, self._size)
 
@@ -619,7 +671,12 @@ _aligner: _Aligner
 
 
 def _start_worker(
-    images: FolderImages | ZipImages, path: Path, count: int, size: int, detect: bool
+    images: FolderImages | ZipImages,
+    path: Path,
+    count: int,
+    size: int,
+    alignment: str,
+    detect: bool,
 ) -> None:
     import cv2
 
@@ -635,7 +692,7 @@ def _start_worker(
     # a resumed run has finished meanwhile.
     threading.Thread(target=_die_with_parent, daemon=True).start()
     global _aligner
-    _aligner = _Aligner(images, path, count, size)
+    _aligner = _Aligner(images, path, count, size, alignment)
 
 
 def _die_with_parent() -> None:
@@ -652,7 +709,7 @@ def _work(start: int, names: list[str], landmarks: np.ndarray) -> list[tuple[int
 def _align_blocks(
     data: AnnotatedImages,
     dest: Path,
-    size: int,
+    settings: dict[str, Any],
     count: int,
     todo: list[int],
     log: _Progress,
@@ -661,14 +718,16 @@ def _align_blocks(
 ) -> None:
     from tqdm import tqdm
 
-    arguments = (data.images, dest / IMAGES, count, size)
+    alignment = settings["alignment"]
+    arguments = (data.images, dest / IMAGES, count, settings["size"], alignment)
     workers = min(workers or _processors(), len(todo))
     tasks = [
         (start, data.names[start:stop], data.landmarks[start:stop])
         for start in todo
         for stop in [min(start + BLOCK, count)]
     ]
-    detect = not all(np.isfinite(landmarks).all() for _, _, landmarks in tasks)
+    known = all(np.isfinite(landmarks).all() for _, _, landmarks in tasks)
+    detect = alignment == "detected" or (alignment == "landmarks" and not known)
     done = count - sum(len(names) for _, names, _ in tasks)
     with tqdm(
         total=count,
