@@ -26,6 +26,7 @@ from fader.data.source import open_data
 from fader.errors import FaderError, UnknownAttributeError
 from fader.faces.align import TEMPLATE, align
 from fader.faces.detect import Face
+from fader.files import file_lock
 
 FILES = ("images.npy", "labels.npy", "split.npy", "identity.npy", "names.json", "rejected.csv")
 
@@ -190,15 +191,15 @@ def test_a_folder_of_photos_with_a_csv_is_prepared_alike(celeba, tmp_path, monke
 
 # --- interruptions --------------------------------------------------------------------------
 
-#: Prepares with a SIGKILL in place of the n-th flush to disk: each step ends with one.
+#: Prepares with a SIGKILL in place of the n-th flush of a file to disk: each step ends with one.
 DYING = """
-import os, signal, sys
+import os, signal, stat, sys
 import fader.data.prepared as prepared
 source, dest, workers, n = sys.argv[1:]
 calls, fsync = 0, os.fsync
 def flush(file):
     global calls
-    calls += 1
+    calls += not stat.S_ISDIR(os.fstat(file).st_mode)
     if calls == int(n):
         os.kill(os.getpid(), signal.SIGKILL)
     fsync(file)
@@ -314,7 +315,7 @@ def test_a_folder_with_other_files_is_left_alone(celeba, tmp_path):
 
 def test_two_processes_do_not_write_one_store(celeba, tmp_path):
     root, dest = celeba(6), tmp_path / "store"
-    with prepared._locked(dest, wait=False), pytest.raises(FaderError, match="another process"):
+    with file_lock(dest / ".lock"), pytest.raises(FaderError, match="another process"):
         prepare(root, dest, size=32)
     assert len(prepare(root, dest, size=32)) == 6
 
