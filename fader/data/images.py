@@ -135,11 +135,11 @@ class ZipImages:
 
     def _open(self) -> None:
         self._zip = open_zip(self.path)
-        # Some programs write backslashes between folders. Of entries of one name the last counts.
+        # Of entries of one name the last counts, as it does where a zip is unpacked.
         self._members = {
-            info.filename.replace("\\", "/"): info
+            name: info
             for info in self._zip.infolist()
-            if not info.filename.endswith(("/", "\\"))
+            if not info.filename.endswith(("/", "\\")) and (name := _entry_name(info.filename))
         }
         self._by_name: dict[str, zipfile.ZipInfo] = {}
         self._by_stem: dict[str, set[str]] = {}
@@ -299,6 +299,12 @@ def _without_suffix(name: str) -> str:
     """The name without the suffix of an image; other suffixes are part of the name."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _entry_name(name: str) -> str:
+    """A zip entry's name without what leads out of the zip; some are written with backslashes."""
+    parts = name.replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
 def _too_large(size: int) -> UnreadableImageError:
