@@ -1,7 +1,8 @@
 """Opening zips of which a single entry is not as it should be.
 
 Python's reader gives up on the whole archive when one name in its directory is not the UTF-8 it
-claims to be, or one entry asks for a newer version of the format.
+claims to be, or one entry asks for a newer version of the format. Here such an entry is listed,
+and refused when it is read, or read all the same.
 """
 
 from __future__ import annotations

@@ -67,7 +67,9 @@ class FolderImages:
             except OSError:
                 if not inside:
                     raise
-                continue  # without permission, or deeper than the system can name
+                # Without permission, or deeper than the system can name: told when it is read.
+                found.append(inside)
+                continue
             found += [name for name in sorted(files) if has_image_suffix(name) or self._sniff(name)]
             todo += sorted(folders, reverse=True)
         return found
@@ -203,6 +205,8 @@ class ZipImages:
         try:
             with self._zip.open(info) as file:
                 return file.read(most)
+        except UnicodeDecodeError:
+            raise UnreadableImageError("its name is not the UTF-8 that it claims to be") from None
         # A damaged archive is answered with whatever the unpacking ran into.
         except Exception as error:
             raise UnreadableImageError(f"broken in the zip: {_in_words(error)}") from None
