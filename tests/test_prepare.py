@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import DRAWN_LANDMARKS
+from PIL import Image
 
+import fader.faces.align
 import fader.faces.detect
 from fader.attributes import ATTRIBUTES
 from fader.commands import main
@@ -189,6 +191,59 @@ def test_a_folder_of_photos_with_a_csv_is_prepared_alike(celeba, tmp_path, monke
         store.select_labels(["Mal"])
 
 
+def test_whatever_is_wrong_with_one_image_or_row_the_others_are_prepared(celeba, tmp_path):
+    root = celeba(8)
+    images = root / "img_align_celeba"
+    face = Image.open(images / "000001.jpg")
+    face.save(images / "000002.jpg", "AVIF")
+    data = bytearray((images / "000002.jpg").read_bytes())
+    data[len(data) // 2 :] = os.urandom(len(data) - len(data) // 2)
+    (images / "000002.jpg").write_bytes(data)
+    landmarks = root / "list_landmarks_align_celeba.txt"
+    lines = landmarks.read_text().splitlines()
+    lines[4] = "000003.jpg " + " ".join(["1e30"] * 10)
+    lines[5] = "000004.jpg 1e30 " + " ".join(map(str, DRAWN_LANDMARKS.ravel()[1:]))
+    lines[6] = "000005.jpg " + " ".join(["50"] * 10)
+    lines[7] = "000006.jpg " + " ".join(["-1e300"] * 10)
+    landmarks.write_text("\n".join(lines) + "\n")
+    (images / "000007.jpg").unlink()
+    (images / "000007.jpg").mkdir()
+    store = prepare(root, tmp_path / "store", size=32)
+    reasons = rejected(tmp_path / "store")
+    assert sorted(reasons) == [f"{number:06d}.jpg" for number in range(2, 8)]
+    assert "(1e+30, 1e+30) is far outside its 178x218 pixels" in reasons["000003.jpg"]
+    assert "far outside" in reasons["000004.jpg"] and "one place" in reasons["000005.jpg"]
+    assert "no regular file" in reasons["000007.jpg"] and len(store) == 2
+
+
+def test_what_one_image_brings_about_is_its_own_reason(celeba, tmp_path, monkeypatch):
+    def fail(image, landmarks, size, align=align):
+        fail.calls += 1
+        if fail.calls == 2:
+            raise MemoryError
+        return align(image, landmarks, size)
+
+    fail.calls = 0
+    monkeypatch.setattr(fader.faces.align, "align", fail)
+    store = prepare(celeba(6), tmp_path / "store", size=32, workers=1)
+    assert len(store) == 5
+    assert rejected(tmp_path / "store") == {"000002.jpg": "could not be aligned (MemoryError)"}
+
+
+def test_a_store_tells_no_places_of_this_machine(celeba, tmp_path):
+    root = celeba(6, zipped=True)
+    outside = tmp_path / "secret-folder" / "labels.csv"
+    outside.parent.mkdir()
+    outside.write_text("file,Male\n1.jpg,1\n")
+    (root / "1.jpg").write_bytes((celeba(1, name="b") / "img_align_celeba/000001.jpg").read_bytes())
+    prepare(root, tmp_path / "store", size=32, labels=outside, aligned=True)
+    prepare(root, tmp_path / "second", size=32)
+    for store in ("store", "second"):
+        for path in (tmp_path / store).iterdir():
+            assert str(tmp_path).encode() not in path.read_bytes()
+            assert b"secret-folder" not in path.read_bytes()
+
+
 # --- interruptions --------------------------------------------------------------------------
 
 #: Prepares with a SIGKILL in place of the n-th flush of a file to disk: each step ends with one.
@@ -311,6 +366,62 @@ def test_a_folder_with_other_files_is_left_alone(celeba, tmp_path):
     assert sorted(root.iterdir()) == before
     with pytest.raises(FaderError, match="is a file"):
         prepare(root, root / "list_attr_celeba.txt", size=32)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images.npy",
+        "rejected.csv",
+        "meta.json",
+        "progress.jsonl",
+        "names.json",
+        ".lock",
+        "labels.npy",
+    ],
+)
+@pytest.mark.parametrize(
+    "content", ["", "image,reason\n", '{"format": 1}', '{"a": {}}', "[" * 9999]
+)
+def test_files_that_are_not_ours_are_never_touched(celeba, tmp_path, name, content):
+    root, dest = celeba(3), tmp_path / "mine"
+    dest.mkdir()
+    (dest / name).write_text(content)
+    (dest / "images.npy").touch()  # enough to be looked at as a store
+    before = {path.name: path.read_bytes() for path in dest.iterdir()}
+    with pytest.raises(FaderError, match=r"holds other files \(.*give a new or an empty") as caught:
+        prepare(root, dest, size=32)
+    assert "delete" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in dest.iterdir()} == before
+    with pytest.raises(FaderError, match="is not a prepared store") as caught:
+        PreparedStore(dest)
+    assert "delete" not in str(caught.value)
+    # Nor where prepared faces are kept beside their source.
+    dest.rename(root / ".fader-32")
+    with pytest.raises(FaderError, match=r"holds other files .* move them away"):
+        open_data(root, 32)
+    assert {path.name: path.read_bytes() for path in (root / ".fader-32").iterdir()} == before
+
+
+def test_other_files_in_a_store_stay_when_it_is_made_anew(celeba):
+    root = celeba(12)
+    kept = open_data(root, 32).path / "notes.txt"
+    kept.write_text("mine")
+    (kept.parent / ".tmp-mine").write_text("mine, too")
+    (root / "list_eval_partition.txt").unlink()
+    assert "hash" in open_data(root, 32).meta["split_from"]
+    assert kept.read_text() == "mine" and (kept.parent / ".tmp-mine").exists()
+
+
+def test_no_message_advises_to_delete_a_folder(celeba, tmp_path):
+    root, dest = celeba(6), tmp_path / "store"
+    prepare(root, dest, size=32)
+    meta = (dest / "meta.json").read_text()
+    for damage in (meta[:60], meta.replace('"files": {', '"files": 3, "x": {'), "[" * 100_000):
+        (dest / "meta.json").write_text(meta[:40] + damage if damage[0] == "[" else damage)
+        with pytest.raises(FaderError) as caught:
+            prepare(root, dest, size=32)
+        assert "delete" not in str(caught.value) and str(dest) in str(caught.value)
 
 
 def test_two_processes_do_not_write_one_store(celeba, tmp_path):

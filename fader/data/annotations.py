@@ -101,7 +101,8 @@ def read_rows(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str
     """
     text = _read_text(path)
     first = text.partition("\n")[0].strip()
-    if "," in first or (path.suffix.lower() == ".csv" and not first.isdigit()):
+    counted = first.isascii() and first.isdigit()
+    if "," in first or (path.suffix.lower() == ".csv" and not counted):
         reader = csv.reader(io.StringIO(text))
         try:
             header = [cell.strip() for cell in next(reader, [])]
@@ -115,7 +116,7 @@ def read_rows(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str
     lines = text.splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
-    if lines and len(first.split()) == 1 and first.isdigit():
+    if lines and counted:
         rows = max(len(lines) - 2, 0)
         # As text: Python refuses to read numbers of thousands of digits.
         if (first.lstrip("0") or "0") != str(rows):

@@ -107,7 +107,9 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
     if path := files.get(LANDMARKS_FILE):
         table = read_table(path, width=10)
         rows = table.rows_of(names)
-        landmarks[rows >= 0] = table.values[rows[rows >= 0]].reshape(-1, 5, 2)
+        # What no image reaches is refused with its image; here it has to fit the type.
+        values = table.values.clip(-1e30, 1e30).reshape(-1, 5, 2)
+        landmarks[rows >= 0] = values[rows[rows >= 0]]
 
     return AnnotatedImages(
         root=root,

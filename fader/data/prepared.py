@@ -30,6 +30,7 @@ import re
 import shutil
 import signal
 import threading
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -747,6 +748,8 @@ def _start_worker(
         import torch
 
         torch.set_num_threads(1)
+    # What Pillow warns of is answered by results, in one sentence each.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     # Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A killed parent cannot stop its workers, and one that goes on would write into a store that
