@@ -86,15 +86,16 @@ class PreparedStore:
         self.size = int(self.meta["size"])
         self.attribute_names: tuple[str, ...] = tuple(self.meta["attributes"])
         count = int(self.meta["images"])
-        self.images = self._array("images", (count, self.size, self.size, 3), np.uint8, "r")
-        self.labels = self._array("labels", (count, len(self.attribute_names)), np.float32)
-        self.split = self._array("split", (count,), np.uint8)
-        self.identity = self._array("identity", (count,), np.int64)
+        self.images = self._array("images", (count, self.size, self.size, 3), np.uint8)
+        labels = self._array("labels", (count, len(self.attribute_names)), np.float32)
+        self.labels = np.array(labels)
+        self.split = np.array(self._array("split", (count,), np.uint8))
+        self.identity = np.array(self._array("identity", (count,), np.int64))
         try:
             self.names: list[str] = json.loads((self.path / "names.json").read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             raise _damaged(self.path / "names.json") from None
-        if len(self.names) != count:
+        if not isinstance(self.names, list) or len(self.names) != count:
             raise _damaged(self.path / "names.json")
 
     def __reduce__(self) -> tuple[type[PreparedStore], tuple[Path]]:
@@ -104,15 +105,16 @@ class PreparedStore:
     def __len__(self) -> int:
         return len(self.images)
 
-    def _array(
-        self, name: str, shape: tuple[int, ...], dtype: type, mode: str | None = None
-    ) -> np.ndarray:
+    def _array(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         path = self.path / f"{name}.npy"
         try:
-            values = np.load(path, mmap_mode=mode, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            raise _damaged(path) from None
-        if values.shape != shape or values.dtype != dtype:
+            # Mapped, so that no memory is taken for what a damaged header claims.
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+            fits = values.shape == shape and values.dtype == dtype
+        # The header is Python, and answered with whatever its parser ran into.
+        except Exception:
+            fits = False
+        if not fits:
             raise _damaged(path)
         return values
 
@@ -122,7 +124,7 @@ class PreparedStore:
         try:
             with open(self.path / REJECTED, newline="", encoding="utf-8") as file:
                 return [(row["image"], row["reason"]) for row in csv.DictReader(file)]
-        except (OSError, KeyError, csv.Error):
+        except (OSError, ValueError, KeyError, csv.Error):
             return []
 
     def indices(self, split: int) -> np.ndarray:
