@@ -195,12 +195,17 @@ def _tell_about(images: ImageSet, run: RunFolder) -> None:
     """How many images there are, and which files are not among them."""
     if images.rejected:
         path = run.path / "rejected.csv"
-        with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
             csv.writer(file).writerows([("image", "reason"), *images.rejected])
         for name, reason in images.rejected[:3]:
             click.echo(f"left out: {name}: {reason}", err=True)
         click.echo(f"{len(images.rejected)} files left out; {path} lists them", err=True)
     click.echo(f"{len(images.indices(0))} images to learn from", err=True)
+    for note in images.notes:
+        click.echo(f"warning: {note}", err=True)
 
 
 def _warn(sentence: str) -> None:

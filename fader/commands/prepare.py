@@ -6,6 +6,12 @@ from pathlib import Path
 
 import click
 
+_ALIGNMENTS = {
+    "landmarks": "by the source's landmarks, detected where it has none",
+    "template": "taken for CelebA's own aligned images (--detect looks for the faces)",
+    "detected": "faces detected",
+}
+
 
 @click.command(
     "prepare",
@@ -29,6 +35,12 @@ import click
     metavar="CSV",
     help="The labels of a folder of photos: file name, then attributes; default: its labels.csv.",
 )
+@click.option(
+    "--aligned/--detect",
+    default=None,
+    help="Take the images for CelebA's own aligned 178x218 ones, or detect every face; default: "
+    "by the list of landmarks, without one aligned if CelebA's at 178x218, else detected.",
+)
 def command(
     source: Path,
     dest: Path,
@@ -37,6 +49,7 @@ def command(
     limit: int | None,
     hard: bool,
     labels: Path | None,
+    aligned: bool | None,
 ) -> None:
     """Align the faces of SOURCE into the store DEST, which training reads.
 
@@ -49,13 +62,21 @@ def command(
 
     before = is_prepared(dest)
     store = prepare(
-        source, dest, size=size, workers=workers, limit=limit, soft=not hard, labels=labels
+        source,
+        dest,
+        size=size,
+        workers=workers,
+        limit=limit,
+        soft=not hard,
+        labels=labels,
+        aligned=aligned,
     )
     rejected = store.meta["rejected"]
     click.echo(
         f"{dest}: {'already done, ' if before else ''}{len(store)} faces of {size}x{size}, "
         f"{len(store.attribute_names)} attributes ({store.meta['labels']} labels)"
     )
+    click.echo(f"alignment: {_ALIGNMENTS[store.meta['alignment']]}")
     sizes = ", ".join(f"{name} {store.meta['splits'][name]}" for name in SPLIT_NAMES)
     click.echo(f"split: {sizes} (from {store.meta['split_from']})")
     if rejected:
