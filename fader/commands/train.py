@@ -149,10 +149,12 @@ def command(
 
 
 def _new(attrs: tuple[str, ...], preset: str, settings: tuple[str, ...]) -> TrainConfig:
+    from fader.models.schema import check_settings
     from fader.train.config import TrainConfig, apply_overrides, load_preset
 
     values = apply_overrides(load_preset(preset), settings)
     values["model"]["attributes"] = attrs
+    check_settings(TrainConfig, values, "settings")
     return TrainConfig.from_dict(values)
 
 
@@ -160,15 +162,20 @@ def _resumed(
     run: RunFolder, attrs: tuple[str, ...] | None, settings: tuple[str, ...]
 ) -> TrainConfig:
     """The run's own settings, some of them changed, such as steps."""
+    from fader.models.schema import check_settings
     from fader.train.config import TrainConfig, apply_overrides
 
-    saved = TrainConfig.from_dict(run.read_config())
+    values = run.read_config()
+    check_settings(TrainConfig, values, run.config)
+    saved = TrainConfig.from_dict(values)
     if attrs and attrs != saved.model.attributes:
         raise FaderError(
             f"{run.path}: was started with --attrs {','.join(saved.model.attributes)}; resume it "
             "with those (or none), or start another run"
         )
-    config = TrainConfig.from_dict(apply_overrides(saved.to_dict(), settings))
+    values = apply_overrides(saved.to_dict(), settings)
+    check_settings(TrainConfig, values, "settings")
+    config = TrainConfig.from_dict(values)
     # The last stage, in which the model erases, may be added to any run.
     if config.model not in (saved.model, dataclasses.replace(saved.model, erase=True)):
         raise FaderError(f"{run.path}: a resumed run cannot change its model; start another run")

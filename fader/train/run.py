@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ import torch
 from fader.documents import check_regular, read_json
 from fader.errors import FaderError
 from fader.files import atomic_path, file_lock, make_folder, sweep_temporaries, write_text
+
+#: What trainings write into a run's folder at last.
+_FILES = ("rejected.csv", "progress.gif", "grid.png", "losses.png")
 
 
 class RunFolder:
@@ -70,6 +75,10 @@ class RunFolder:
                     f"{self.path}: already holds a run; add --resume to go on with it, or give "
                     "another --out"
                 )
+            for name in self._written():
+                raise FaderError(
+                    f"{name}: is there already, and a run would write over it; give another --out"
+                )
             for folder in (self.checkpoints, self.samples):
                 make_folder(folder)
             self.write_config(config)  # last: with it there is a run
@@ -79,6 +88,14 @@ class RunFolder:
         except OSError as error:
             self.release()
             raise FaderError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def _written(self) -> Iterator[Path]:
+        """What lies where a run writes. One killed before its first step has left none of it."""
+        for name in (*_FILES, self.metrics.name, self.validation.name, self.model.name, "best"):
+            if os.path.lexists(self.path / name):
+                yield self.path / name
+        for folder in (self.checkpoints, self.samples):
+            yield from folder.iterdir() if folder.is_dir() else ()
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the settings, and before them what the run is started on."""
