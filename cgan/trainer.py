@@ -344,7 +344,7 @@ class GanTrainer:
                     self.optimizers[name].load_state_dict(state["optimizers"][name])
                 self.ema.load_state_dict(state["ema"])
                 self.signs.load_state_dict(state["signs"])
-            except (KeyError, RuntimeError, ValueError) as error:
+            except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
                 first = str(error).splitlines()[-1].strip()
                 raise FaderError(
                     f"{self.run.path}: its backup does not fit these settings ({first})"

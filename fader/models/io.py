@@ -184,10 +184,10 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         """
         if self.classifier is None:
             raise FaderError("this model has no classifier, so it cannot estimate attributes")
-        estimates = torch.sigmoid(self.classifier(x))
-        if not torch.isfinite(estimates).all():
+        logits = self.classifier(x)
+        if not torch.isfinite(logits).all():
             raise FaderError("this model's classifier gives no numbers; its weights are damaged")
-        return estimates
+        return torch.sigmoid(logits)
 
     def save(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
         """Write the model into ``folder``, each file atomically; ``dtype`` is that of the weights.
@@ -221,7 +221,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         """
         folder = Path(folder)
         config = read_config(folder, "autoencoder", "Fader model")
-        if not config["autoencoder"]:
+        if config["autoencoder"] is None:
             raise FaderError(f"{folder}: holds a classifier alone, which cannot edit")
         path = folder / CONFIG
         autoencoder = _autoencoder_settings(config["autoencoder"], path)
@@ -316,7 +316,7 @@ def load_classifier(name: str | os.PathLike[str]) -> AttributeClassifier:
     """The classifier of a model, or one that :func:`save_classifier` wrote; evaluation mode."""
     folder = _find(name)
     config = read_config(folder, "autoencoder", "Fader model")
-    if not config.get("classifier"):
+    if config.get("classifier") is None:
         raise FaderError(f"{folder}: this model has no classifier")
     settings = _classifier_settings(config["classifier"], folder / CONFIG)
     path = folder / CLASSIFIER_WEIGHTS

@@ -538,7 +538,7 @@ class Trainer:
                     self.bare(name).load_state_dict(state["nets"][name])
                     self.optimizers[name].load_state_dict(state["optimizers"][name])
                 self.ema.load_state_dict(state["ema"])
-            except (KeyError, RuntimeError, ValueError) as error:
+            except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
                 first = str(error).splitlines()[-1].strip()
                 raise FaderError(
                     f"{self.run.path}: its checkpoint does not fit these settings ({first})"
