@@ -80,9 +80,9 @@ class ImageDiscriminator(nn.Module):
     et al. 2019, arXiv 1711.10678) and STGAN.
 
     Images N×3×S×S in [-1, 1], S even and at least 32, and the values N×n that they have or should
-    have → verdicts, a list of two maps of logits N×S/16×S/16 and N×S/32×S/32 (positive: a photo), and
-    logits N×n of the attributes. Verdicts are given the sides of the values (projection, Miyato &
-    Koyama 2018, arXiv 1802.05637): what is asked is "is this a photo of a blond man", so that
+    have → verdicts, a list of two maps of logits, N×S/16×S/16 and N×S/32×S/32 (positive: a photo),
+    and logits N×n of the attributes. Verdicts are given the sides of the values (projection, Miyato
+    & Koyama 2018, arXiv 1802.05637): what is asked is "is this a photo of a blond man", so that
     being rare is no sign of being edited. Unnormalised, on a grid of half the side.
     """
 
