@@ -20,7 +20,8 @@ from PIL import Image
 from fader import Editor
 from fader.attributes import parse_changes
 from fader.commands import main
-from fader.edit.batch import Job, combinations, edit_folder, find_photos
+from fader.edit.folder import edit_folder, find_photos
+from fader.edit.job import Job, combinations
 from fader.edit.outputs import beside, inside, plan
 from fader.errors import FaderError
 from fader.images import open_photo
@@ -176,7 +177,7 @@ import os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
 import facenet_pytorch, cv2, tqdm
-import fader.edit.batch, fader.edit.workers, fader.models.io
+import fader.edit.folder, fader.edit.workers, fader.models.io
 from fader.commands import main
 
 source, model, whole, killed = sys.argv[1:]
@@ -256,7 +257,7 @@ def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypat
                 raise KeyboardInterrupt
             return super().steps(photo, *arguments, **options)
 
-    monkeypatch.setattr("fader.edit.batch._TOGETHER", 1)
+    monkeypatch.setattr("fader.edit.folder._TOGETHER", 1)
     monkeypatch.setattr("fader.edit.editor.Editor", Interrupted)
     out = tmp_path / "out"
     arguments = ["edit", str(source), "-o", str(out), "--set", "Smiling=2", "--model", model]
@@ -271,7 +272,7 @@ def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypat
 @pytest.mark.parametrize("when", ["before its row", "while waiting"])
 def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, workers, when):
     """Of what is there the report has every row, whenever the keyboard interrupts."""
-    from fader.edit import batch
+    from fader.edit import folder, report as reports
     from fader.edit import workers as crews
 
     source, out = tmp_path / "in", tmp_path / "out"
@@ -290,7 +291,7 @@ def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, worker
 
         return pressing
 
-    here = (batch._Report, "add") if when == "before its row" else (crews.Crew, "_feed")
+    here = (reports.Report, "add") if when == "before its row" else (crews.Crew, "_feed")
     if workers == 1 and when == "while waiting":
         here = (crews.Crew, "_next")
     # A shell ignores the keyboard for what it runs in the background, tests included.
@@ -298,7 +299,7 @@ def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, worker
     try:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(*here, then(getattr(*here)))
-            patch.setattr(batch, "_TOGETHER", 4)
+            patch.setattr(folder, "_TOGETHER", 4)
             list(edit_folder(Editor(model, "cpu"), source, find_photos(source), out, job, workers))
         assert pressed and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
@@ -415,7 +416,7 @@ def test_every_kind_of_name(editor, tmp_path, astronaut):
     run(editor, source, out)
     rows = report(out)
     assert len(rows) == 14 and {row["status"] for row in rows} == {"edited"}
-    assert {row["input"] for row in rows} >= {f"{name}.png" for name in names}
+    assert {Path(row["input"]) for row in rows} >= {Path(f"{name}.png") for name in names}
     assert len(tree(out)) == 15
     assert os.path.exists(os.fsencode(out) + b"/\xff\xfe.png")
     run(editor, source, out)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fader.commands.echo import say
 from fader.commands.options import device_option, overwrite_option, resolve_device
 from fader.errors import FaderError
 
@@ -131,5 +132,5 @@ def command(
         else:
             save_image(grid(faces, columns, titles), out)
     if seed is None:
-        click.echo(f"seed {chosen}: --seed {chosen} draws the same again", err=True)
-    click.echo(out)
+        say(f"seed {chosen}: --seed {chosen} draws the same again", err=True)
+    say(out)

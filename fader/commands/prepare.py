@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fader.commands.echo import say
+
 
 @click.command(
     "prepare",
@@ -52,11 +54,11 @@ def command(
         source, dest, size=size, workers=workers, limit=limit, soft=not hard, labels=labels
     )
     rejected = store.meta["rejected"]
-    click.echo(
+    say(
         f"{dest}: {'already done, ' if before else ''}{len(store)} faces of {size}x{size}, "
         f"{len(store.attribute_names)} attributes ({store.meta['labels']} labels)"
     )
     sizes = ", ".join(f"{name} {store.meta['splits'][name]}" for name in SPLIT_NAMES)
-    click.echo(f"split: {sizes} (from {store.meta['split_from']})")
+    say(f"split: {sizes} (from {store.meta['split_from']})")
     if rejected:
-        click.echo(f"rejected: {rejected}, listed in {dest / REJECTED}")
+        say(f"rejected: {rejected}, listed in {dest / REJECTED}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fader.attributes import parse_attributes
+from fader.commands.echo import say
 from fader.commands.options import (
     device_option,
     model_option,
@@ -86,4 +87,4 @@ def command(
         save_image(first, out, save_all=True, append_images=rest, duration=120, loop=0)
     else:
         write(result.grid(), out)
-    click.echo(click.format_filename(out))
+    say(out)

@@ -365,10 +365,17 @@ def _find(name: str | os.PathLike[str], **hub_options: Any) -> Path:
     text = os.fspath(name)
     if text in available_models():
         return WEIGHTS_FOLDER / text
-    if os.path.isdir(text):
-        return Path(text)
+    path = Path(text)
+    if path.is_dir():
+        # A run stands for the model in it; it has a config.json of its own.
+        run = (path / "metrics.jsonl").exists() or (path / "checkpoints").is_dir()
+        if run and not (path / "model" / CONFIG).is_file():
+            raise FaderError(f"{text}: this run has written no model yet; train it for longer")
+        return path / "model" if (path / "model" / CONFIG).is_file() else path
     names = ", ".join(available_models())
-    if text.count("/") != 1 or text.startswith((".", "/", "~")):
+    # What looks like a folder here is no one's model there: a mistyped name is not asked for.
+    local = path.parent.name == "runs" or path.parent.is_dir()
+    if text.count("/") != 1 or text.startswith((".", "/", "~")) or local:
         raise FaderError(
             f"{text}: no such model; give a name ({names}), a folder with {CONFIG}, or a Hub id "
             "such as user/name"
