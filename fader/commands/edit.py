@@ -26,8 +26,8 @@ from fader.commands.options import (
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
-    from fader.edit.job import FileId, Job, Result
     from fader.edit.editor import Editor
+    from fader.edit.job import FileId, Job, Result
 
 
 # What can become of a photo; of its variants, the worst counts.

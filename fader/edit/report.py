@@ -68,7 +68,10 @@ class Report:
                 f"{path}: is no report of an earlier run; move it away or choose another -o"
             )
         more, rows = table
-        self._header = [*self._wanted, *(name for name in more if name and name not in self._wanted)]
+        self._header = [
+            *self._wanted,
+            *(name for name in more if name and name not in self._wanted),
+        ]
         for name in (_SOURCE, _KEY):
             self._header.remove(name)
             self._header.append(name)
