@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from dataclasses import asdict
@@ -263,8 +264,8 @@ def load_model(
 ) -> FaderModel:
     """A model by name (:func:`available_models`), folder, or ``user/name`` on the Hugging Face Hub.
 
-    A model without classifier is given the default model's, which knows all 40 attributes. The
-    result is in evaluation mode on ``device``.
+    A run's folder stands for the model in it. A model without classifier is given the default
+    model's, which knows all 40 attributes. The result is in evaluation mode on ``device``.
 
     Raises :class:`FaderError` when there is no such model or its files do not fit.
     """
@@ -376,9 +377,12 @@ def _find(name: str | os.PathLike[str], **hub_options: Any) -> Path:
     # What looks like a folder here is no one's model there: a mistyped name is not asked for.
     local = path.parent.name == "runs" or path.parent.is_dir()
     if text.count("/") != 1 or text.startswith((".", "/", "~")) or local:
+        beside = [place.name for place in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, n=1)
+        hint = f"; did you mean {path.parent / close[0]}?" if close else ""
         raise FaderError(
-            f"{text}: no such model; give a name ({names}), a folder with {CONFIG}, or a Hub id "
-            "such as user/name"
+            f"{text}: no such model{hint}; give a name ({names}), a run or a folder with "
+            f"{CONFIG}, or a Hub id such as user/name"
         )
     try:
         return Path(
