@@ -14,7 +14,7 @@ from fader.models.classifier import ClassifierConfig
 from fader.models.config import AutoencoderConfig
 from fader.models.difference import DifferenceAutoencoder
 from fader.models.discriminators import ImageDiscriminator, LatentDiscriminator, UnfoldedConv2d
-from fader.models.io import FaderModel, load_model
+from fader.models.io import FaderModel, load_classifier, load_model, model_info
 
 TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
 VARIANTS = [
@@ -234,6 +234,38 @@ def test_an_unknown_model_name_lists_what_there_is(tmp_path: Path) -> None:
         load_model(tmp_path / "nowhere")
     with pytest.raises(FaderError, match="no such model"):
         load_model("defualt")
+
+
+def test_a_run_stands_for_its_model(model: FaderModel, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "first"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    with pytest.raises(FaderError, match="no model yet"):
+        load_model(run)
+    model.save(run / "model")
+    assert load_model(run).attributes == model.attributes
+    assert model_info(run) == model_info(run / "model")
+    assert load_classifier(run).config == model.classifier.config
+    assert FaderModel.from_pretrained(run).size == model.size
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_mistyped_run_is_not_asked_for_elsewhere(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("asked the Hub")
+
+    monkeypatch.setattr("fader.models.io.snapshot_download", asked)
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/frist", "runs/frist/model", "models/frist")[: 3 if there else 2]:
+        if there:
+            (tmp_path / name.split("/")[0] / "first").mkdir(parents=True, exist_ok=True)
+        with pytest.raises(FaderError, match="no such model") as caught:
+            load_model(name)
+        assert ("did you mean" in str(caught.value)) == (there and name.count("/") == 1)
+    with pytest.raises(AssertionError, match="asked the Hub"):
+        load_model("someone/first")
 
 
 @pytest.mark.parametrize("side", [2, 4, 8])

@@ -30,8 +30,9 @@ from PIL import Image
 from fader import Editor
 from fader.attributes import parse_changes
 from fader.commands.options import model_option
-from fader.edit.batch import Job, edit_folder, find_photos
 from fader.edit.editor import FaceEdit, settle
+from fader.edit.folder import edit_folder, find_photos
+from fader.edit.job import Job
 from fader.edit.workers import sensible_workers
 from fader.images import open_photo, save_photo
 

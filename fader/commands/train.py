@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.attributes import parse_attributes
+from fader.commands.echo import say
 from fader.commands.options import device_option, open_store, resolve_device, user_parameter
 from fader.errors import FaderError
 
@@ -127,13 +128,13 @@ def command(
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:
-        click.echo(
+        say(
             f"stopped at step {trainer.done}; go on with: fader train --resume --out {out}",
             err=True,
         )
         raise SystemExit(130) from None
     if trainer.main:
-        click.echo(f"step {trainer.done} of {config.steps}; the model is {out / 'model'}")
+        say(f"step {trainer.done} of {config.steps}; the model is {out / 'model'}")
 
 
 def _new(attrs: tuple[str, ...], preset: str, settings: tuple[str, ...]) -> TrainConfig:

@@ -14,7 +14,7 @@ from PIL import Image
 from fader.attributes import Change, attribute_name, parse_changes, rivals
 from fader.errors import FaderError, NoFaceError
 from fader.faces.align import warp
-from fader.faces.blend import DecodedFace, composite_into, overlap
+from fader.faces.blend import DecodedFace, composite_into, region
 from fader.faces.detect import Detector, Face, select
 from fader.images import ImageLike, Photo, open_photo, save_photo
 from fader.metadata import Provenance
@@ -93,13 +93,15 @@ class FaceEdit:
 class Edit:
     """An edited photo (or crop, or pair), how many faces the photo has, and the edits made.
 
-    ``notes`` are short phrases on what was left alone or could not be kept.
+    ``notes`` are short phrases on what was left alone or could not be kept; ``asked`` are the
+    changes that were asked for.
     """
 
     photo: Photo
     found: int
     faces: tuple[FaceEdit, ...]
     notes: tuple[str, ...] = ()
+    asked: tuple[Change, ...] = ()
 
     @cached_property
     def image(self) -> Image.Image:
@@ -108,9 +110,10 @@ class Edit:
 
     @property
     def provenance(self) -> Provenance | None:
-        """The mark for the result's file: what was set. None when nothing was changed."""
+        """The mark for the result's file: what was asked for and done, and not what was guessed
+        about a face. None when nothing was changed."""
         values = [
-            ", ".join(f"{name}={value:.4g}" for name, value in edit.changed.items())
+            ", ".join(str(change) for change in self.asked if change.attribute in edit.changed)
             for edit in self.faces
             if edit.changed
         ]
@@ -368,7 +371,8 @@ class Editor:
             if output == "pair":
                 both = np.concatenate([photo.pixels, result.pixels], axis=1)
                 result = Photo(both, photo.name, icc=photo.icc)
-            yield Edit(result, found, tuple(edits), (*photo.notes, *notes, *there))
+            told = (*photo.notes, *notes, *there)
+            yield Edit(result, found, tuple(edits), told, tuple(wanted))
 
     def _choose(
         self, photo: Photo, which: Which, where: Box | None
@@ -636,11 +640,13 @@ def _turns(faces: Sequence[Face], shape: tuple[int, ...]) -> list[list[int]]:
     Faces that overlap come one after the other, the earlier (larger) one first: the later one's
     edit then begins with what the earlier one's left.
     """
-    turn: list[int] = []
-    for i, face in enumerate(faces):
-        before = [turn[j] for j in range(i) if overlap(face, faces[j], shape)]
-        turn.append(1 + max(before, default=-1))
-    return [[i for i, t in enumerate(turn) if t == n] for n in sorted(set(turn))]
+    places = np.array([region(face, shape) for face in faces])
+    turn = np.zeros(len(faces), int)
+    for i, (x0, y0, x1, y1) in enumerate(places):
+        left, top, right, bottom = places[:i].T
+        meets = (left < x1) & (right > x0) & (top < y1) & (bottom > y0)
+        turn[i] = 1 + turn[:i][meets].max(initial=-1)
+    return [np.flatnonzero(turn == n).tolist() for n in np.unique(turn)]
 
 
 def _pixels(made: Decoding) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

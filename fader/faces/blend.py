@@ -71,14 +71,6 @@ def smoothstep(x: np.ndarray, start: float, end: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def overlap(one: Face, other: Face, shape: tuple[int, ...]) -> bool:
-    """Whether the parts of a photo of ``shape`` that edits of two faces work on have a pixel in
-    common.
-    """
-    a, b = _region(one, shape), _region(other, shape)
-    return max(a[0], b[0]) < min(a[2], b[2]) and max(a[1], b[1]) < min(a[3], b[3])
-
-
 def mask(face: Face, shape: tuple[int, ...]) -> np.ndarray:
     """Where and how much an edit of ``face`` may change a photo of ``shape`` (H, W[, C]).
 
@@ -86,7 +78,7 @@ def mask(face: Face, shape: tuple[int, ...]) -> np.ndarray:
     edit leaves every pixel where this is 0 as it is, byte for byte.
     """
     whole = np.zeros(shape[:2], np.float32)
-    x0, y0, x1, y1 = _region(face, shape)
+    x0, y0, x1, y1 = region(face, shape)
     whole[y0:y1, x0:x1] = _mask_in(face, (x0, y0, x1, y1))
     return whole
 
@@ -147,7 +139,7 @@ def composite_into(photo: np.ndarray, face: Face, decoded: DecodedFace) -> None:
         # between pixels that are already close does not.
         layers = cv2.resize(layers, None, fx=_FINER, fy=_FINER, interpolation=cv2.INTER_CUBIC)
         to_photo = invert(face.transform(size * _FINER))
-    x0, y0, x1, y1 = _region(face, photo.shape)
+    x0, y0, x1, y1 = region(face, photo.shape)
     for top in range(y0, y1 if x0 < x1 else y0, _BAND):
         bottom = min(top + _BAND, y1)
         near = touched[(touched[:, 1] > top - reach) & (touched[:, 1] < bottom + reach), 0]
@@ -179,8 +171,9 @@ def _small_mask(size: int) -> np.ndarray:
     return _fading(u[None], u[:, None], _FEATHER_FROM - spread, _FEATHER_TO - spread)
 
 
-def _region(face: Face, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """The part of the photo that the aligned crop covers, as x0, y0, x1, y1 (ends exclusive)."""
+def region(face: Face, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The part of a photo of ``shape`` (H, W[, C]) that an edit of ``face`` works on: what the
+    aligned crop covers, as x0, y0, x1, y1 in pixels (ends exclusive)."""
     corners = transform_points(
         invert(face.transform(2)), np.array([[-0.5, -0.5], [1.5, -0.5], [-0.5, 1.5], [1.5, 1.5]])
     )

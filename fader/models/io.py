@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -227,8 +228,8 @@ def load_model(
 ) -> FaderModel:
     """A model by name (:func:`available_models`), folder, or ``user/name`` on the Hugging Face Hub.
 
-    A model without classifier is given the default model's, which knows all 40 attributes. The
-    result is in evaluation mode on ``device``.
+    A run's folder stands for the model in it. A model without classifier is given the default
+    model's, which knows all 40 attributes. The result is in evaluation mode on ``device``.
 
     Raises :class:`FaderError` when there is no such model or its files do not fit.
     """
@@ -334,17 +335,24 @@ def _find(name: str | os.PathLike[str], **hub_options: Any) -> Path:
     text = os.fspath(name)
     if text in available_models():
         return WEIGHTS_FOLDER / text
-    if os.path.isdir(text):
-        return model_folder(Path(text))
+    path = Path(text)
+    if path.is_dir():
+        run = (path / "metrics.jsonl").exists() or (path / "checkpoints").is_dir()
+        if run and not (path / "model" / CONFIG).is_file():
+            raise FaderError(f"{text}: this run has written no model yet; train it for longer")
+        return model_folder(path)
     names = ", ".join(available_models())
     # What begins like a folder that is here, or like those that training makes, is a folder's name
     # mistyped, which is nobody else's business.
     first = text.split("/")[0]
     local = text.startswith((".", "/", "~")) or first == "runs" or os.path.lexists(first)
     if text.count("/") != 1 or local or os.path.lexists(text):
+        beside = [place.name for place in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, n=1)
+        hint = f"; did you mean {path.parent / close[0]}?" if close else ""
         raise FaderError(
-            f"{text}: no such model; give a name ({names}), a folder with {CONFIG}, or a Hub id "
-            "such as user/name"
+            f"{text}: no such model{hint}; give a name ({names}), a run or a folder with "
+            f"{CONFIG}, or a Hub id such as user/name"
         )
     try:
         return Path(
