@@ -21,7 +21,8 @@ from PIL import Image
 
 from fader.data.archives import open_zip
 from fader.errors import UnreadableImageError
-from fader.images import IMAGE_SUFFIXES, Photo, open_photo, register_heif
+from fader.images import Photo, open_photo, register_heif
+from fader.suffixes import IMAGE_SUFFIXES
 
 #: An image file (also one that is packed in a zip) has at most this many bytes.
 MOST_BYTES = 256 << 20
