@@ -10,9 +10,9 @@ the decoding with other attributes is taken only there:
 with r the largest region of the attributes that differ. Attributes of the whole face, and those
 that may be anywhere, have all of it. What adds nothing to a head's outline stays within it
 (:mod:`fader.models.format1.silhouette`), so that hair changes and the background does not. Some
-attributes have little colour of their own, and hardly darken skin: if younger skin comes out green, or with
-dark jaws, that is the decoder's doing, so theirs is let through in part. Hair that only gets
-another colour keeps its strands: what changes is smooth within it, blond is not olive, and hair
+attributes have little colour of their own, and hardly darken skin: if younger skin comes out
+green, or with dark jaws, that is the decoder's doing, so theirs is let through in part. Hair
+that only gets another colour keeps its strands: what changes is smooth within it, blond is not olive, and hair
 that turns gray keeps half of the colour it had. Other hair keeps its hue, also where it grows. Skin
 that comes out from under hair has the colour of the forehead, and glasses that are put on are gray
 frames rather than tinted lenses. Glasses that stay on are mostly left as they are, and so are bare
