@@ -211,8 +211,12 @@ class GanTrainer:
             progress=self.progress,
         ) as loop:
             with loop.aside():
-                if self.done == 0:
-                    self._snapshot(loop)  # untrained, to compare with
+                # Before the first step, to compare with; and what a full disk had no room for.
+                due = self.done % c.snapshot_every == 0 or loop.last
+                if due and not self._snapshot_path().exists():
+                    self._snapshot(loop)
+                if loop.last:
+                    loop.save()
             for x, y in self.batches.from_step(self.done):
                 if loop.last:
                     break
@@ -282,6 +286,9 @@ class GanTrainer:
             for i in range(CALIBRATION_BATCHES)
         ]
 
+    def _snapshot_path(self) -> Path:
+        return self.run.samples / f"step-{self.done:08d}.png"
+
     def _snapshot(self, loop: Loop) -> None:
         """A grid of the same latents and labels every time, and what it says about the run.
 
@@ -294,7 +301,7 @@ class GanTrainer:
         with self.accelerator.autocast():
             faces = generator.render(z.repeat(rows, 1) if titles else z, y)
         picture = grid(faces, COLUMNS, titles)
-        save_png(picture, self.run.samples / f"step-{self.done:08d}.png")
+        save_png(picture, self._snapshot_path())
         # Faces of one row: those of a column are meant to be alike.
         spread = float(np.mean([diversity(row) for row in faces.split(COLUMNS)]))
         warnings = self.signs.snapshot(spread) if self.done else []

@@ -273,6 +273,17 @@ def test_another_generator_than_it_began_with_is_refused_by_name(tmp_path: Path)
     refused(cgan_(*TRAIN, "--resume", "--out", run, "--init", "faces"), "without --init", "faces")
 
 
+def test_other_labels_and_sizes_are_refused_by_name(tmp_path: Path) -> None:
+    run = stopped_gan(class_folders(tmp_path / "discs"), tmp_path / "run")
+    again = [*TRAIN, "--resume", "--out", run]
+    refused(cgan_(*again, "--labels", "none"), "--labels folder")
+    refused(cgan_(*again, "--only", "dark"), "--labels folder")
+    refused(cgan_(*again, "--size", 48), "--size 32")
+    refused(cgan_(*again, "--channels", 3), "--channels 1")
+    refused(cgan_(*again, "-s", "width=16"), "does not fit these settings")
+    assert cgan_(*again, "--labels", "folder", "--size", 32).exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["config.json", "inputs.json"])
 @pytest.mark.parametrize(
     "text",
@@ -421,6 +432,22 @@ def test_a_model_that_finds_no_room_is_named(
     monkeypatch.setattr("fader.models.io.save_file", refuse)
     result = fader_(*TRAIN, "--resume", "--out", run)
     refused(result, "model.safetensors", "No space", "step-00000004.pt is kept")
+    monkeypatch.undo()
+    (run / "model" / "config.json").unlink()
+    assert fader_(*TRAIN, "--resume", "--out", run).exit_code == 0
+    assert FaderModel.load(run / "model").training_notes["steps"] == 4
+
+
+def test_a_snapshot_that_found_no_room_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped_gan(class_folders(tmp_path / "discs"), tmp_path / "run")
+    monkeypatch.setattr("cgan.trainer.save_png", no_room)
+    refused(cgan_(*TRAIN, "--resume", "--out", run), "No space", "step-00000002.pt is kept")
+    monkeypatch.undo()
+    assert cgan_(*TRAIN, "--resume", "--out", run).exit_code == 0
+    names = [path.name for path in numbered(run / "snapshots", ".png")]
+    assert names == [f"step-{step:08d}.png" for step in (0, 2, 4)]
 
 
 # Log files

@@ -349,6 +349,9 @@ class Trainer:
             main=self.main,
             agree=self._any if self.accelerator.num_processes > 1 else None,
         ) as loop:
+            with loop.aside():
+                if loop.last:
+                    loop.save()  # the disk may have had no room for the model
             for x, y in self.batches.from_step(self.done):
                 if loop.last:
                     break
