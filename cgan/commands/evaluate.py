@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cgan.commands.options import model_option
 from fader.commands.echo import say, say_json
 from fader.commands.options import (
     device_option,
@@ -23,13 +24,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="Example: cgan evaluate --model runs/emotions --data emotions48.zip --html report.html"
 )
-@click.option(
-    "--model",
-    default="default",
-    show_default=True,
-    metavar="NAME|RUN",
-    help="The generator: the name of one that comes in the package, or the folder of a run.",
-)
+@model_option
 @click.option(
     "--data",
     required=True,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from cgan.commands.options import model_option
 from fader.commands.echo import say
 from fader.commands.options import device_option, names_folder, overwrite_option, resolve_device
 from fader.errors import FaderError
@@ -15,13 +16,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @click.command("generate", epilog="Example: cgan generate --set Male=0,Blond_Hair=1 -n 10")
-@click.option(
-    "--model",
-    default="default",
-    show_default=True,
-    metavar="NAME|FOLDER",
-    help="The generator: one that comes with the package (cgan models), or a run of cgan train.",
-)
+@model_option
 @click.option(
     "--set",
     "values",
@@ -106,7 +101,7 @@ def command(
     if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
         raise FaderError(f"{out}: is already there; add --overwrite, or give another -o")
 
-    from cgan.generate import asked_labels, interpolation
+    from cgan.generate import asked_labels, file_names, interpolation
     from cgan.io import load_generator
     from cgan.pictures import grid, save_animation, save_png
     from fader.images import save_image
@@ -125,11 +120,10 @@ def command(
         z = truncation * generator.latents(count, chosen).repeat(kinds, 1)
         faces = generator.render(z, labels)
         if as_files:
+            prefixes = [f"{name}-" for name in file_names(classes)] or [""]
             for i in range(len(faces)):
-                kind = f"{classes[i // count]}-" if classes else ""
-                save_png(
-                    grid(faces[i : i + 1], 1), out / f"{kind}seed-{chosen}-{i % count:04d}.png"
-                )
+                name = f"{prefixes[i // count]}seed-{chosen}-{i % count:04d}.png"
+                save_png(grid(faces[i : i + 1], 1), out / name)
         else:
             save_image(grid(faces, columns, titles), out)
     if seed is None:

@@ -29,8 +29,8 @@ model_option = click.option(
     default="default",
     show_default=True,
     metavar="NAME|FOLDER|HUB_ID",
-    help="The model: 'default' comes with the package, a folder is a run or a model, "
-    "and user/name is looked up on the Hugging Face Hub.",
+    help="The model: 'default' comes with the package, a folder is a run of fader train or its "
+    "model/, and user/name is looked up on the Hugging Face Hub.",
 )
 
 json_option = click.option(

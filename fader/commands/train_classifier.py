@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,7 +61,12 @@ def command(data: Path, out: Path, device: str, as_json: bool, **settings: objec
 
     training = ClassifierTraining(**settings)
     store = PreparedStore(data) if is_prepared(data) else open_store(data, training.size)
-    scores = train_classifier(store, out, training, device=resolve_device(device))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    try:
+        scores = train_classifier(store, out, training, device=resolve_device(device))
+    except KeyboardInterrupt:
+        say("stopped; a classifier's training is not resumed, but begun again", err=True)
+        raise SystemExit(130) from None
     if as_json:
         say_json({name: asdict(score) for name, score in scores.items()})
         return

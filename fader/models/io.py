@@ -14,16 +14,19 @@ import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fader._version import __version__
+from fader.attributes import ATTRIBUTES
+from fader.documents import read_json
 from fader.errors import FaderError
 from fader.files import atomic_path, write_text
 from fader.models import silhouette as silhouettes
 from fader.models.autoencoder import Autoencoder, AutoencoderConfig
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.copies import MOST_COPIES
+from fader.models.schema import load_weights, make_network, read_settings
 
 FORMAT = 1
 CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS = "config.json", "model.safetensors", "classifier.safetensors"
@@ -182,7 +185,10 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         """
         if self.classifier is None:
             raise FaderError("this model has no classifier, so it cannot estimate attributes")
-        return torch.sigmoid(self.classifier(x))
+        logits = self.classifier(x)
+        if not torch.isfinite(logits).all():
+            raise FaderError("this model's classifier gives no numbers; its weights are damaged")
+        return torch.sigmoid(logits)
 
     def save(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
         """Write the model into ``folder``, each file atomically; ``dtype`` is that of the weights.
@@ -216,18 +222,13 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         """
         folder = Path(folder)
         config = read_config(folder, "autoencoder", "Fader model")
-        if not config["autoencoder"]:
+        if config["autoencoder"] is None:
             raise FaderError(f"{folder}: holds a classifier alone, which cannot edit")
-        try:
-            classifier = config["classifier"]
-            model = cls(
-                AutoencoderConfig(**config["autoencoder"]),
-                ClassifierConfig(**classifier) if classifier else None,
-            )
-        except (KeyError, TypeError) as error:
-            raise FaderError(
-                f"{folder / CONFIG}: not the configuration of a Fader model ({error})"
-            ) from None
+        path = folder / CONFIG
+        autoencoder = _autoencoder_settings(config["autoencoder"], path)
+        classifier = _classifier_settings(config.get("classifier"), path)
+        weights = [folder / WEIGHTS, *([folder / CLASSIFIER_WEIGHTS] if classifier else ())]
+        model = make_network(lambda: cls(autoencoder, classifier), *weights)
         model.training_notes = config.get("training") or {}
         model.beyond, model.reach = (
             _pairs(name, config.get(name) or {}, folder / CONFIG) for name in ("beyond", "reach")
@@ -253,10 +254,25 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
 
 def _pairs(key: str, given: Any, path: Path) -> dict[str, tuple[float, float]]:
     try:
-        return {str(name): (float(one), float(other)) for name, (one, other) in given.items()}
+        pairs = {str(name): (float(one), float(other)) for name, (one, other) in given.items()}
+        if not all(0 <= abs(number) <= 100 for pair in pairs.values() for number in pair):
+            raise ValueError("one is not finite, or beyond 100")
+        return pairs
     except (AttributeError, TypeError, ValueError) as error:
         message = f"{path}: {key} is not two numbers for each attribute ({error})"
         raise FaderError(message) from None
+
+
+def _autoencoder_settings(values: Any, path: Path) -> AutoencoderConfig:
+    settings = read_settings(AutoencoderConfig, values, path)
+    for name in settings.attributes:
+        if name not in ATTRIBUTES:
+            raise FaderError(f"{path}: {name} is none of the attributes that faces are edited by")
+    return settings
+
+
+def _classifier_settings(values: Any, path: Path) -> ClassifierConfig | None:
+    return None if values is None else read_settings(ClassifierConfig, values, path)
 
 
 def load_model(
@@ -301,13 +317,12 @@ def load_classifier(name: str | os.PathLike[str]) -> AttributeClassifier:
     """The classifier of a model, or one that :func:`save_classifier` wrote; evaluation mode."""
     folder = _find(name)
     config = read_config(folder, "autoencoder", "Fader model")
-    if not config.get("classifier"):
+    if config.get("classifier") is None:
         raise FaderError(f"{folder}: this model has no classifier")
-    try:
-        classifier = AttributeClassifier(ClassifierConfig(**config["classifier"]))
-    except TypeError as error:
-        raise FaderError(f"{folder / CONFIG}: not a classifier's configuration ({error})") from None
-    load_weights(classifier, folder / CLASSIFIER_WEIGHTS)
+    settings = _classifier_settings(config["classifier"], folder / CONFIG)
+    path = folder / CLASSIFIER_WEIGHTS
+    classifier = make_network(lambda: AttributeClassifier(settings), path)
+    load_weights(classifier, path)
     return classifier.eval()
 
 
@@ -322,27 +337,17 @@ def model_info(name: str | os.PathLike[str]) -> dict[str, Any]:
     return read_config(_find(name), "autoencoder", "Fader model")
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a safetensors file into ``module``, or say in one sentence why it does not fit."""
-    try:
-        module.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    except FileNotFoundError:
-        raise FaderError(f"{path}: missing; the model is incomplete, copy it again") from None
-    except (SafetensorError, OSError) as error:
-        raise FaderError(f"{path}: not a safetensors file, or cut short ({error})") from None
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise FaderError(f"{path}: does not fit the model's {CONFIG} ({first})") from None
-
-
 def save_weights(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
     """Write the module's state as safetensors, atomically, its floating numbers as ``dtype``."""
     weights = {
         key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
         for key, value in module.state_dict().items()
     }
-    with atomic_path(path) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
+    try:
+        with atomic_path(path) as temporary:
+            save_file(weights, temporary, metadata={"format": "pt"})
+    except SafetensorError as error:  # its answer to a full disk, among others
+        raise FaderError(f"{path}: could not be written ({error})") from None
 
 
 def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
@@ -350,33 +355,51 @@ def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
     such a model. Raises :class:`FaderError`."""
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError:
+        if (folder / "checkpoints").is_dir():
+            raise FaderError(f"{folder}: is a run that has saved no model yet") from None
         raise FaderError(f"{folder}: not a {what}, it has no {CONFIG}") from None
-    except (OSError, ValueError) as error:
-        raise FaderError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(config, dict) or key not in config:
+    version = config.get("format", 0)
+    if key not in config:
+        if (folder / "checkpoints").is_dir():
+            raise FaderError(f"{folder}: is a run that has saved no model yet")
         raise FaderError(f"{path}: not the configuration of a {what}")
-    if config.get("format", 0) > FORMAT:
+    if type(version) is not int or not isinstance(config.get("training") or {}, dict):
+        raise FaderError(f"{path}: not the configuration of a {what}, or damaged")
+    if version > FORMAT:
         raise FaderError(f"{path}: made by a newer fader; upgrade with pip install -U fader")
     return config
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder of a model that ``folder`` stands for: a run's is its ``model/``.
+
+    Raises :class:`FaderError` for a run that has none yet.
+    """
+    inside = folder / "model"
+    if any(folder.glob("*.safetensors")):
+        return folder
+    if (inside / CONFIG).is_file():
+        return inside
+    if (folder / "checkpoints").is_dir():
+        raise FaderError(f"{folder}: this run has written no model yet; train it for longer")
+    return folder
 
 
 def _find(name: str | os.PathLike[str], **hub_options: Any) -> Path:
     text = os.fspath(name)
     if text in available_models():
         return WEIGHTS_FOLDER / text
-    path = Path(text)
-    if path.is_dir():
-        # A run stands for the model in it; it has a config.json of its own.
-        run = (path / "metrics.jsonl").exists() or (path / "checkpoints").is_dir()
-        if run and not (path / "model" / CONFIG).is_file():
-            raise FaderError(f"{text}: this run has written no model yet; train it for longer")
-        return path / "model" if (path / "model" / CONFIG).is_file() else path
+    if os.path.isdir(text):
+        return model_folder(Path(text))
     names = ", ".join(available_models())
-    # What looks like a folder here is no one's model there: a mistyped name is not asked for.
-    local = path.parent.name == "runs" or path.parent.is_dir()
-    if text.count("/") != 1 or text.startswith((".", "/", "~")) or local:
+    # What begins like a folder that is here, or like those that training makes, is a folder's name
+    # mistyped, which is nobody else's business.
+    first = text.split("/")[0]
+    local = text.startswith((".", "/", "~")) or first == "runs" or os.path.lexists(first)
+    if text.count("/") != 1 or local or os.path.lexists(text):
+        path = Path(text)
         beside = [place.name for place in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, beside, n=1)
         hint = f"; did you mean {path.parent / close[0]}?" if close else ""

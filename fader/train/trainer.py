@@ -7,7 +7,6 @@ One process, or several under ``accelerate launch``; CPU, CUDA or MPS. A step is
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
-from fader.interrupts import held_interrupts
 from fader.models.autoencoder import Autoencoder, copy_weights
 from fader.models.classifier import AttributeClassifier
 from fader.models.copies import MOST_COPIES, moved, moved_back
@@ -36,7 +32,8 @@ from fader.train import losses
 from fader.train.config import TrainConfig
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, calibration, recalibrate
-from fader.train.run import RunFolder, check_finite
+from fader.train.loop import Loop, training_loop
+from fader.train.run import RunFolder
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
 
@@ -68,7 +65,7 @@ class Trainer:
         self,
         config: TrainConfig,
         store: PreparedStore,
-        out: str | Path,
+        out: str | Path | RunFolder,
         *,
         device: str | torch.device = "cpu",
         classifier: AttributeClassifier | None = None,
@@ -80,7 +77,8 @@ class Trainer:
         self.accelerator = make_accelerator(
             torch.device(device), config.mixed_precision, freezes=config.erase_steps > 0
         )
-        self.config, self.store, self.run = config, store, RunFolder(out)
+        self.config, self.store = config, store
+        self.run = out if isinstance(out, RunFolder) else RunFolder(out)
         self.main = self.accelerator.is_main_process
         self.progress = progress and self.main
         attributes = config.model.attributes
@@ -338,71 +336,48 @@ class Trainer:
         Ctrl-C does not wait.
         """
         c = self.config
-        started = saved = time.monotonic()
-        writer = SummaryWriter(self.run.tensorboard, purge_step=self.done) if self.main else None
-        bar = tqdm(
-            total=c.steps,
-            initial=self.done,
-            unit="step",
-            disable=None if self.progress else True,
-            dynamic_ncols=True,
-        )
-        totals: dict[str, list[float]] = {}
-        window_start, window_images = time.monotonic(), 0
         for net in self.nets.values():
             net.train()
-        stopped = False
-        try:
-            with held_interrupts() as interrupted:
-                for x, y in self.batches.from_step(self.done):
-                    if self.done >= c.steps:
-                        break
-                    if c.erase_from is not None and self.done >= c.erase_from:
-                        self._freeze_encoder()
-                    self._set_learning_rate()
-                    device = self.accelerator.device
-                    x, y = (part.to(device, non_blocking=True) for part in (x, y))
-                    values = self.step(x, y)
-                    self.done += 1
-                    window_images += len(x) * self.accelerator.num_processes
-                    numbers = {name: float(value) for name, value in values.items()}
-                    check_finite(numbers, self.done, self.run)
-                    for name, value in numbers.items():
-                        totals.setdefault(name, []).append(value)
-                    bar.update()
-
-                    if self.done % c.log_every == 0 or self.done == c.steps:
-                        seconds = time.monotonic() - window_start
-                        self._log(totals, window_images / seconds, writer, bar)
-                        totals, window_images = {}, 0
-                        window_start = time.monotonic()
-                    paused = time.monotonic()
-                    if self.done % c.sample_every == 0 or self.done == c.steps:
+        with training_loop(
+            self.run,
+            c.steps,
+            self.done,
+            log_every=c.log_every,
+            save=self._checkpoint,
+            minutes=minutes,
+            progress=self.progress,
+            main=self.main,
+            agree=self._any if self.accelerator.num_processes > 1 else None,
+        ) as loop:
+            with loop.aside():
+                if loop.last:
+                    loop.save()  # the disk may have had no room for the model
+            for x, y in self.batches.from_step(self.done):
+                if loop.last:
+                    break
+                if c.erase_from is not None and self.done >= c.erase_from:
+                    self._freeze_encoder()
+                self._set_learning_rate()
+                device = self.accelerator.device
+                x, y = (part.to(device, non_blocking=True) for part in (x, y))
+                values = self.step(x, y)
+                self.done += 1
+                if row := loop.count(values, len(x) * self.accelerator.num_processes):
+                    self._log(row, loop)
+                stop = loop.must_stop()
+                with loop.aside():
+                    if self.done % c.sample_every == 0 or loop.last:
                         self._sample()
-                    if self.done % c.validate_every == 0 or self.done == c.steps:
-                        self._validate(writer)
-                    stopped = self._any(interrupted())
-                    out_of_time = self._any(minutes is not None and paused - started > minutes * 60)
-                    due = self._any(paused - saved > c.checkpoint_minutes * 60)
-                    if stopped or out_of_time or due or self.done == c.steps:
-                        self._checkpoint()
-                        saved = time.monotonic()
-                    # Rates are of training, without samples and checkpoints.
-                    window_start += time.monotonic() - paused
-                    if stopped or out_of_time:
-                        break
-        finally:
-            bar.close()
-            if writer:
-                writer.close()
-        if stopped:
-            raise KeyboardInterrupt
+                    if self.done % c.validate_every == 0 or loop.last:
+                        self._validate(loop)
+                    if stop or loop.last or loop.save_is_due(c.checkpoint_minutes * 60):
+                        loop.save()
+                if stop:
+                    break
         return self.averaged_model()
 
     def _any(self, flag: bool) -> bool:
         """Whether any process says so; their clocks differ, but they must act together."""
-        if self.accelerator.num_processes == 1:
-            return flag
         if flag:
             self.accelerator.set_trigger()
         return self.accelerator.check_trigger()
@@ -414,33 +389,17 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate * (c.image_learning_rate if name == "images" else 1)
 
-    def _log(
-        self,
-        totals: dict[str, list[float]],
-        images_per_second: float,
-        writer: SummaryWriter | None,
-        bar: tqdm,
-    ) -> None:
+    def _log(self, row: dict[str, float], loop: Loop) -> None:
         if not self.main:
             return
         c = self.config
         lambda_e = lambda_at(self.done - 1, c.pretrain_steps, c.ramp_steps, c.lambda_max)
-        row = {
-            "step": self.done,
-            "stage": 1 if lambda_e == 0 else 2,
-            "lambda": lambda_e,
-            **{name: float(np.mean(values)) for name, values in totals.items()},
-            "images_per_second": round(images_per_second, 2),
-        }
-        self.run.log(self.run.metrics, row)
-        if writer:
-            for name, value in row.items():
-                if name != "step":
-                    writer.add_scalar(f"train/{name}", value, self.done)
-        bar.set_postfix_str(
+        row = {"step": self.done, "stage": 1 if lambda_e == 0 else 2, "lambda": lambda_e, **row}
+        loop.log(
+            row,
             f"λ={lambda_e:.1e} rec={row['reconstruction_loss']:.4f} "
             f"dis={row['discriminator_loss']:.3f} acc={row['discriminator_accuracy']:.2f} "
-            f"{images_per_second:.0f} img/s"
+            f"{row['images_per_second']:.0f} img/s",
         )
 
     # Looking at it
@@ -509,7 +468,7 @@ class Trainer:
             save_grid(grid, self.run.samples / f"step-{self.done:08d}.jpg")
 
     @torch.no_grad()
-    def _validate(self, writer: SummaryWriter | None) -> None:
+    def _validate(self, loop: Loop) -> None:
         """Held-out reconstruction and swaps of the averaged model; saves it when best.
 
         Best is the lowest sum of the root of the reconstruction's MSE and, with a classifier, the
@@ -538,9 +497,7 @@ class Trainer:
                 values["swap_accuracy"] = hits[flipped].float().mean()
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(x) / len(self.held_out)
-        if writer:
-            for name, value in sums.items():
-                writer.add_scalar(f"valid/{name}", value, self.done)
+        loop.scalars("valid", sums)
         self.run.log(self.run.validation, {"step": self.done, **sums})
         score = sums["reconstruction_loss"] ** 0.5 + 1 - sums.get("swap_accuracy", 1.0)
         if self.done >= c.pretrain_steps + c.ramp_steps and score < self.best:
@@ -570,6 +527,8 @@ class Trainer:
 
     def _resume(self) -> None:
         """Take up the newest checkpoint, or the beginning when the run died before its first."""
+        if self.main:
+            self.run.hold()
         state = self.run.load_checkpoint(self.accelerator.device)
         if state is not None:
             try:
@@ -582,7 +541,7 @@ class Trainer:
                     self.bare(name).load_state_dict(state["nets"][name])
                     self.optimizers[name].load_state_dict(state["optimizers"][name])
                 self.ema.load_state_dict(state["ema"])
-            except (KeyError, RuntimeError, ValueError) as error:
+            except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
                 first = str(error).splitlines()[-1].strip()
                 raise FaderError(
                     f"{self.run.path}: its checkpoint does not fit these settings ({first})"
