@@ -249,7 +249,14 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
             )
         rejected = {i: "in no class folder" for i, p in enumerate(places) if not p}
 
-    images = np.zeros((len(files), size, size, channels), np.uint8)
+    try:
+        images = np.zeros((len(files), size, size, channels), np.uint8)
+    except MemoryError:
+        needed = len(files) * size * size * channels / 1e9
+        raise FaderError(
+            f"{path}: its {len(files)} images need {needed:.0f} GB of memory at this size; give "
+            "fewer of them, or a smaller --size"
+        ) from None
 
     bar = tqdm(
         files, unit="image", desc="reading", disable=None if progress else True, dynamic_ncols=True

@@ -156,6 +156,13 @@ def test_pictures_of_few_bits_are_not_black(tmp_path: Path) -> None:
     assert images.images.max() > 240 and not images.notes
 
 
+def test_more_images_than_there_is_memory_are_refused(tmp_path: Path) -> None:
+    for i in range(10):
+        draw(tmp_path / f"{i}.png", (200, 10, 10))
+    with pytest.raises(FaderError, match=r"its 10 images need .* GB of memory"):
+        open_images(tmp_path, 10_000_000, 3, progress=False)
+
+
 def test_black_pictures_are_told_of(tmp_path: Path) -> None:
     for i in range(12):
         draw(tmp_path / f"{i}.png", (200, 200, 200) if i % 4 else (9, 9, 16))

@@ -85,9 +85,7 @@ class FolderImages:
         """The file's content; raises :class:`UnreadableImageError`."""
         place = PurePosixPath(name)
         if place.is_absolute() or Path(name).is_absolute() or ".." in place.parts:
-            raise UnreadableImageError(
-                f"lies outside {self.path}; give its path inside that folder"
-            )
+            raise UnreadableImageError("lies outside the folder; give its path inside that")
         try:
             file = _open_regular(self.path / name)
         except FileNotFoundError:

@@ -644,7 +644,11 @@ def _write_array(path: Path, values: np.ndarray) -> None:
 
 
 def _write_rejected(path: Path, names: list[str], rejected: dict[int, str]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(path) as temporary,
+        # Names of files need not be text.
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["image", "reason"])
         writer.writerows([names[row], rejected[row]] for row in sorted(rejected))
