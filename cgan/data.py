@@ -28,7 +28,7 @@ from fader.data.folder import find_labels
 from fader.data.prepared import PreparedStore, is_prepared, is_unfinished
 from fader.data.source import open_data
 from fader.errors import FaderError, UnreadableImageError
-from fader.images import IMAGE_SUFFIXES, Photo, open_photo, register_heif
+from fader.photo import IMAGE_SUFFIXES, Photo, open_photo, register_heif
 
 #: Fewer images than this are no set to learn from.
 FEWEST = 10

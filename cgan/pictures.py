@@ -15,7 +15,7 @@ from torch import Tensor
 from cgan.config import GanConfig
 from fader.data.batches import to_images
 from fader.files import atomic_path
-from fader.images import save_image
+from fader.photo import save_image
 
 #: A GIF of a run has at most this many frames, and is at most this wide, in pixels.
 MOST_FRAMES, WIDEST = 60, 384

@@ -14,7 +14,7 @@ from PIL import Image
 from cgan.data import open_images
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
-from fader.images import save_image
+from fader.photo import save_image
 
 
 def draw(path: Path, colour: tuple[int, ...] | int, mode: str = "RGB", size=(40, 30)) -> None:

@@ -10,8 +10,8 @@ from corpus import encoded, png_bomb
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, features
 
 from fader.errors import DiskFullError, FaderError, UnreadableImageError
-from fader.images import open_image, open_photo, save_photo
-from fader.metadata import DIGITAL_SOURCE_TYPE, Provenance
+from fader.photo import open_image, open_photo, save_photo
+from fader.photo.metadata import DIGITAL_SOURCE_TYPE, Provenance
 
 ASTRONAUT = Path(__file__).parent.parent / "examples" / "astronaut.jpg"
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -166,7 +166,7 @@ def test_a_turned_photo_of_sixteen_bits(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), values)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    from fader.deep import write_deep_png, write_deep_tiff
+    from fader.photo.sixteen_bit import write_deep_png, write_deep_tiff
 
     write_deep_png(tmp_path / "b.png", values[:, :, ::-1], {"exif": exif})
     write_deep_tiff(tmp_path / "b.tif", values[:, :, ::-1], {"exif": exif})
@@ -230,7 +230,7 @@ def test_profile_exif_and_resolution_are_kept(picture, tmp_path, suffix):
 
 
 def test_maker_notes_stay_where_they_were_and_the_thumbnail_goes(picture, tmp_path):
-    from fader.metadata import upright_exif
+    from fader.photo.metadata import upright_exif
 
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 8
@@ -301,7 +301,7 @@ def test_the_mark_joins_the_xmp_that_is_there(picture, tmp_path):
 
 def test_heic_is_read_and_written_where_its_library_is(picture, tmp_path):
     pytest.importorskip("pillow_heif", reason="needs the extra: pip install 'fader[heif]'")
-    from fader.images import can_write
+    from fader.photo import can_write
 
     assert can_write(".heic")
     save_photo(open_photo(picture), tmp_path / "a.heic", provenance=Provenance("Male=0"))

@@ -22,7 +22,7 @@ from PIL import Image
 
 from fader.attributes import attribute_name
 from fader.errors import FaderError, UnknownAttributeError, UnreadableImageError
-from fader.images import open_image, register_heif
+from fader.photo import open_image, register_heif
 
 TRAIN, VALID, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "valid", "test")

@@ -16,8 +16,7 @@ from fader.errors import FaderError, NoFaceError
 from fader.faces.align import warp
 from fader.faces.blend import composite_into, overlap
 from fader.faces.detect import Detector, Face, select
-from fader.images import ImageLike, Photo, open_photo, save_photo
-from fader.metadata import Provenance
+from fader.photo import ImageLike, Photo, Provenance, open_photo, save_photo
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +122,7 @@ class Edit:
         quality: int | None = None,
         provenance: bool = True,
     ) -> None:
-        """Write the result with all that the photo's file had: see :func:`fader.images.save_photo`.
+        """Write the result with all that the photo's file had: see :func:`fader.photo.save_photo`.
 
         ``provenance=False`` leaves out the mark that says the photo was edited.
         """

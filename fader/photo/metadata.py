@@ -7,11 +7,22 @@ import struct
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr, unescape
 
+from PIL import ExifTags
+
 from fader._version import __version__
 
 #: IPTC's word for a photo parts of which a trained model made.
 DIGITAL_SOURCE_TYPE = (
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+)
+
+# Entries of a TIFF's directory that describe the photo and not the way its pixels are stored.
+DESCRIBING = (
+    *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model),
+    *(ExifTags.Base.Software, ExifTags.Base.DateTime, ExifTags.Base.Artist),
+    *(ExifTags.Base.HostComputer, ExifTags.Base.Rating, ExifTags.Base.Copyright),
+    *range(0x9C9B, 0x9CA0),  # title, comment, author, keywords and subject, as Windows writes them
+    *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
 )
 
 _EXIF_PREFIX = b"Exif\0\0"
