@@ -9,7 +9,6 @@ top are a split; below them (or at the top, where there are none) folders may be
 
 from __future__ import annotations
 
-import io
 import os
 import zipfile
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 from tqdm import tqdm
 
 from fader.attributes import attribute_name
@@ -28,7 +27,7 @@ from fader.data.folder import find_labels
 from fader.data.prepared import PreparedStore, is_prepared, is_unfinished
 from fader.data.source import open_data
 from fader.errors import FaderError, UnreadableImageError
-from fader.photo import IMAGE_SUFFIXES, Photo, open_photo, register_heif
+from fader.photo import IMAGE_SUFFIXES, open_reduced
 
 #: Fewer images than this are no set to learn from.
 FEWEST = 10
@@ -321,37 +320,20 @@ class _Zip:
             and not info.filename.startswith("__MACOSX/")
         )
 
-    def open(self, name: str) -> io.BytesIO:
-        return io.BytesIO(self.zip.read(name))
+    def open(self, name: str) -> bytes:
+        return self.zip.read(name)
 
 
 def _is_image(name: str) -> bool:
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _square(file: Path | io.BytesIO, size: int, channels: int) -> np.ndarray:
+def _square(file: Path | bytes, size: int, channels: int) -> np.ndarray:
     """The upright image's middle square, (size, size, channels) uint8; see-through is white.
 
     Raises :class:`UnreadableImageError`.
     """
-    register_heif()
-    try:
-        with Image.open(file) as opened:
-            plain = opened.mode in ("L", "RGB") and "transparency" not in opened.info
-            if plain and opened.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-                # A JPEG is decoded at a fraction of its size where that is enough.
-                opened.draft(opened.mode, (2 * size, 2 * size))
-                image = opened.convert("RGB")
-            else:
-                image = _on_white(open_photo(file if isinstance(file, Path) else opened))
-    except UnreadableImageError:
-        raise
-    except Exception as error:
-        if isinstance(file, Path):
-            open_photo(file)  # says in words what is wrong with it
-        # Decoders answer broken data with any exception there is.
-        reason = str(error).split(" <_io")[0] or type(error).__name__
-        raise UnreadableImageError(f"broken: {reason}") from None
+    image = open_reduced(file, 2 * size)
     if channels == 1:
         image = image.convert("L")
     side = min(image.size)
@@ -359,17 +341,6 @@ def _square(file: Path | io.BytesIO, size: int, channels: int) -> np.ndarray:
     box = (left, top, left + side, top + side)
     image = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
     return np.asarray(image).reshape(size, size, channels)
-
-
-def _on_white(photo: Photo) -> Image.Image:
-    image = Image.fromarray(photo.pixels)
-    if photo.alpha is None:
-        return image
-    alpha = photo.alpha
-    alpha = (alpha >> 8).astype(np.uint8) if alpha.dtype == np.uint16 else alpha
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=Image.fromarray(alpha))
-    return white
 
 
 def _too_few(path: Path, count: int, rejected: Sequence[tuple[str, str]]) -> FaderError:

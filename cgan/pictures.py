@@ -79,7 +79,7 @@ def save_snapshots_gif(snapshots: Sequence[Path], path: Path) -> None:
     """The GIF of a run from its snapshots, each marked with its step; see :data:`MOST_FRAMES`."""
     frames = []
     for snapshot in thinned(snapshots):
-        with Image.open(snapshot) as opened:
+        with Image.open(snapshot, formats=["PNG"]) as opened:
             frame = opened.convert("RGB") if opened.mode != "L" else opened.copy()
         if frame.width > WIDEST:
             height = round(frame.height * WIDEST / frame.width)

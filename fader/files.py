@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(
-    path: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
+    mode: int | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
 
@@ -28,13 +31,22 @@ def atomic_path(
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        # mkstemp makes the file private; give it the permissions an ordinary open() would.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        # mkstemp makes the file private.
+        temporary.chmod(permissions(path, mode))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def permissions(path: str | os.PathLike[str], mode: int | None = None) -> int:
+    """The permissions for a new file at ``path``: no wider than ``mode`` and what is there now."""
+    umask = os.umask(0)
+    os.umask(umask)
+    allowed = 0o666 & ~umask & (0o666 if mode is None else mode)
+    try:
+        return allowed & stat.S_IMODE(os.stat(path, follow_symlinks=False).st_mode)
+    except OSError:
+        return allowed
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from fader.attributes import attribute_name
 from fader.errors import FaderError, UnknownAttributeError, UnreadableImageError
-from fader.photo import open_image, register_heif
+from fader.photo import open_photo
 
 TRAIN, VALID, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "valid", "test")
@@ -117,22 +116,10 @@ class ZipImages:
 
 
 def _decode(data: bytes) -> np.ndarray:
-    register_heif()
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(open_image(image))
-    except (
-        # Pillow's decoders answer broken data with any of these.
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        TypeError,
-        Image.DecompressionBombError,
-    ) as error:
-        reason = str(error).split(" <_io")[0] or type(error).__name__
-        raise UnreadableImageError(f"broken: {reason}") from None
+        return open_photo(data).pixels
+    except UnreadableImageError as error:
+        raise UnreadableImageError(str(error).removeprefix("the image: ")) from None
 
 
 # --- tables ---------------------------------------------------------------------------------

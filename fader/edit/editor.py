@@ -353,7 +353,7 @@ class Editor:
         for wanted in variants:
             if output == "crop":
                 pixels, edits = yield from self._decoded(photo.pixels, chosen, wanted)
-                result = Photo(pixels, photo.name, icc=photo.icc)
+                result = photo.made_into(pixels)
             else:
                 pixels, edits = yield from self._edited(photo.pixels, chosen, wanted)
                 result = photo.edited(pixels)
@@ -373,7 +373,7 @@ class Editor:
             there = () if measure else _there_already(edits, wanted)
             if output == "pair":
                 both = np.concatenate([photo.pixels, result.pixels], axis=1)
-                result = Photo(both, photo.name, icc=photo.icc)
+                result = photo.made_into(both)
             yield Edit(result, found, tuple(edits), (*photo.notes, *notes, *there))
 
     def _choose(

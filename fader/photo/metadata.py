@@ -1,41 +1,24 @@
-"""What travels beside a photo's pixels: EXIF, and XMP that says a photo was edited."""
+"""What travels beside a photo's pixels: gathered from a file, and set right for an edited one."""
 
 from __future__ import annotations
 
-import re
-import struct
-from dataclasses import dataclass
-from xml.sax.saxutils import escape, quoteattr, unescape
+from dataclasses import dataclass, field
 
 from PIL import ExifTags
 
 from fader._version import __version__
-
-#: IPTC's word for a photo parts of which a trained model made.
-DIGITAL_SOURCE_TYPE = (
-    "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-)
+from fader.photo.exif import cleaned_exif, exif_orientation
+from fader.photo.resources import separated
+from fader.photo.xmp import cleaned_xmp, marked_xmp, read_marks
 
 # Entries of a TIFF's directory that describe the photo and not the way its pixels are stored.
 DESCRIBING = (
     *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model),
     *(ExifTags.Base.Software, ExifTags.Base.DateTime, ExifTags.Base.Artist),
     *(ExifTags.Base.HostComputer, ExifTags.Base.Rating, ExifTags.Base.Copyright),
+    *(ExifTags.Base.DocumentName, ExifTags.Base.PageName, ExifTags.Base.RatingPercent),
     *range(0x9C9B, 0x9CA0),  # title, comment, author, keywords and subject, as Windows writes them
     *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
-)
-
-_EXIF_PREFIX = b"Exif\0\0"
-_ORIENTATION, _SOFTWARE = 0x0112, 0x0131
-_EMPTY_TIFF = b"II*\0\x08\0\0\0" + b"\0\0" + b"\0\0\0\0"
-
-_IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-_NAMESPACE = "urn:x-fader:edits/1/"
-_EMPTY_XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF>'
-    '</x:xmpmeta><?xpacket end="w"?>'
 )
 
 
@@ -53,102 +36,63 @@ class Provenance:
     def __str__(self) -> str:
         return f"{self.software} ({self.edits})"
 
-
-def upright_exif(exif: bytes, software: str | None = None) -> bytes:
-    """``exif`` with its orientation set to upright, its thumbnail unlinked, ``software`` noted.
-
-    Nothing in the block moves: a new first directory is put at the end, so that maker notes,
-    whose offsets no one else understands, stay valid. The thumbnail would show the photo as it
-    was. Broken EXIF is given up (only ``software`` remains); without any of both the result is
-    ``b""``.
-    """
-    try:
-        return _rewritten(exif.removeprefix(_EXIF_PREFIX) or _EMPTY_TIFF, software)
-    except (struct.error, ValueError):
-        return _rewritten(_EMPTY_TIFF, software) if software else b""
-
-
-def _rewritten(tiff: bytes, software: str | None) -> bytes:
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        raise ValueError("no TIFF header")
-    (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-    (count,) = struct.unpack_from(f"{order}H", tiff, start)
-    entries = {}
-    for index in range(count):
-        entry = tiff[start + 2 + 12 * index :][:12]
-        entries[struct.unpack_from(f"{order}H", entry)[0]] = entry.ljust(12, b"\0")
-    if tiff[start + 2 : start + 14] and len(tiff) < start + 2 + 12 * count:
-        raise ValueError("cut short")
-    if _ORIENTATION in entries:
-        entries[_ORIENTATION] = struct.pack(f"{order}HHIHH", _ORIENTATION, 3, 1, 1, 0)
-    directory = len(tiff) + len(tiff) % 2
-    text = b""
-    if software:
-        text = software.encode("ascii", "replace") + b"\0"
-        place = directory + 2 + 12 * len(entries.keys() | {_SOFTWARE}) + 4
-        entries[_SOFTWARE] = struct.pack(f"{order}HHII", _SOFTWARE, 2, len(text), place)
-    if not entries:
-        return b""
-    return b"".join(
-        (
-            _EXIF_PREFIX + tiff[:4] + struct.pack(f"{order}I", directory),
-            tiff[8:].ljust(directory - 8, b"\0"),
-            struct.pack(f"{order}H", len(entries)),
-            *(entries[tag] for tag in sorted(entries)),
-            b"\0\0\0\0",  # no second directory: that is the thumbnail's
-            text,
-        )
-    )
-
-
-def upright_xmp(xmp: bytes) -> bytes:
-    """An XMP packet with its orientation, should it have one, set to upright."""
-    xmp = re.sub(rb"(tiff:Orientation\s*=\s*[\"'])\d(?=[\"'])", rb"\g<1>1", xmp)
-    return re.sub(rb"(<tiff:Orientation>\s*)\d(?=\s*</tiff:Orientation>)", rb"\g<1>1", xmp)
-
-
-def marked_xmp(xmp: bytes, provenance: Provenance) -> bytes:
-    """The XMP packet ``xmp`` (or a new one) that also says the photo is a composite, made by what.
-
-    What the packet says else is kept; where it already names a digital source type, ours takes
-    its place, and earlier edits of ours are named before the new ones.
-    """
-    packet = xmp.decode("utf-8", "replace")
-    if "</rdf:RDF>" not in packet:
-        packet = _EMPTY_XMP
-    earlier = _value(packet, "fader:Edits")
-    edits = f"{earlier}; {provenance.edits}" if earlier else provenance.edits
-    for name in ("Iptc4xmpExt:DigitalSourceType", "fader:Edits", "fader:Software"):
-        packet = re.sub(rf"\s{name}\s*=\s*(\"[^\"]*\"|'[^']*')", "", packet)
-        packet = re.sub(rf"<{name}\b[^>]*?(/>|>.*?</{name}>)", "", packet, flags=re.DOTALL)
-    about = re.search(r"rdf:about\s*=\s*(\"[^\"]*\"|'[^']*')", packet)
-    description = (
-        f"<rdf:Description rdf:about={about[1] if about else quoteattr('')}"
-        f" xmlns:Iptc4xmpExt={quoteattr(_IPTC)} xmlns:fader={quoteattr(_NAMESPACE)}>"
-        f"<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
-        f"<fader:Software>{escape(provenance.software)}</fader:Software>"
-        f"<fader:Edits>{escape(edits)}</fader:Edits></rdf:Description>"
-    )
-    head, _, tail = packet.rpartition("</rdf:RDF>")
-    return f"{head}{description}</rdf:RDF>{tail}".encode()
+    def marked(self, xmp: bytes) -> bytes:
+        """The XMP packet ``xmp``, or a new one, that also says this."""
+        return marked_xmp(xmp, self.edits, self.software)
 
 
 def read_provenance(xmp: bytes) -> Provenance | None:
     """What an XMP packet says about edits by a trained model; None when it says nothing of any."""
-    packet = xmp.decode("utf-8", "replace")
-    kind = _value(packet, "Iptc4xmpExt:DigitalSourceType")
-    if not kind or "rainedAlgorithmicMedia" not in kind:
+    kind, edits, software = read_marks(xmp)
+    if "rainedAlgorithmicMedia" not in kind:
         return None
-    software = _value(packet, "fader:Software") or _value(packet, "xmp:CreatorTool")
-    return Provenance(
-        _value(packet, "fader:Edits") or kind.rpartition("/")[2], software or "unnamed software"
-    )
+    return Provenance(edits or kind.rpartition("/")[2], software or "unnamed software")
 
 
-def _value(packet: str, name: str) -> str:
-    """The text of a simple XMP property, written as an element or as an attribute."""
-    found = re.search(rf"<{name}\b[^>]*>([^<]*)</{name}>", packet) or re.search(
-        rf"\s{name}\s*=\s*[\"']([^\"']*)[\"']", packet
-    )
-    return unescape(found[1], {"&quot;": '"', "&apos;": "'"}).strip() if found else ""
+@dataclass
+class Contents:
+    """What a file holds beside its pixels, as bytes in the form that each kind of block has.
+
+    ``exif`` begins with its prefix; ``more_exif`` are further blocks of a JPEG; ``extension`` is
+    the second part of a long ``xmp``; ``resources`` are Photoshop's, captions among them;
+    ``comments`` those of a JPEG or GIF; ``chunks`` a PNG's that describe the photo, in order, the
+    first being the two bytes on its pixels from its header; ``dpi`` the resolution.
+    ``gone`` names what is beside the photo and not kept, ``notes`` are other phrases for the user.
+    """
+
+    exif: bytes = b""
+    more_exif: list[bytes] = field(default_factory=list)
+    xmp: bytes = b""
+    extension: bytes = b""
+    icc: bytes | None = None
+    resources: bytes = b""
+    comments: list[bytes] = field(default_factory=list)
+    chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
+    dpi: tuple[float, float] | None = None
+    gone: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def clean(self) -> int:
+        """Make everything fit an edited photo that is upright; answers what its orientation was.
+
+        No picture of the photo as it was is left, nor a promise of something that is gone; all
+        orientations are 1. What that loses beside is said in ``notes``.
+        """
+        self.resources, exif, xmp = separated(self.resources)
+        self.exif = self.exif or (b"Exif\0\0" + exif if exif else b"")
+        self.xmp = self.xmp or xmp
+        orientation = exif_orientation(self.exif)
+        for block in self.more_exif:
+            orientation = orientation or exif_orientation(block)
+        before = self.exif
+        self.exif = cleaned_exif(before)
+        if before.strip(b"\0") not in (b"", b"Exif") and not self.exif and len(before) > 20:
+            self.notes.append("its EXIF is broken and left out")
+        self.more_exif = [block for block in map(cleaned_exif, self.more_exif) if block]
+        cleaned = cleaned_xmp(self.xmp, self.extension)
+        if cleaned.broken:
+            self.notes.append("its XMP is broken, or beyond measure, and left out")
+        self.xmp, self.extension = cleaned.packet, b""
+        gone = dict.fromkeys((*self.gone, *cleaned.gone))
+        self.notes += [f"its {word} is left out" for word in gone]
+        return orientation or cleaned.orientation or 1
