@@ -15,7 +15,7 @@ from torch import Tensor
 from cgan.config import GanConfig
 from fader.data.batches import to_images
 from fader.files import atomic_path
-from fader.images import save_image
+from fader.photo import save_image
 
 #: A GIF of a run has at most this many frames, and is at most this wide, in pixels.
 MOST_FRAMES, WIDEST = 60, 384
@@ -79,7 +79,7 @@ def save_snapshots_gif(snapshots: Sequence[Path], path: Path) -> None:
     """The GIF of a run from its snapshots, each marked with its step; see :data:`MOST_FRAMES`."""
     frames = []
     for snapshot in thinned(snapshots):
-        with Image.open(snapshot) as opened:
+        with Image.open(snapshot, formats=["PNG"]) as opened:
             frame = opened.convert("RGB") if opened.mode != "L" else opened.copy()
         if frame.width > WIDEST:
             height = round(frame.height * WIDEST / frame.width)

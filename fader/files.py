@@ -34,6 +34,7 @@ def atomic_path(
     path: str | os.PathLike[str],
     folder: str | os.PathLike[str] | None = None,
     like: str | os.PathLike[str] | None = None,
+    mode: int | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
 
@@ -57,7 +58,7 @@ def atomic_path(
         with open(temporary, "rb") as file:
             flush(file.fileno())
         with suppress(OSError):  # some disks know no permissions
-            temporary.chmod(_mode(path, like))
+            temporary.chmod(_mode(path, like) & permissions(path, mode))
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is not None and error.filename in (None, name):
@@ -80,6 +81,17 @@ def _mode(*others: str | os.PathLike[str] | None) -> int:
             if found is not None and stat.S_ISREG(found.st_mode):
                 mode &= found.st_mode
     return mode
+
+
+def permissions(path: str | os.PathLike[str], mode: int | None = None) -> int:
+    """The permissions for a new file at ``path``: no wider than ``mode`` and what is there now."""
+    umask = os.umask(0)
+    os.umask(umask)
+    allowed = 0o666 & ~umask & (0o666 if mode is None else mode)
+    try:
+        return allowed & stat.S_IMODE(os.stat(path, follow_symlinks=False).st_mode)
+    except OSError:
+        return allowed
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

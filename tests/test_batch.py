@@ -23,7 +23,7 @@ from fader.commands import main
 from fader.edit.batch import Job, combinations, edit_folder, find_photos
 from fader.edit.outputs import beside, inside, plan
 from fader.errors import FaderError
-from fader.images import open_photo
+from fader.photo import open_photo
 
 ROOT = Path(__file__).parent.parent
 ASTRONAUT = ROOT / "examples" / "astronaut.jpg"

@@ -33,7 +33,7 @@ from fader.commands.options import model_option
 from fader.edit.batch import Job, edit_folder, find_photos
 from fader.edit.editor import FaceEdit, settle
 from fader.edit.workers import sensible_workers
-from fader.images import open_photo, save_photo
+from fader.photo import open_photo, save_photo
 
 CHANGES = "Smiling=+0.5"
 

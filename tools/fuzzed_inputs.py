@@ -58,7 +58,7 @@ def make_photos(folder: Path) -> None:
 
 
 def read_photos(folder: Path) -> None:
-    from fader.images import can_write, open_photo, save_photo
+    from fader.photo import can_write, open_photo, save_photo
 
     # Only the damaged one: the others are known to be fine.
     path = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)

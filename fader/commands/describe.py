@@ -30,7 +30,7 @@ def command(
     metadata says that a trained model edited it is said to be such.
     """
     from fader.edit.editor import Editor
-    from fader.images import open_photo
+    from fader.photo import open_photo
 
     editor = Editor(model, resolve_device(device))
     _ = editor.model  # A model that is not there is one failure, not one per photo.

@@ -75,7 +75,7 @@ def command(
     from fader.edit.editor import Editor
     from fader.edit.outputs import refuse_overwriting, write
     from fader.edit.strip import strip
-    from fader.images import save_image
+    from fader.photo import save_image
 
     refuse_overwriting(out, [photo], overwrite)
     editor = Editor(model, resolve_device(device))

@@ -23,8 +23,8 @@ from fader.edit.outputs import plan, refuse_overwriting, write_edit
 from fader.edit.workers import Crew, Pull
 from fader.errors import DiskFullError, FaderError, NoFaceError, UnreadableImageError
 from fader.files import atomic_path
-from fader.images import IMAGE_SUFFIXES
 from fader.interrupts import held_interrupts
+from fader.photo import IMAGE_SUFFIXES
 
 Status = Literal["edited", "no-face", "unreadable", "skipped", "failed"]
 
