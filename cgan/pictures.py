@@ -17,7 +17,7 @@ from fader.data.batches import to_images
 from fader.documents import check_regular
 from fader.errors import FaderError
 from fader.files import atomic_path
-from fader.images import save_image
+from fader.photo import save_image
 
 #: A GIF of a run has at most this many frames, and is at most this wide, in pixels.
 MOST_FRAMES, WIDEST = 60, 384

@@ -21,6 +21,12 @@ _OUR_TEMPORARY = re.compile(re.escape(_TEMPORARY) + r"[a-z0-9_]{8}(\..*)?", re.D
 #: What a disk says that has no room left.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
+#: A spreadsheet takes a cell for a formula that begins with one of these and is no number, or
+#: several with a semicolon between them.
+FORMULA = tuple("=+-@\t\r")
+_NUMBER = r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?"
+NUMBERS = re.compile(rf"{_NUMBER}(;{_NUMBER})*", re.IGNORECASE)
+
 # How often to take a lock whose file was removed meanwhile, by whoever held it. Some network file
 # systems number their files anew each time, so that they never look the same.
 _TRIES = 20
@@ -34,6 +40,7 @@ def atomic_path(
     path: str | os.PathLike[str],
     folder: str | os.PathLike[str] | None = None,
     like: str | os.PathLike[str] | None = None,
+    mode: int | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
 
@@ -57,7 +64,7 @@ def atomic_path(
         with open(temporary, "rb") as file:
             flush(file.fileno())
         with suppress(OSError):  # some disks know no permissions
-            temporary.chmod(_mode(path, like))
+            temporary.chmod(_mode(path, like) & permissions(path, mode))
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is not None and error.filename in (None, name):
@@ -82,10 +89,26 @@ def _mode(*others: str | os.PathLike[str] | None) -> int:
     return mode
 
 
+def permissions(path: str | os.PathLike[str], mode: int | None = None) -> int:
+    """The permissions for a new file at ``path``: no wider than ``mode`` and what is there now."""
+    umask = os.umask(0)
+    os.umask(umask)
+    allowed = 0o666 & ~umask & (0o666 if mode is None else mode)
+    try:
+        return allowed & stat.S_IMODE(os.stat(path, follow_symlinks=False).st_mode)
+    except OSError:
+        return allowed
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path`` atomically, as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def harmless_cell(cell: str) -> str:
+    """A cell of a table that no spreadsheet takes for a formula: one gets an apostrophe in front."""
+    return f"'{cell}" if cell.startswith(FORMULA) and not NUMBERS.fullmatch(cell) else cell
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:

@@ -10,11 +10,11 @@ import torch
 from fader import Editor
 from fader.attributes import ATTRIBUTES
 from fader.faces.align import warp
-from fader.images import open_photo
 from fader.models.autoencoder import Autoencoder, AutoencoderConfig, copy_weights
 from fader.models.io import FaderModel, load_model
 from fader.models.regions import Regions
 from fader.models.silhouette import silhouette
+from fader.photo import open_photo
 
 # Of an aligned face, as (column, row) in widths of the crop.
 EYE, MOUTH, HAIR, CHEEK = (0.39, 0.517), (0.5, 0.75), (0.5, 0.15), (0.36, 0.66)

@@ -30,8 +30,8 @@ from fader.data.source import open_data
 from fader.evaluate.evaluation import evaluate
 from fader.evaluate.judge import load_judge
 from fader.files import write_text
-from fader.images import open_photo
 from fader.models.io import load_model
+from fader.photo import open_photo
 from fader.train.samples import sample_grid, save_grid
 from fader.train.settings import tomllib
 

@@ -13,7 +13,7 @@ from fader.attributes import parse_attributes
 from fader.commands.echo import say
 from fader.commands.options import device_option, resolve_device, user_parameter
 from fader.errors import FaderError
-from fader.files import atomic_path
+from fader.files import atomic_path, harmless_cell
 
 if TYPE_CHECKING:
     from cgan.config import GanConfig
@@ -230,11 +230,14 @@ def _tell_about(images: ImageSet, run: RunFolder) -> None:
             atomic_path(path) as temporary,
             open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
         ):
-            csv.writer(file).writerows([("image", "reason"), *images.rejected])
+            rows = [("image", "reason"), *images.rejected]
+            csv.writer(file).writerows(map(harmless_cell, row) for row in rows)
         for name, reason in images.rejected[:3]:
             say(f"left out: {name}: {reason}", err=True)
         say(f"{len(images.rejected)} files left out; {path} lists them", err=True)
     say(f"{len(images.indices(0))} images to learn from", err=True)
+    for note in images.notes:
+        say(f"warning: {note}", err=True)
 
 
 def _warn(sentence: str) -> None:

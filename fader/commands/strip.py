@@ -76,7 +76,7 @@ def command(
     from fader.edit.editor import Editor
     from fader.edit.outputs import refuse_overwriting, write
     from fader.edit.strip import strip
-    from fader.images import save_image
+    from fader.photo import save_image
 
     place = Path(out)
     if names_folder(out) or place.is_dir():

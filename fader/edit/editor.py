@@ -16,8 +16,7 @@ from fader.errors import FaderError, NoFaceError
 from fader.faces.align import warp
 from fader.faces.blend import composite_into, region
 from fader.faces.detect import Detector, Face, select
-from fader.images import ImageLike, Photo, open_photo, save_photo
-from fader.metadata import Provenance
+from fader.photo import ImageLike, Photo, Provenance, open_photo, save_photo
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +125,7 @@ class Edit:
         quality: int | None = None,
         provenance: bool = True,
     ) -> None:
-        """Write the result with all that the photo's file had: see :func:`fader.images.save_photo`.
+        """Write the result with all that the photo's file had: see :func:`fader.photo.save_photo`.
 
         ``provenance=False`` leaves out the mark that says the photo was edited.
         """
@@ -357,7 +356,7 @@ class Editor:
         for wanted in variants:
             if output == "crop":
                 pixels, edits = yield from self._decoded(photo.pixels, chosen, wanted)
-                result = Photo(pixels, photo.name, icc=photo.icc)
+                result = photo.made_into(pixels)
             else:
                 pixels, edits = yield from self._edited(photo.pixels, chosen, wanted)
                 result = photo.edited(pixels)
@@ -377,7 +376,7 @@ class Editor:
             there = () if measure else _there_already(edits, wanted)
             if output == "pair":
                 both = np.concatenate([photo.pixels, result.pixels], axis=1)
-                result = Photo(both, photo.name, icc=photo.icc)
+                result = photo.made_into(both)
             told = (*photo.notes, *notes, *there)
             yield Edit(result, found, tuple(edits), told, tuple(wanted))
 

@@ -24,7 +24,7 @@ from fader.edit.workers import Crew, Pull
 from fader.errors import FaderError
 from fader.files import file_lock, flush_folder, make_folder, sweep_temporaries
 from fader.interrupts import held_interrupts
-from fader.suffixes import IMAGE_SUFFIXES
+from fader.photo import IMAGE_SUFFIXES
 
 # Kept while a batch runs: the lock, and a folder for files that are not finished. The end of its
 # name is made up anew each time, so that nobody can have put something there.

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fader.edit.editor import Edit
 from fader.errors import FaderError
-from fader.images import can_write, copy_file, kind_of, save_image
+from fader.photo import can_write, copy_file, kind_of, save_image
 
 # Formats an edited photo may keep. Others cannot be written, or (GIF) hold too few colours to
 # leave untouched pixels as they are; their edits become PNGs.
