@@ -107,7 +107,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def harmless_cell(cell: str) -> str:
-    """A cell of a table that no spreadsheet takes for a formula: one gets an apostrophe in front."""
+    """A table's cell that no spreadsheet takes for a formula: one gets an apostrophe in front."""
     return f"'{cell}" if cell.startswith(FORMULA) and not NUMBERS.fullmatch(cell) else cell
 
 
