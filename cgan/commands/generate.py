@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from cgan.commands.options import model_option
-from fader.commands.options import device_option, overwrite_option, resolve_device
+from fader.commands.echo import say
+from fader.commands.options import device_option, names_folder, overwrite_option, resolve_device
 from fader.errors import FaderError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -57,7 +58,8 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    "name",
+    metavar="OUT",
     help="A picture (.png, .jpg) for a grid, .gif with --interpolate, or a folder for a file "
     "each.  [default: MODEL-seed-SEED.png]",
 )
@@ -72,7 +74,7 @@ def command(
     truncation: float,
     second_seed: int | None,
     frames: int,
-    out: Path | None,
+    name: str | None,
     overwrite: bool,
     device: str,
 ) -> None:
@@ -86,14 +88,14 @@ def command(
     animated = second_seed is not None
     suffix = ".gif" if animated else ".png"
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
-    out = out or Path(f"{Path(model).name}-seed-{chosen}{suffix}")
+    out = Path(name or f"{Path(model).name}-seed-{chosen}{suffix}")
     if animated != (out.suffix.lower() == ".gif"):
         raise click.UsageError(
             "--interpolate makes a GIF: give -o a name that ends in .gif"
             if animated
             else "a GIF needs --interpolate SEED2; for a grid end the name in .png"
         )
-    as_files = not out.suffix or out.is_dir()
+    as_files = not out.suffix or out.is_dir() or names_folder(name or "-")
     if not as_files and out.suffix.lower() not in (*_PICTURES, ".gif"):
         raise click.UsageError(f"{out}: give a name that ends in .png or .jpg, or a folder")
     if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
@@ -125,5 +127,5 @@ def command(
         else:
             save_image(grid(faces, columns, titles), out)
     if seed is None:
-        click.echo(f"seed {chosen}: --seed {chosen} draws the same again", err=True)
-    click.echo(out)
+        say(f"seed {chosen}: --seed {chosen} draws the same again", err=True)
+    say(out)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.attributes import parse_attributes
+from fader.commands.echo import say
 from fader.commands.options import device_option, resolve_device, user_parameter
 from fader.errors import FaderError
 from fader.files import atomic_path
@@ -160,11 +161,11 @@ def command(
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:
-        click.echo(
+        say(
             f"stopped at step {trainer.done}; go on with: cgan train --resume --out {out}", err=True
         )
         raise SystemExit(130) from None
-    click.echo(f"step {trainer.done} of {config.steps}; the generator is {run.model}")
+    say(f"step {trainer.done} of {config.steps}; the generator is {run.model}")
 
 
 def _default_out(data: Path | None, labels: str | tuple[str, ...] | None, only: str | None) -> Path:
@@ -225,16 +226,21 @@ def _tell_about(images: ImageSet, run: RunFolder) -> None:
     """How many images there are, and which files are not among them."""
     if images.rejected:
         path = run.path / "rejected.csv"
-        with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             csv.writer(file).writerows([("image", "reason"), *images.rejected])
         for name, reason in images.rejected[:3]:
-            click.echo(f"left out: {name}: {reason}", err=True)
-        click.echo(f"{len(images.rejected)} files left out; {path} lists them", err=True)
-    click.echo(f"{len(images.indices(0))} images to learn from", err=True)
+            say(f"left out: {name}: {reason}", err=True)
+        say(f"{len(images.rejected)} files left out; {path} lists them", err=True)
+    say(f"{len(images.indices(0))} images to learn from", err=True)
+    for note in images.notes:
+        say(f"warning: {note}", err=True)
 
 
 def _warn(sentence: str) -> None:
     from tqdm import tqdm
 
     with tqdm.external_write_mode():
-        click.echo(f"warning: {sentence}", err=True)
+        say(f"warning: {sentence}", err=True)
