@@ -202,6 +202,9 @@ def test_a_run_finds_its_data_from_any_folder(
     class_folders(elsewhere / "discs", n=20)
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("FADER_DATA", str(other))
+    shutil.copytree(tmp_path / "run", tmp_path / "older")
+    (tmp_path / "older" / "inputs.json").unlink()
+    refused(fader_(*TRAIN, "--resume", "--out", "../older"), "older", "--data")
     for result, name in (
         (fader_(*TRAIN, "--resume", "--out", "../run"), "run"),
         (cgan_(*TRAIN, "--resume", "--out", "../gan"), "gan"),
@@ -258,11 +261,11 @@ def test_a_checksum_is_of_the_content(store: Path, tmp_path: Path) -> None:
 
 def test_other_models_than_it_began_with_are_refused_by_name(store: Path, tmp_path: Path) -> None:
     first, run = stopped(store, tmp_path / "first"), tmp_path / "run"
-    for option in ("init", "init-discriminators", "classifier"):
-        words = (f"without --{option}", "default", "start another run")
-        refused(fader_(*TRAIN, "--resume", "--out", first, f"--{option}", "default"), *words)
+    again = [*TRAIN, "--resume", "--out", first]
+    refused(fader_(*again, "--init", "default"), "without --init", "start another run")
+    refused(fader_(*again, "--classifier", first), "with --classifier default", first)
     begun = [*NEW, "--data", store, "--out", run, "--minutes", 0]
-    assert fader_(*begun, "--init", first, "--init-discriminators", first).exit_code == 0
+    assert fader_(*begun, "--init", first).exit_code == 0
     again = [*TRAIN, "--resume", "--out", run]
     refused(fader_(*again, "--init", "default"), f"with --init {first}", "default")
     assert fader_(*again, "--init", first).exit_code == 0
@@ -517,5 +520,5 @@ def test_a_run_stands_for_its_model(store: Path, tmp_path: Path) -> None:
     assert model_info(run) == model_info(run / "model")
     assert FaderModel.from_pretrained(run).size == 32
     shutil.rmtree(run / "model")
-    with pytest.raises(FaderError, match="a run that has saved no model yet"):
+    with pytest.raises(FaderError, match="this run has written no model yet"):
         load_model(run)

@@ -103,6 +103,8 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
 
         M ≥ N; row m of ``y`` changes image m mod N, so one call decodes a batch several ways.
         Differences from ``own`` are lengthened by :attr:`strength`.
+
+        Raises :class:`FaderError` when no pictures come of it: there would be no edit.
         """
         rows = torch.arange(len(y), device=y.device) % len(own)
         x, *features = [f[rows] for f in features] if len(y) != len(own) else features
@@ -112,11 +114,14 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             down, up = self._pairs(y)
             difference = down * difference.clamp(max=0) + up * difference.clamp(min=0)
         if self.autoencoder.config.kind == "difference":
-            colour, mask = self.autoencoder.decode(features, difference)
-            return Decoding(x, colour, mask)
-        before = self.autoencoder.decode(features, start)
-        after = self.autoencoder.decode(features, start + difference)
-        return Decoding(before, after, torch.ones_like(after[:, :1]))
+            before, (after, mask) = x, self.autoencoder.decode(features, difference)
+        else:
+            before = self.autoencoder.decode(features, start)
+            after = self.autoencoder.decode(features, start + difference)
+            mask = torch.ones_like(after[:, :1])
+        if not (torch.isfinite(after).all() and torch.isfinite(mask).all()):
+            raise FaderError("this model decodes no pictures; its weights are damaged")
+        return Decoding(before, after, mask)
 
     def decode(self, features: list[Tensor], y: Tensor, own: Tensor) -> Tensor:
         """The images of :meth:`change`, M×3×S×S in [-1, 1]."""
@@ -308,15 +313,12 @@ def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
     try:
         config = read_json(path)
     except FileNotFoundError:
-        if (folder / "checkpoints").is_dir():
-            raise FaderError(f"{folder}: is a run that has saved no model yet") from None
         raise FaderError(f"{folder}: not a {what}, it has no {CONFIG}") from None
     version = config.get("format", 0)
     if key not in config:
-        if (folder / "checkpoints").is_dir():
-            raise FaderError(f"{folder}: is a run that has saved no model yet")
         raise FaderError(f"{path}: not the configuration of a {what}")
-    if type(version) is not int or not isinstance(config.get("training") or {}, dict):
+    notes = [config.get(name) or {} for name in ("training", "classifier_training")]
+    if type(version) is not int or not all(isinstance(note, dict) for note in notes):
         raise FaderError(f"{path}: not the configuration of a {what}, or damaged")
     if version > FORMAT:
         raise FaderError(f"{path}: made by a newer fader; upgrade with pip install -U fader")
@@ -324,10 +326,17 @@ def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
 
 
 def model_folder(folder: Path) -> Path:
-    """The folder of a model that ``folder`` stands for: a run's is its ``model/``."""
+    """The folder of a model that ``folder`` stands for: a run's is its ``model/``.
+
+    Raises :class:`FaderError` for a run that has none.
+    """
+    if any(folder.glob("*.safetensors")):
+        return folder
     inside = folder / "model"
-    if (inside / CONFIG).is_file() and not any(folder.glob("*.safetensors")):
+    if (inside / CONFIG).is_file():
         return inside
+    if (folder / "metrics.jsonl").exists() or (folder / "checkpoints").is_dir():
+        raise FaderError(f"{folder}: this run has written no model yet; train it for longer")
     return folder
 
 
@@ -337,9 +346,6 @@ def _find(name: str | os.PathLike[str], **hub_options: Any) -> Path:
         return WEIGHTS_FOLDER / text
     path = Path(text)
     if path.is_dir():
-        run = (path / "metrics.jsonl").exists() or (path / "checkpoints").is_dir()
-        if run and not (path / "model" / CONFIG).is_file():
-            raise FaderError(f"{text}: this run has written no model yet; train it for longer")
         return model_folder(path)
     names = ", ".join(available_models())
     # What begins like a folder that is here, or like those that training makes, is a folder's name
