@@ -408,6 +408,7 @@ def test_command_prints_json(tmp_path: Path, folder: Path):
     document = json.loads(result.stdout)
     assert document["features"]["name"] == "attributes" and document["labels"] is None
     assert document["data"]["training"] == 24 and document["data"]["held_out"] == 12
+    assert document["data"]["rejected"] == 0
 
 
 def test_command_compares_with_one_class_alone(tmp_path: Path, folder: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -53,17 +52,11 @@ if TYPE_CHECKING:
 @click.option(
     "--classifier",
     metavar="MODEL",
-    help="Guides and scores the training: a model with a classifier, or a run of "
-    "train-classifier.  [default: the packaged one, where the preset uses it]",
+    help="Scores the held-out edits and is saved with the model: a model with a classifier, or a "
+    "run of train-classifier.  [default: the packaged one]",
 )
 @click.option(
     "--init", metavar="MODEL", help="Start from this model's weights instead of from chance."
-)
-@click.option(
-    "--init-discriminators",
-    "rivals",
-    metavar="RUN",
-    help="Start the discriminators from those of this run of the same attributes.",
 )
 @click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
 @device_option
@@ -76,7 +69,6 @@ def command(
     resume: bool,
     classifier: str | None,
     init: str | None,
-    rivals: str | None,
     minutes: float | None,
     device: str,
 ) -> None:
@@ -104,7 +96,11 @@ def command(
         if preset:
             raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
         config, inputs = _resumed(run, attrs, settings), read_inputs(run) or {}
-        models = {"classifier": classifier, "init": init, "init_discriminators": rivals}
+        if not (data or inputs.get("data")):
+            raise FaderError(f"{out}: does not say what it was started on; name that with --data")
+        began = inputs.get("classifier") or ""
+        moved = os.path.isabs(began) and not os.path.exists(began)
+        models = {"classifier": None if moved else classifier, "init": init}
         check_same(run, inputs, available_models(), **models)
     else:
         if not attrs:
@@ -113,10 +109,8 @@ def command(
     where = find_data(run, inputs, data) or Path(os.environ.get("FADER_DATA") or "data/celeba")
     classifier = classifier or inputs.get("classifier")
     init = init or inputs.get("init")
-    rivals = rivals or inputs.get("init_discriminators")
     begins = not (resume and run.list_checkpoints())
-    if classifier is None and config.classifier_weight:
-        classifier = "default"
+    classifier = classifier or "default"
 
     store = open_store(where, config.model.size)
     run.started_on = {
@@ -124,16 +118,14 @@ def command(
         "data_checksum": check_data(run, inputs, where, store, given=data is not None),
         "classifier": place(classifier, available_models()),
         "init": place(init, available_models()),
-        "init_discriminators": place(rivals),
     }
     trainer = Trainer(
         config,
         store,
         run,
         device=resolve_device(device),
-        classifier=load_classifier(classifier) if classifier else None,
+        classifier=load_classifier(classifier),
         initial=load_model(init) if init and begins else None,
-        rivals=RunFolder(rivals) if rivals and begins else None,
         resume=resume,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
@@ -177,7 +169,6 @@ def _resumed(
     values = apply_overrides(saved.to_dict(), settings)
     check_settings(TrainConfig, values, "settings")
     config = TrainConfig.from_dict(values)
-    # The last stage, in which the model erases, may be added to any run.
-    if config.model not in (saved.model, dataclasses.replace(saved.model, erase=True)):
+    if config.model != saved.model:
         raise FaderError(f"{run.path}: a resumed run cannot change its model; start another run")
     return config

@@ -53,8 +53,9 @@ from fader.commands.options import device_option, json_option, open_store, resol
 def command(data: Path, out: Path, device: str, as_json: bool, **settings: object) -> None:
     """Train the classifier that estimates a face's attributes.
 
-    Labels may be hard or soft. Prints, for each attribute, the held-out accuracy beside that of
-    always guessing the more frequent value. OUT/model is what `fader train --classifier` takes.
+    Labels may be hard or soft. Prints, for each attribute, the accuracy on the test part (or the
+    validation part, where there is no other) beside that of always guessing the more frequent
+    value. OUT/model is what `fader train --classifier` takes.
     """
     from fader.data.prepared import PreparedStore, is_prepared
     from fader.train.classifier import ClassifierTraining, train_classifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,39 @@ from fader.attributes import ATTRIBUTES
 from fader.documents import read_json
 from fader.errors import FaderError
 from fader.files import atomic_path, write_text
-from fader.models import silhouette as silhouettes
-from fader.models.autoencoder import Autoencoder, AutoencoderConfig
+from fader.models.autoencoder import Autoencoder
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.copies import MOST_COPIES
+from fader.models.config import AutoencoderConfig
+from fader.models.difference import DifferenceAutoencoder
 from fader.models.schema import load_weights, make_network, read_settings
 
-FORMAT = 1
+FORMAT = 2
 CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS = "config.json", "model.safetensors", "classifier.safetensors"
 #: Models that come in the package, by name.
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How faces change: the picture ``before`` and the colour ``after``, M×3×S×S in [-1, 1], and
+    the ``mask`` M×1×S×S in 0..1 that says where the second takes the place of the first.
+
+    Of a network without mask, ``before`` is its decoding of the face as it is.
+    """
+
+    before: Tensor
+    after: Tensor
+    mask: Tensor
+
+    @property
+    def image(self) -> Tensor:
+        """x′ = x + m · (c − x), M×3×S×S in [-1, 1]."""
+        return self.before + self.mask * (self.after - self.before)
+
+
+def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
+    """The network that ``config.kind`` names, with new weights."""
+    return DifferenceAutoencoder(config) if config.kind == "difference" else Autoencoder(config)
 
 
 class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
@@ -46,17 +69,13 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         self, autoencoder: AutoencoderConfig, classifier: ClassifierConfig | None = None
     ) -> None:
         super().__init__()
-        self.autoencoder = Autoencoder(autoencoder)
+        self.autoencoder = build_autoencoder(autoencoder)
         self.classifier = AttributeClassifier(classifier) if classifier else None
         #: Free text about the training, kept in config.json: attributes of the run, data, steps.
         self.training_notes: dict[str, Any] = {}
-        #: By attribute, how fast values below 0 and above 1 go on (1 each where it has none).
-        self.beyond: dict[str, tuple[float, float]] = {}
         #: By attribute, how many times as far as asked the decoder is told to go down and up from
         #: what a face shows (1 each where it has none).
-        self.reach: dict[str, tuple[float, float]] = {}
-        #: In how many moved copies faces are decoded (:mod:`fader.models.copies`).
-        self.copies = 1
+        self.strength: dict[str, tuple[float, float]] = {}
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -72,110 +91,44 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def encode(self, x: Tensor, copies: int | None = None) -> list[Tensor]:
-        """See :meth:`Autoencoder.encode`; in as many copies as :attr:`copies` says, or as given."""
-        return self.autoencoder.encode(x, self.copies if copies is None else copies)
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Images N×3×S×S in [-1, 1] → what :meth:`change` and :meth:`decode` need of them.
 
-    def decode(
-        self,
-        features: list[Tensor],
-        y: Tensor,
-        own: Tensor | None = None,
-        unedited: Tensor | None = None,
-        held: Tensor | None = None,
-    ) -> Tensor:
-        """See :meth:`Autoencoder.decode`; values beyond 0..1 are scaled by :attr:`beyond`.
-
-        With ``own``, the N images' own values N×n, ``y`` is what they are to show, and moves away
-        from their own are as long as :attr:`reach` says, and confined to the attributes' regions
-        (see :meth:`Autoencoder.decode`), those of the face apart from the others; some go along
-        with others (:meth:`Regions.eased`), and beyond 0..1 the picture goes on as it did from one
-        end to the other (:meth:`Regions.exaggerated`). ``held`` (N×n) is true for values that were
-        asked for, so that they stay even where they are the images' own. Without ``own``, ``y`` is
-        what is decoded.
+        The first is ``x`` itself, the last the latent code.
         """
-        if self.beyond:
-            below, above = self._pairs(self.beyond, y)
-            y = y.clamp(0, 1) + below * y.clamp(max=0) + above * (y - 1).clamp(min=0)
-        regions = self.autoencoder.regions
-        if own is None or regions is None:
-            y = y if own is None else self._reached(y, own)
-            return self.autoencoder.decode(features, y)
-        near, past = regions.within(y, own)
-        near = regions.eased(near, own, held)
-        beyond = past.any(dim=1).nonzero()[:, 0]
-        if len(beyond) and unedited is None and not torch.equal(y[: len(own)], own):
-            unedited = self.autoencoder.decode(features, own)
-        decoded = self._decode_apart(features, self._reached(near, own), own, unedited)
-        if not len(beyond):
-            return decoded
-        if unedited is None:  # the first rows are it
-            unedited = decoded[: len(own)]
-        faces, past, end = beyond % len(own), past[beyond], near[beyond]
-        own, before = own[faces], unedited[faces]
-        opposite = self._reached(torch.where(past != 0, 1 - end, end), own)
-        other = self._decode_apart([f[faces] for f in features], opposite, own, before)
-        more = regions.exaggerated(decoded[beyond], other, before, past)
-        return decoded.index_copy(0, beyond, more.to(decoded.dtype))
+        return [x, *self.autoencoder.encode(x)]
 
-    def _reached(self, y: Tensor, own: Tensor) -> Tensor:
-        """What to tell the decoder, M×n, for faces with values ``own`` (N×n) to show ``y``."""
-        if not self.reach:
-            return y
-        down, up = self._pairs(self.reach, y)
-        start = own[torch.arange(len(y), device=y.device) % len(own)]
-        return start + down * (y - start).clamp(max=0) + up * (y - start).clamp(min=0)
+    def change(self, features: list[Tensor], y: Tensor, own: Tensor) -> Decoding:
+        """What :meth:`encode` gave for N images, their own values N×n and values M×n to show.
 
-    def _decode_apart(
-        self, features: list[Tensor], y: Tensor, own: Tensor, unedited: Tensor | None
-    ) -> Tensor:
-        """Decodings in which parts of the face, the colour of hair, and the rest change apart, each
-        as if alone.
+        M ≥ N; row m of ``y`` changes image m mod N, so one call decodes a batch several ways.
+        Differences from ``own`` are lengthened by :attr:`strength`.
 
-        Confined together, all that gray hair does to a face would be let through where a smile is;
-        told to make a man a gray woman, decoders go twice as far as they ever did. Hair that is
-        dyed is not otherwise changed.
+        Raises :class:`FaderError` when no pictures come of it: there would be no edit.
         """
-        groups, ending = self.autoencoder.regions.groups, self.autoencoder.regions.ending[:, 1]
         rows = torch.arange(len(y), device=y.device) % len(own)
+        x, *features = [f[rows] for f in features] if len(y) != len(own) else features
         start = own[rows]
-        # What is to go is not dyed.
-        goes = ((y > start) & ending).any(dim=1)
-        parts = groups[:, None].repeat(1, len(y), 1)
-        parts[2, goes], parts[1, goes] = groups[1:].any(dim=0), False
-        moves = ((y != start) & parts).any(dim=2)
-        several, first = moves.sum(dim=0) > 1, moves.int().argmax(dim=0)
-        if not several.any():
-            return self.autoencoder.decode(features, y, own, unedited)
-        if unedited is None and not torch.equal(y[: len(own)], own):
-            unedited = self.autoencoder.decode(features, own)
-        other = ~parts[first, torch.arange(len(y), device=y.device)]
-        alone = torch.where(several[:, None] & other, start, y)
-        decoded = self.autoencoder.decode(features, alone, own, unedited)
-        if unedited is None:  # the first rows are it
-            unedited = decoded[: len(own)]
-        for index, part in enumerate(parts):
-            again = (several & moves[index] & (first != index)).nonzero()[:, 0]
-            if len(again):
-                faces = rows[again]
-                of_these, before = [f[faces] for f in features], unedited[faces].to(decoded.dtype)
-                codes = torch.where(part, y, start)[again]
-                change = self.autoencoder.decode(of_these, codes, own[faces], before) - before
-                dyed = moves[1, again] & (index > 1)
-                if dyed.any():  # dark hair of youth would show through blond
-                    hair = silhouettes.silhouette(before)[:, 1:] * dyed[:, None, None, None]
-                    change = change * (1 - hair)
-                decoded = decoded.index_add(0, again, change.to(decoded.dtype))
-        return torch.where(several[:, None, None, None], decoded.clamp(-1, 1), decoded)
+        difference = y - start
+        if self.strength:
+            down, up = self._pairs(y)
+            difference = down * difference.clamp(max=0) + up * difference.clamp(min=0)
+        if self.autoencoder.config.kind == "difference":
+            before, (after, mask) = x, self.autoencoder.decode(features, difference)
+        else:
+            before = self.autoencoder.decode(features, start)
+            after = self.autoencoder.decode(features, start + difference)
+            mask = torch.ones_like(after[:, :1])
+        if not (torch.isfinite(after).all() and torch.isfinite(mask).all()):
+            raise FaderError("this model decodes no pictures; its weights are damaged")
+        return Decoding(before, after, mask)
 
-    def tinted(self, y: Tensor, own: Tensor) -> Tensor | None:
-        """Where nothing but the colour of hair differs between values M×n: M×1×S×S in 0..1, or
-        None where that is nowhere. A photo's own detail is as good there as it was."""
-        regions = self.autoencoder.regions
-        return None if regions is None else regions.tinted(y, own)
+    def decode(self, features: list[Tensor], y: Tensor, own: Tensor) -> Tensor:
+        """The images of :meth:`change`, M×3×S×S in [-1, 1]."""
+        return self.change(features, y, own).image
 
-    def _pairs(self, numbers: dict[str, tuple[float, float]], like: Tensor) -> tuple[Tensor, ...]:
-        pairs = [numbers.get(name, (1.0, 1.0)) for name in self.attributes]
+    def _pairs(self, like: Tensor) -> tuple[Tensor, ...]:
+        pairs = [self.strength.get(name, (1.0, 1.0)) for name in self.attributes]
         return like.new_tensor(pairs).unbind(1)
 
     def estimate(self, x: Tensor) -> Tensor:
@@ -207,11 +160,10 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             "classifier": asdict(self.classifier.config) if self.classifier else None,
             "training": self.training_notes,
         }
-        for name in ("beyond", "reach"):
-            if getattr(self, name):
-                config[name] = getattr(self, name)
-        if self.copies > 1:
-            config["copies"] = self.copies
+        if self.strength:
+            config["strength"] = self.strength
+        if self.classifier is not None:
+            config["classifier_training"] = self.classifier.notes
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
     @classmethod
@@ -224,21 +176,22 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         config = read_config(folder, "autoencoder", "Fader model")
         if config["autoencoder"] is None:
             raise FaderError(f"{folder}: holds a classifier alone, which cannot edit")
+        if config.get("format") == 1:
+            raise FaderError(
+                f"{folder}: a model of format 1, which this fader does not read any more; train it "
+                "anew with fader train"
+            )
         path = folder / CONFIG
         autoencoder = _autoencoder_settings(config["autoencoder"], path)
         classifier = _classifier_settings(config.get("classifier"), path)
         weights = [folder / WEIGHTS, *([folder / CLASSIFIER_WEIGHTS] if classifier else ())]
         model = make_network(lambda: cls(autoencoder, classifier), *weights)
         model.training_notes = config.get("training") or {}
-        model.beyond, model.reach = (
-            _pairs(name, config.get(name) or {}, folder / CONFIG) for name in ("beyond", "reach")
-        )
-        model.copies = config.get("copies", 1)
-        if not isinstance(model.copies, int) or not 1 <= model.copies <= MOST_COPIES:
-            raise FaderError(f"{folder / CONFIG}: copies must be a number from 1 to {MOST_COPIES}")
+        model.strength = _pairs("strength", config.get("strength") or {}, folder / CONFIG)
         load_weights(model.autoencoder, folder / WEIGHTS)
         if model.classifier is not None:
             load_weights(model.classifier, folder / CLASSIFIER_WEIGHTS)
+            model.classifier.notes = config.get("classifier_training") or {}
         return model.eval()
 
     # The two hooks of huggingface_hub's mixin.
@@ -323,6 +276,9 @@ def load_classifier(name: str | os.PathLike[str]) -> AttributeClassifier:
     path = folder / CLASSIFIER_WEIGHTS
     classifier = make_network(lambda: AttributeClassifier(settings), path)
     load_weights(classifier, path)
+    # In a folder that holds a classifier alone, what was trained is the classifier.
+    own = "classifier_training" if config["autoencoder"] else "training"
+    classifier.notes = config.get(own) or {}
     return classifier.eval()
 
 
@@ -357,15 +313,12 @@ def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
     try:
         config = read_json(path)
     except FileNotFoundError:
-        if (folder / "checkpoints").is_dir():
-            raise FaderError(f"{folder}: is a run that has saved no model yet") from None
         raise FaderError(f"{folder}: not a {what}, it has no {CONFIG}") from None
     version = config.get("format", 0)
     if key not in config:
-        if (folder / "checkpoints").is_dir():
-            raise FaderError(f"{folder}: is a run that has saved no model yet")
         raise FaderError(f"{path}: not the configuration of a {what}")
-    if type(version) is not int or not isinstance(config.get("training") or {}, dict):
+    notes = [config.get(name) or {} for name in ("training", "classifier_training")]
+    if type(version) is not int or not all(isinstance(note, dict) for note in notes):
         raise FaderError(f"{path}: not the configuration of a {what}, or damaged")
     if version > FORMAT:
         raise FaderError(f"{path}: made by a newer fader; upgrade with pip install -U fader")
@@ -375,14 +328,14 @@ def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
 def model_folder(folder: Path) -> Path:
     """The folder of a model that ``folder`` stands for: a run's is its ``model/``.
 
-    Raises :class:`FaderError` for a run that has none yet.
+    Raises :class:`FaderError` for a run that has none.
     """
-    inside = folder / "model"
     if any(folder.glob("*.safetensors")):
         return folder
+    inside = folder / "model"
     if (inside / CONFIG).is_file():
         return inside
-    if (folder / "checkpoints").is_dir():
+    if (folder / "metrics.jsonl").exists() or (folder / "checkpoints").is_dir():
         raise FaderError(f"{folder}: this run has written no model yet; train it for longer")
     return folder
 
@@ -391,15 +344,15 @@ def _find(name: str | os.PathLike[str], **hub_options: Any) -> Path:
     text = os.fspath(name)
     if text in available_models():
         return WEIGHTS_FOLDER / text
-    if os.path.isdir(text):
-        return model_folder(Path(text))
+    path = Path(text)
+    if path.is_dir():
+        return model_folder(path)
     names = ", ".join(available_models())
     # What begins like a folder that is here, or like those that training makes, is a folder's name
     # mistyped, which is nobody else's business.
     first = text.split("/")[0]
     local = text.startswith((".", "/", "~")) or first == "runs" or os.path.lexists(first)
     if text.count("/") != 1 or local or os.path.lexists(text):
-        path = Path(text)
         beside = [place.name for place in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, beside, n=1)
         hint = f"; did you mean {path.parent / close[0]}?" if close else ""

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from fader.data.batches import Augmentation, Batches, to_tensor
+from fader.data.annotations import TEST, TRAIN, VALID
+from fader.data.batches import Augmentation, Batches, to_images, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
@@ -20,7 +21,6 @@ from fader.train.device import make_accelerator
 from fader.train.ema import averaged
 from fader.train.loop import Loop, training_loop
 from fader.train.run import RunFolder
-from fader.train.trainer import TRAIN, VALID
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ def train_classifier(
 ) -> dict[str, AttributeScore]:
     """Train on the store's labels (hard or soft) and save into ``out/model``.
 
-    Returns each attribute's score on the validation split (the training images where there is no
-    such split). Attributes that never vary in the training images are left out.
+    Returns each attribute's score on the test split, or where there is none on the validation
+    split (the training images where there is neither). Attributes that never vary in the training
+    images are left out.
     """
     run = RunFolder(out)
     accelerator = make_accelerator(torch.device(device))
@@ -95,6 +96,10 @@ def train_classifier(
             make_even_handed(classifier, store, held_out)
         scores = score_classifier(classifier, store, held_out)
         notes = {**asdict(settings), "scores": {name: asdict(s) for name, s in scores.items()}}
+        if len(unseen := store.indices(TEST)):
+            # Nothing is chosen by these.
+            scores = score_classifier(classifier, store, unseen)
+            notes["test_scores"] = {name: asdict(s) for name, s in scores.items()}
         if main:
             save_classifier(classifier, run.model, notes)
     return scores
@@ -138,7 +143,7 @@ def _fit(
     optimizer = accelerator.prepare(optimizer)
     ema = averaged(classifier, 0.995)
     batches = Batches(
-        store,
+        _Resized(store, settings.size),
         rows,
         labels,
         settings.batch_size,
@@ -214,20 +219,53 @@ def _logits(classifier: AttributeClassifier, store: PreparedStore, rows: np.ndar
 
 
 def photographic(x: Tensor, random: torch.Generator) -> Tensor:
-    """Images N×3×S×S after changes of light, contrast, colour, sharpness and noise, per image."""
+    """Images N×3×S×S in [-1, 1] as other cameras and other hands show them, each otherwise: in
+    other light, contrast and colour, noisy, enlarged from few pixels, squeezed by JPEG."""
     n = len(x)
-    gain = 1 + 0.2 * torch.randn(n, 1, 1, 1, generator=random)
-    shift = 0.15 * torch.randn(n, 1, 1, 1, generator=random)
-    tint = 0.05 * torch.randn(n, 3, 1, 1, generator=random)
-    x = (x * gain + shift + tint).clamp(-1, 1)
-    if torch.rand((), generator=random) < 0.5:
-        # Small originals are common: shrink and enlarge the batch.
-        side = x.shape[-1]
-        small = int(side * (0.4 + 0.6 * float(torch.rand((), generator=random))))
-        x = F.interpolate(x, size=(small, small), mode="area")
-        x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
-    noise = 0.08 * float(torch.rand((), generator=random))
-    return x + noise * torch.randn(x.shape, generator=random)
+    gain = 1 + 0.12 * torch.randn(n, 1, 1, 1, generator=random)
+    shift = 0.1 * torch.randn(n, 1, 1, 1, generator=random)
+    tint = 0.03 * torch.randn(n, 3, 1, 1, generator=random)
+    noise = 0.06 * torch.rand(n, 1, 1, 1, generator=random) ** 2
+    x = x * gain + shift + tint + noise * torch.randn(x.shape, generator=random)
+    seed = int(torch.randint(2**31, (), generator=random))
+    return to_tensor(_softened(to_images(x), np.random.default_rng(seed)))
+
+
+def _softened(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """uint8 N×S×S×3 images, two in five of them enlarged from few pixels, as many squeezed."""
+    import cv2
+
+    out = images.copy()
+    side = images.shape[1]
+    enlarged, squeezed = random.random((2, len(images))) < 0.4
+    small = random.integers(round(0.35 * side), side, len(images))
+    quality = random.integers(25, 95, len(images))
+    for i in np.flatnonzero(enlarged):
+        reduced = cv2.resize(out[i], (int(small[i]),) * 2, interpolation=cv2.INTER_AREA)
+        out[i] = cv2.resize(reduced, (side, side), interpolation=cv2.INTER_LINEAR)
+    for i in np.flatnonzero(squeezed):
+        _, packed = cv2.imencode(".jpg", out[i], [cv2.IMWRITE_JPEG_QUALITY, int(quality[i])])
+        out[i] = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    return out
+
+
+class _Resized:
+    """A store's images at another side: what :class:`Batches` takes rows of."""
+
+    def __init__(self, store: PreparedStore, size: int) -> None:
+        self.images = self
+        self._store, self._size = store, size
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        import cv2
+
+        images = self._store.images[rows]
+        if self._size == images.shape[1]:
+            return images
+        method = cv2.INTER_AREA if self._size < images.shape[1] else cv2.INTER_LINEAR
+        return np.stack(
+            [cv2.resize(image, (self._size,) * 2, interpolation=method) for image in images]
+        )
 
 
 def _half(store: PreparedStore, rows: np.ndarray, identities: str) -> np.ndarray:

@@ -154,6 +154,7 @@ class Loop:
         except DivergedError:
             raise
         except (OSError, FaderError) as error:
+            self._means()  # what has diverged leads to other errors, too
             what = str(error)
             if isinstance(error, OSError):
                 what = f"{error.filename or self.run.path}: could not be written ({error.strerror})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -148,7 +149,9 @@ class RunFolder:
         except FaderError:
             raise
         except Exception as error:  # damaged pickles are answered with any exception there is
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            # torch's words on unpickling advise to trust the file.
+            words = "" if isinstance(error, pickle.UnpicklingError) else str(error)
+            reason = words.splitlines()[0][:200] if words else "it is not a checkpoint's content"
             raise FaderError(
                 f"{path}: broken ({reason}); delete it to resume from the one before"
             ) from None
