@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -32,7 +32,8 @@ def atomic_path(
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         # mkstemp makes the file private.
-        temporary.chmod(permissions(path, mode))
+        with suppress(OSError):  # some disks know no permissions
+            temporary.chmod(permissions(path, mode))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -75,7 +75,6 @@ def command(
     from fader.edit.editor import Editor
     from fader.edit.outputs import refuse_overwriting, write
     from fader.edit.strip import strip
-    from fader.photo import save_image
 
     refuse_overwriting(out, [photo], overwrite)
     editor = Editor(model, resolve_device(device))
@@ -83,7 +82,7 @@ def command(
     result = strip(editor, photo, names, start, stop, steps, face=face)
     if out.suffix.lower() == ".gif":
         first, *rest = result.loop()
-        save_image(first, out, save_all=True, append_images=rest, duration=120, loop=0)
+        write(first, out, photo, save_all=True, append_images=rest, duration=120, loop=0)
     else:
-        write(result.grid(), out)
+        write(result.grid(), out, photo)
     click.echo(click.format_filename(out))

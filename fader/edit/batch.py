@@ -22,7 +22,7 @@ from fader.edit.editor import Ask, Box, Edit, Editor, FaceEdit, Output, Which
 from fader.edit.outputs import plan, refuse_overwriting, write_edit
 from fader.edit.workers import Crew, Pull
 from fader.errors import DiskFullError, FaderError, NoFaceError, UnreadableImageError
-from fader.files import atomic_path
+from fader.files import atomic_path, permissions
 from fader.interrupts import held_interrupts
 from fader.photo import IMAGE_SUFFIXES
 
@@ -179,8 +179,10 @@ def _edit(
         for name, output in zip(job.names, outputs, strict=True):
             edit = yield from _next_edit(steps)
             write = partial(write_edit, edit, photo, quality=job.quality, provenance=job.provenance)
-            left = put(lambda place, write=write: write(output=place), output)
-            notes = f"{photo}: {'; '.join(edit.notes)}" if edit.notes else ""
+            said = [*edit.notes]
+            left = put(lambda place, write=write, say=said.extend: say(write(output=place)), output)
+            said = list(dict.fromkeys(said))
+            notes = f"{photo}: {'; '.join(said)}" if said else ""
             place, status = (None, "skipped") if left else (output, "edited")
             results.append(
                 Result(photo, place, status, edit.found, left or notes, edit.faces, name)
@@ -393,6 +395,8 @@ class _Worker:
                 return f"{output}: a file of other origin is there; --overwrite replaces it"
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):
+                temporary.chmod(permissions(output, temporary.stat().st_mode))
             os.replace(temporary, output)
         except OSError as error:
             temporary.unlink(missing_ok=True)

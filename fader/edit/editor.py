@@ -92,13 +92,15 @@ class FaceEdit:
 class Edit:
     """An edited photo (or crop, or pair), how many faces the photo has, and the edits made.
 
-    ``notes`` are short phrases on what was left alone or could not be kept.
+    ``notes`` are short phrases on what was left alone or could not be kept, ``asked`` the changes
+    asked for.
     """
 
     photo: Photo
     found: int
     faces: tuple[FaceEdit, ...]
     notes: tuple[str, ...] = ()
+    asked: tuple[Change, ...] = ()
 
     @cached_property
     def image(self) -> Image.Image:
@@ -107,9 +109,12 @@ class Edit:
 
     @property
     def provenance(self) -> Provenance | None:
-        """The mark for the result's file: what was set. None when nothing was changed."""
+        """The mark for the result's file: what was asked for. None when nothing was changed.
+
+        Estimates stay out of it: what a classifier made of a face is nobody else's to read.
+        """
         values = [
-            ", ".join(f"{name}={value:.4g}" for name, value in edit.changed.items())
+            ", ".join(str(change) for change in self.asked if change.attribute in edit.changed)
             for edit in self.faces
             if edit.changed
         ]
@@ -121,13 +126,13 @@ class Edit:
         *,
         quality: int | None = None,
         provenance: bool = True,
-    ) -> None:
+    ) -> tuple[str, ...]:
         """Write the result with all that the photo's file had: see :func:`fader.photo.save_photo`.
 
         ``provenance=False`` leaves out the mark that says the photo was edited.
         """
         mark = self.provenance if provenance else None
-        save_photo(self.photo, path, quality=quality, provenance=mark)
+        return save_photo(self.photo, path, quality=quality, provenance=mark)
 
 
 @dataclass(frozen=True)
@@ -374,7 +379,7 @@ class Editor:
             if output == "pair":
                 both = np.concatenate([photo.pixels, result.pixels], axis=1)
                 result = photo.made_into(both)
-            yield Edit(result, found, tuple(edits), (*photo.notes, *notes, *there))
+            yield Edit(result, found, tuple(edits), (*photo.notes, *notes, *there), tuple(wanted))
 
     def _choose(
         self, photo: Photo, which: Which, where: Box | None

@@ -6,13 +6,14 @@ import io
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from fader.photo.exif import PREFIX, is_tiff
 from fader.photo.metadata import Contents
-from fader.photo.xmp import split_xmp
+from fader.photo.xmp import extension_name, split_xmp, without_extension
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
@@ -125,6 +126,12 @@ def with_contents(encoded: bytes, contents: Contents) -> tuple[bytes, list[str]]
     parts += [_segment(_APP1, block) for block in contents.more_exif if len(block) <= MOST]
     if contents.xmp:
         main, extension, name = split_xmp(contents.xmp, MOST - len(_XMP))
+        if contents.extension and extension:  # there is one place for two
+            contents = replace(contents, xmp=without_extension(contents.xmp))
+            main, extension, name = split_xmp(contents.xmp, MOST - len(_XMP))
+            notes.append("the second part of its XMP, which is broken")
+        elif contents.extension:
+            extension, name = contents.extension, extension_name(main).decode()
         if main:
             parts.append(_segment(_APP1, _XMP + main))
         else:
