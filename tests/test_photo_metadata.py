@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 from corpus import ASTRONAUT, encoded
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from fader.errors import FaderError, UnreadableImageError
 from fader.photo import Provenance, open_photo, save_photo
@@ -114,7 +114,7 @@ def test_no_picture_of_the_photo_before_stays_in_its_exif(picture, tmp_path, kin
         data = encoded(picture, form, save_all=True, append_images=[small])
         before = small.tobytes()
     _, out, _ = saved(data, tmp_path, suffix)
-    needle = before[20:60] if kind != "uncompressed" else before
+    needle = before[-60:-20] if kind != "uncompressed" else before
     assert suffix == "tif" or needle in data
     assert needle not in out
     assert out.find(b"\xff\xd8\xff", 10) < 0
@@ -183,6 +183,7 @@ def raw_profile(kind, block):
 
 def oriented(picture, place):
     info = PngImagePlugin.PngInfo()
+    head = b"http://ns.adobe.com/xap/1.0/\0"
     if place == "jpeg xmp":
         return "jpg", with_segments(
             picture, segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP6)
@@ -265,7 +266,7 @@ def test_a_long_exif_stays(picture, tmp_path, length):
     assert notes == () and open_photo(out).provenance == MARK
 
 
-@pytest.mark.parametrize("length", [60_000, 64_900, 200_000])
+@pytest.mark.parametrize("length", [60_000, 64_200, 200_000])
 @pytest.mark.parametrize("source", ["jpg", "png"])
 def test_a_long_xmp_stays(picture, tmp_path, length, source):
     """As extended XMP, where it does not fit one segment any more."""
@@ -281,7 +282,7 @@ def test_a_long_xmp_stays(picture, tmp_path, length, source):
     again = open_photo(out)
     assert text.encode() in again.xmp and b"Mine" in again.xmp and notes == ()
     assert again.provenance == MARK
-    if length == 64_900:  # theirs where every reader looks, ours in the extension
+    if length == 64_200:  # theirs where every reader looks, ours in the extension
         with Image.open(io.BytesIO(out)) as image:
             assert text.encode() in image.info["xmp"]
     # Once more, so that an extension is also read.
@@ -409,7 +410,7 @@ def test_damage_beside_the_pixels_of_a_png(picture, tmp_path, kind):
     assert notes == (f"damaged parts beside the pixels left out ({kind.decode()})",)
 
 
-@pytest.mark.parametrize("cut", [4, 12])
+@pytest.mark.parametrize("cut", [8, 12])
 def test_a_png_without_its_end(picture, tmp_path, cut):
     photo, _, notes = saved(encoded(picture, "PNG")[:-cut], tmp_path, "png")
     assert np.array_equal(photo.pixels, np.asarray(picture)) and notes == ("its end is missing",)
@@ -523,11 +524,14 @@ def test_the_limit_of_pixels_follows_the_memory_and_can_be_set(picture, tmp_path
 
 @pytest.mark.parametrize("quality", [None, 90, 95, 100])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_noise_at_the_highest_quality_is_written(tmp_path, capfd, quality, progressive):
+def test_noise_at_the_highest_quality_is_written(
+    tmp_path, capfd, monkeypatch, quality, progressive
+):
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    data = encoded(
-        Image.fromarray(noise), "JPEG", quality=100, subsampling=0, progressive=progressive
-    )
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile, "MAXBLOCK", 10**7)
+        image = Image.fromarray(noise)
+        data = encoded(image, "JPEG", quality=100, subsampling=0, progressive=progressive)
     photo = open_photo(data)
     save_photo(photo, tmp_path / "a.jpg", quality=quality)
     assert open_photo(tmp_path / "a.jpg").pixels.shape == noise.shape

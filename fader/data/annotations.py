@@ -119,7 +119,8 @@ def _decode(data: bytes) -> np.ndarray:
     try:
         return open_photo(data).pixels
     except UnreadableImageError as error:
-        raise UnreadableImageError(str(error).removeprefix("the image: ")) from None
+        reason = str(error).removeprefix("the image: ").removeprefix("broken or cut short ")
+        raise UnreadableImageError(f"broken: {reason}") from None
 
 
 # --- tables ---------------------------------------------------------------------------------
