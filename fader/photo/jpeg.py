@@ -25,7 +25,7 @@ _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 MOST = 65_533
 
 _APP1, _APP2, _APP11, _APP13, _COMMENT = 0xE1, 0xE2, 0xEB, 0xED, 0xFE
-_START_OF_SCAN, _END = 0xDA, 0xD9
+_PROGRESSIVE, _START_OF_SCAN, _END = 0xC2, 0xDA, 0xD9
 # In the pixels, what is neither a stuffed byte nor a restart.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
@@ -165,7 +165,10 @@ def mended(data: bytes) -> bytes | None:
     That is so if the last 16 rows at most change when other bytes follow what is there. None for
     other ones.
     """
-    ends = [data + b"\xff\xd9", data + bytes(64) + b"\xff\xd9"]
+    if not _has_all_scans(data):
+        return None
+    # Decoders go on with zeros where the data ends, so what follows has to be something else.
+    ends = [data + b"\xff\xd9", data + bytes(range(1, 255)) + b"\xff\xd9"]
     if data.endswith(b"\xff"):
         ends = [data[:-1] + end[len(data) :] for end in ends]
     try:
@@ -178,3 +181,20 @@ def mended(data: bytes) -> bytes | None:
     first, second = pictures
     rows = (first != second).reshape(len(first), -1).any(axis=1)
     return ends[0] if not rows[: max(len(rows) - 16, 0)].any() else None
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether every coefficient of a progressive JPEG is begun to be told down to its last bit."""
+    missing: set[tuple[int, int]] = set()
+    for marker, start, stop in _segments(data):
+        payload = data[start:stop]
+        if marker == _PROGRESSIVE and len(payload) >= 6:
+            components = payload[6 : 6 + 3 * payload[5] : 3]
+            missing = {(component, i) for component in components for i in range(64)}
+        elif marker == _START_OF_SCAN and len(payload) >= 4:
+            count = payload[0]
+            first, last, precision = (*payload[1 + 2 * count : 4 + 2 * count], 0, 0, 1)[:3]
+            if precision & 15 == 0:
+                scanned = payload[1 : 1 + 2 * count : 2]
+                missing -= {(one, i) for one in scanned for i in range(first, last + 1)}
+    return not missing
