@@ -162,8 +162,8 @@ def _segment(marker: int, payload: bytes) -> bytes:
 def mended(data: bytes) -> bytes | None:
     """A JPEG whose end was cut off with an end of ours, if next to nothing of the picture is gone.
 
-    That is so if the last 16 rows at most change when other bytes follow what is there. None for
-    other ones.
+    That is so if only a few pixels of the last 16 rows change when other bytes follow what is
+    there: a hundredth of the picture, or one block. None for other ones.
     """
     if not _has_all_scans(data):
         return None
@@ -179,8 +179,9 @@ def mended(data: bytes) -> bytes | None:
     except Exception:  # broken, answered with any exception there is
         return None
     first, second = pictures
-    rows = (first != second).reshape(len(first), -1).any(axis=1)
-    return ends[0] if not rows[: max(len(rows) - 16, 0)].any() else None
+    differing = (first != second).reshape(*first.shape[:2], -1).any(axis=2)
+    few = differing.sum() <= max(256, differing.size // 100)
+    return ends[0] if few and not differing[:-16].any() else None
 
 
 def _has_all_scans(data: bytes) -> bool:
