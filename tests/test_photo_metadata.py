@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from fader.errors import FaderError, UnreadableImageError
 from fader.photo import Provenance, open_photo, save_photo
+from fader.photo.formats import register_heif
 from fader.photo.jpeg import MOST
 from fader.photo.png import chunk
 from fader.photo.resources import packed
@@ -103,8 +104,6 @@ def thumbnails(picture):
 def test_no_picture_of_the_photo_before_stays_in_its_exif(picture, tmp_path, kind, suffix):
     if suffix == "heic":
         pytest.importorskip("pillow_heif")
-        from fader.photo.formats import register_heif
-
         register_heif()
     block, before = thumbnails(picture)[kind]
     form = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}.get(suffix, suffix.upper())
@@ -168,6 +167,20 @@ def test_nor_among_photoshops_resources_nor_behind_the_picture(picture, tmp_path
     assert out.find(b"\xff\xd8\xff", 10) < 0 and b"A caption" in out
 
 
+def test_nor_as_further_pictures_of_the_file(picture, tmp_path):
+    buffer = io.BytesIO()
+    picture.save(buffer, "MPO", save_all=True, append_images=[picture.resize((48, 32))])
+    _, out, notes = saved(buffer.getvalue(), tmp_path, "jpg")
+    assert out.find(b"\xff\xd8\xff", 10) < 0 and b"MPF" not in out
+    assert notes == ("only the first of its 2 frames or pages",)
+    pytest.importorskip("pillow_heif")
+    register_heif()
+    large = picture.resize((384, 256))
+    _, out, _ = saved(encoded(large, "HEIF", thumbnails=[128]), tmp_path, "heic")
+    with Image.open(io.BytesIO(out)) as image:
+        assert not image.info["thumbnails"]
+
+
 # Orientation
 
 EXIF6 = exif_block((0x0112, 3, 1, 6))
@@ -205,6 +218,10 @@ def oriented(picture, place):
         return "webp", encoded(picture, "WEBP", xmp=XMP6, lossless=True)
     if place == "webp exif":
         return "webp", encoded(picture, "WEBP", exif=EXIF6, lossless=True)
+    if place.startswith(("avif", "heic")):
+        form = {"avif": "AVIF", "heic": "HEIF"}[place[:4]]
+        block = {"exif": EXIF6} if place.endswith("exif") else {"xmp": XMP6}
+        return place[:4], encoded(picture, form, **block)
     if place == "png exif chunk":
         return "png", encoded(picture, "PNG", exif=EXIF6)
     if place == "png xmp":
@@ -225,11 +242,15 @@ PLACES = [
     *("jpeg xmp", "jpeg xmp element", "jpeg second block", "jpeg photoshop", "tiff xmp"),
     *("webp xmp", "webp exif", "png exif chunk", "png xmp", "png packed xmp"),
     *("png raw exif", "png raw app1", "png raw xmp"),
+    *("avif exif", "avif xmp", "heic exif", "heic xmp"),
 ]
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_an_orientation_is_obeyed_and_none_is_left(picture, tmp_path, place):
+    if place.startswith("heic"):
+        pytest.importorskip("pillow_heif")
+        register_heif()
     suffix, data = oriented(picture, place)
     photo, out, _ = saved(data, tmp_path, suffix)
     assert photo.pixels.shape == (96, 64, 3)
