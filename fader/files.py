@@ -39,7 +39,6 @@ _PATIENCE = 0.5
 def atomic_path(
     path: str | os.PathLike[str],
     folder: str | os.PathLike[str] | None = None,
-    like: str | os.PathLike[str] | None = None,
     mode: int | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
@@ -49,8 +48,7 @@ def atomic_path(
     raises. A kill leaves it: :func:`sweep_temporaries`. Where ``folder``, on the same disk, is
     given, it is made there, and whoever gave that flushes and clears it.
 
-    The result may be read by no more people than the file that it replaces, nor than ``like``.
-    What the disk refuses is an :class:`OSError` that names ``path``, not the temporary file.
+    The result has the :func:`permissions` of a new file, no wider than ``mode``. What the disk refuses is an :class:`OSError` that names ``path``, not the temporary file.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -63,8 +61,9 @@ def atomic_path(
         yield temporary
         with open(temporary, "rb") as file:
             flush(file.fileno())
+        # mkstemp makes the file private.
         with suppress(OSError):  # some disks know no permissions
-            temporary.chmod(_mode(path, like) & permissions(path, mode))
+            temporary.chmod(permissions(path, mode))
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is not None and error.filename in (None, name):
@@ -74,19 +73,6 @@ def atomic_path(
         temporary.unlink(missing_ok=True)
     if folder is None:
         flush_folder(path.parent)
-
-
-def _mode(*others: str | os.PathLike[str] | None) -> int:
-    # mkstemp makes the file private; an ordinary open() would give it these permissions.
-    umask = os.umask(0)
-    os.umask(umask)
-    mode = 0o666 & ~umask
-    for other in others:
-        with suppress(OSError):
-            found = os.lstat(other) if other is not None else None
-            if found is not None and stat.S_ISREG(found.st_mode):
-                mode &= found.st_mode
-    return mode
 
 
 def permissions(path: str | os.PathLike[str], mode: int | None = None) -> int:

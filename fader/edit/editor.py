@@ -92,8 +92,8 @@ class FaceEdit:
 class Edit:
     """An edited photo (or crop, or pair), how many faces the photo has, and the edits made.
 
-    ``notes`` are short phrases on what was left alone or could not be kept; ``asked`` are the
-    changes that were asked for.
+    ``notes`` are short phrases on what was left alone or could not be kept, ``asked`` the changes
+    asked for.
     """
 
     photo: Photo
@@ -109,8 +109,10 @@ class Edit:
 
     @property
     def provenance(self) -> Provenance | None:
-        """The mark for the result's file: what was asked for and done, and not what was guessed
-        about a face. None when nothing was changed."""
+        """The mark for the result's file: what was asked for. None when nothing was changed.
+
+        Estimates stay out of it: what a classifier made of a face is nobody else's to read.
+        """
         values = [
             ", ".join(str(change) for change in self.asked if change.attribute in edit.changed)
             for edit in self.faces
@@ -124,13 +126,13 @@ class Edit:
         *,
         quality: int | None = None,
         provenance: bool = True,
-    ) -> None:
+    ) -> tuple[str, ...]:
         """Write the result with all that the photo's file had: see :func:`fader.photo.save_photo`.
 
         ``provenance=False`` leaves out the mark that says the photo was edited.
         """
         mark = self.provenance if provenance else None
-        save_photo(self.photo, path, quality=quality, provenance=mark)
+        return save_photo(self.photo, path, quality=quality, provenance=mark)
 
 
 @dataclass(frozen=True)
@@ -370,8 +372,7 @@ class Editor:
             if output == "pair":
                 both = np.concatenate([photo.pixels, result.pixels], axis=1)
                 result = photo.made_into(both)
-            told = (*photo.notes, *notes, *there)
-            yield Edit(result, found, tuple(edits), told, tuple(wanted))
+            yield Edit(result, found, tuple(edits), (*photo.notes, *notes, *there), tuple(wanted))
 
     def _choose(
         self, photo: Photo, which: Which, where: Box | None

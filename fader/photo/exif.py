@@ -72,10 +72,9 @@ def upright_exif(exif: bytes, software: str | None = None) -> bytes:
 class _Block:
     def __init__(self, exif: bytes) -> None:
         self.data = bytearray(exif.removeprefix(PREFIX))
-        order = {b"II": "<", b"MM": ">"}.get(bytes(self.data[:2]))
-        if order is None:
+        if not is_tiff(self.data):
             raise ValueError("no TIFF header")
-        self.order = order
+        order = self.order = "<" if self.data[:2] == b"II" else ">"
         (self.first,) = struct.unpack_from(f"{order}I", self.data, 4)
         self._seen: set[int] = set()
         self._erased: list[tuple[int, int]] = []

@@ -6,13 +6,14 @@ import io
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from fader.photo.exif import PREFIX, is_tiff
 from fader.photo.metadata import Contents
-from fader.photo.xmp import split_xmp
+from fader.photo.xmp import extension_name, split_xmp, without_extension
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
@@ -24,7 +25,7 @@ _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 MOST = 65_533
 
 _APP1, _APP2, _APP11, _APP13, _COMMENT = 0xE1, 0xE2, 0xEB, 0xED, 0xFE
-_START_OF_SCAN, _END = 0xDA, 0xD9
+_PROGRESSIVE, _START_OF_SCAN, _END = 0xC2, 0xDA, 0xD9
 # In the pixels, what is neither a stuffed byte nor a restart.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
@@ -125,6 +126,12 @@ def with_contents(encoded: bytes, contents: Contents) -> tuple[bytes, list[str]]
     parts += [_segment(_APP1, block) for block in contents.more_exif if len(block) <= MOST]
     if contents.xmp:
         main, extension, name = split_xmp(contents.xmp, MOST - len(_XMP))
+        if contents.extension and extension:  # there is one place for two
+            contents = replace(contents, xmp=without_extension(contents.xmp))
+            main, extension, name = split_xmp(contents.xmp, MOST - len(_XMP))
+            notes.append("the second part of its XMP, which is broken")
+        elif contents.extension:
+            extension, name = contents.extension, extension_name(main).decode()
         if main:
             parts.append(_segment(_APP1, _XMP + main))
         else:
@@ -155,10 +162,13 @@ def _segment(marker: int, payload: bytes) -> bytes:
 def mended(data: bytes) -> bytes | None:
     """A JPEG whose end was cut off with an end of ours, if next to nothing of the picture is gone.
 
-    That is so if the last 16 rows at most change when other bytes follow what is there. None for
-    other ones.
+    That is so if only a few pixels of the last 16 rows change when other bytes follow what is
+    there: a hundredth of the picture, or one block. None for other ones.
     """
-    ends = [data + b"\xff\xd9", data + bytes(64) + b"\xff\xd9"]
+    if not _has_all_scans(data):
+        return None
+    # Decoders go on with zeros where the data ends, so what follows has to be something else.
+    ends = [data + b"\xff\xd9", data + bytes(range(1, 255)) + b"\xff\xd9"]
     if data.endswith(b"\xff"):
         ends = [data[:-1] + end[len(data) :] for end in ends]
     try:
@@ -169,5 +179,23 @@ def mended(data: bytes) -> bytes | None:
     except Exception:  # broken, answered with any exception there is
         return None
     first, second = pictures
-    rows = (first != second).reshape(len(first), -1).any(axis=1)
-    return ends[0] if not rows[: max(len(rows) - 16, 0)].any() else None
+    differing = (first != second).reshape(*first.shape[:2], -1).any(axis=2)
+    few = differing.sum() <= max(256, differing.size // 100)
+    return ends[0] if few and not differing[:-16].any() else None
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether every coefficient of a progressive JPEG is begun to be told down to its last bit."""
+    missing: set[tuple[int, int]] = set()
+    for marker, start, stop in _segments(data):
+        payload = data[start:stop]
+        if marker == _PROGRESSIVE and len(payload) >= 6:
+            components = payload[6 : 6 + 3 * payload[5] : 3]
+            missing = {(component, i) for component in components for i in range(64)}
+        elif marker == _START_OF_SCAN and len(payload) >= 4:
+            count = payload[0]
+            first, last, precision = (*payload[1 + 2 * count : 4 + 2 * count], 0, 0, 1)[:3]
+            if precision & 15 == 0:
+                scanned = payload[1 : 1 + 2 * count : 2]
+                missing -= {(one, i) for one in scanned for i in range(first, last + 1)}
+    return not missing

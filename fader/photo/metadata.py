@@ -54,7 +54,8 @@ class Contents:
     """What a file holds beside its pixels, as bytes in the form that each kind of block has.
 
     ``exif`` begins with its prefix; ``more_exif`` are further blocks of a JPEG; ``extension`` is
-    the second part of a long ``xmp``; ``resources`` are Photoshop's, captions among them;
+    the second part of a long ``xmp``, after cleaning only one that cannot be read; ``resources``
+    are Photoshop's, captions among them;
     ``comments`` those of a JPEG or GIF; ``chunks`` a PNG's that describe the photo, in order, the
     first being the two bytes on its pixels from its header; ``dpi`` the resolution.
     ``gone`` names what is beside the photo and not kept, ``notes`` are other phrases for the user.
@@ -92,7 +93,7 @@ class Contents:
         cleaned = cleaned_xmp(self.xmp, self.extension)
         if cleaned.broken:
             self.notes.append("its XMP is broken, or beyond measure, and left out")
-        self.xmp, self.extension = cleaned.packet, b""
+        self.xmp, self.extension = cleaned.packet, cleaned.extension
         gone = dict.fromkeys((*self.gone, *cleaned.gone))
         self.notes += [f"its {word} is left out" for word in gone]
         return orientation or cleaned.orientation or 1

@@ -233,10 +233,9 @@ def _of_other(data: bytes) -> Photo:
     encoding = _encoding(image, kind, data)
     image.load()
     raster = raster_of(image, kind, contents)
-    told = exif_orientation(contents.exif) or 1
+    # HEIC comes turned already; of AVIF, Pillow writes what its boxes say of it into the EXIF.
     turn = contents.clean()
-    if kind in ("HEIF", "AVIF"):
-        turn = told  # how to turn them is told by their boxes alone, which Pillow writes there
+    turn = 1 if kind == "HEIF" else turn
     if frames > 1:
         contents.notes.insert(0, _frames_note(frames))
     return _photo(raster, contents, turn, kind, encoding)

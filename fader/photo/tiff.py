@@ -65,6 +65,8 @@ def read_tiff(data: bytes) -> Stored | None:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
             check_size(page.imagewidth, page.imagelength)
+            if not (page.imagewidth and page.imagelength and page.samplesperpixel):
+                raise UnreadableImageError("has no pixels")
             stored = _stored(page, data)
             if stored is not None:
                 stored.pages = len(file.pages)

@@ -23,6 +23,7 @@ from fader.photo.metadata import Contents, Provenance
 from fader.photo.photo import Photo
 from fader.photo.resources import caption_of
 from fader.photo.sixteen_bit import deep_png, deep_tiff
+from fader.photo.xmp import without_extension
 
 # What each format has a place for, of what a photo may have.
 _EVERYTHING = {"alpha", "exif", "xmp", "icc", "resources", "dpi"}
@@ -144,6 +145,8 @@ def _write(path: Path, encode: Callable[[Path], Any], mode: int | None) -> None:
 
 def _marked(contents: Contents, kind: str, provenance: Provenance | None) -> Contents:
     """``contents`` that also say that the photo was edited."""
+    if contents.extension and kind != "JPEG":
+        contents = replace(contents, xmp=without_extension(contents.xmp), extension=b"")
     if provenance is None:
         return contents
     exif = signed_exif(contents.exif, str(provenance))
@@ -165,6 +168,8 @@ def _unkept(photo: Photo, kind: str, provenance: Provenance | None) -> tuple[str
         told.discard("chunks")
     if has.icc and photo.grey and kind not in ("JPEG", "PNG", "TIFF"):
         told.add("icc")
+    if has.extension and kind != "JPEG":
+        told.add("xmp")
     if has.more_exif and kind != "JPEG":
         told.add("exif")
     words = [word for name, word in _WORDS.items() if name in told]
@@ -217,19 +222,18 @@ def _told(contents: Contents, kind: str) -> dict[str, Any]:
 def _encoded_jpeg(photo: Photo, options: dict[str, Any]) -> bytes:
     image = _for_writing(photo, "JPEG")
     buffer = io.BytesIO()
-    try:
+    if not (options.get("optimize") or options.get("progressive")):
         image.save(buffer, "JPEG", **options)
-    except OSError:
-        # A picture that is optimised has to fit into the buffer as a whole. Pillow guesses its
-        # size, too small for noise at high qualities; a coefficient takes 26 bits at most.
-        with _ENCODING:
-            kept = ImageFile.MAXBLOCK
-            ImageFile.MAXBLOCK = 10 * image.width * image.height + 65_536
-            try:
-                buffer = io.BytesIO()
-                image.save(buffer, "JPEG", **options)
-            finally:
-                ImageFile.MAXBLOCK = kept
+        return buffer.getvalue()
+    # Such a picture has to fit into the buffer as a whole. Pillow guesses its size, too small for
+    # noise at high qualities. A coefficient takes 26 bits at most; what is not used costs nothing.
+    with _ENCODING:
+        kept = ImageFile.MAXBLOCK
+        ImageFile.MAXBLOCK = 10 * image.width * image.height + 65_536
+        try:
+            image.save(buffer, "JPEG", **options)
+        finally:
+            ImageFile.MAXBLOCK = kept
     return buffer.getvalue()
 
 

@@ -51,6 +51,12 @@ _GONE = {
 _GONE_PREFIXES = {f"{_GOOGLE}dd/1.0/": "depth map"}
 _GONE_NAMES = re.compile(r"(MotionPhoto|MicroVideo|OLivePhoto|VideoLength$)")
 
+# An extension's name. Other values are not ours to take away.
+_IS_NAME = re.compile(r"[0-9A-Fa-f]{32}").fullmatch
+
+# What pictures and orientations look like in a packet that cannot be read.
+_RAW_PICTURE = re.compile(rb"/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkqA|TU0AK|Orientation|\xff\xd8\xff")
+
 # How pictures begin, to be found in base64.
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
 _SHORTEST_PICTURE = 64
@@ -62,9 +68,11 @@ _LONG = re.compile(r"""="[^"]{1000,}"|='[^']{1000,}'|(?<=>)[^>]{1000,}$""")
 @dataclass(frozen=True)
 class Cleaned:
     """A packet that fits an edited photo; what of the file it no longer promises; and what the
-    orientation was, None where it said nothing of it. ``broken`` ones cannot be read."""
+    orientation was, None where it said nothing of it. ``broken`` ones cannot be read. An extension
+    that cannot be read, but has no picture in it, is kept as it is in ``extension``."""
 
     packet: bytes = b""
+    extension: bytes = b""
     gone: tuple[str, ...] = ()
     orientation: int | None = None
     broken: bool = False
@@ -79,15 +87,19 @@ def cleaned_xmp(packet: bytes, extension: bytes = b"") -> Cleaned:
     document, pictures = _parsed(packet)
     if document is None:
         return Cleaned(broken=bool(packet.strip(b"\0 \t\r\n")))
-    changed = pictures
+    changed, broken = pictures, False
     if extension:
         more, _ = _parsed(extension)
         if more is not None:
             _join(document, more)
-        changed = True
+            extension, changed = b"", True
+        elif _RAW_PICTURE.search(extension) or len(extension) > _MOST_BYTES:
+            extension, broken = b"", True
     gone: dict[str, None] = {}
     orientation = None
     for element in list(_elements(document)):
+        if not extension and _leave_extension(element):
+            changed = True
         for attribute in list(element.attributes.values()):
             word = _gone(attribute.namespaceURI, attribute.localName or "")
             if word is not None or _is_picture(attribute.value):
@@ -108,7 +120,30 @@ def cleaned_xmp(packet: bytes, extension: bytes = b"") -> Cleaned:
             _set_text(document, element, "1")
             changed = True
     written = _written(document) if changed else packet
-    return Cleaned(written, tuple(word for word in gone if word), orientation)
+    return Cleaned(written, extension, tuple(word for word in gone if word), orientation, broken)
+
+
+def without_extension(packet: bytes) -> bytes:
+    """``packet`` without the name of an extension."""
+    document, _ = _parsed(packet)
+    if document is None:
+        return b""
+    for element in _elements(document):
+        _leave_extension(element)
+    return _written(document)
+
+
+def extension_name(packet: bytes) -> bytes:
+    """The name of the extension that belongs to ``packet``: 32 hexadecimal digits, b"" for none."""
+    found = re.search(rb"HasExtendedXMP\s?[=>]\s?[\"']?([0-9A-Fa-f]{32})\b", packet)
+    return found[1] if found else b""
+
+
+def _leave_extension(element: Element) -> bool:
+    if not _IS_NAME(element.getAttributeNS(_NOTE, "HasExtendedXMP")):
+        return False
+    element.removeAttributeNS(_NOTE, "HasExtendedXMP")
+    return True
 
 
 def marked_xmp(packet: bytes, edits: str, software: str) -> bytes:
@@ -301,8 +336,6 @@ def _gone(namespace: str | None, name: str) -> str | None:
     """What a property tells of that is gone ("" for nothing that has a name), None for others."""
     if namespace == _XMLNS or not namespace:
         return None
-    if namespace == _NOTE and name == "HasExtendedXMP":
-        return ""
     if namespace == _BASIC and name == "Thumbnails":
         return ""
     if namespace in _GONE:
