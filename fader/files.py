@@ -48,7 +48,8 @@ def atomic_path(
     raises. A kill leaves it: :func:`sweep_temporaries`. Where ``folder``, on the same disk, is
     given, it is made there, and whoever gave that flushes and clears it.
 
-    The result has the :func:`permissions` of a new file, no wider than ``mode``. What the disk refuses is an :class:`OSError` that names ``path``, not the temporary file.
+    The result has the :func:`permissions` of a new file, no wider than ``mode``. What the disk
+    refuses is an :class:`OSError` that names ``path``, not the temporary file.
     """
     path = Path(path)
     make_folder(path.parent)
