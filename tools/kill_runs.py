@@ -30,8 +30,9 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Of a run's rows, what depends on the machine's mood.
-_TIMES = ("images_per_second", "seconds", "time")
+# Of a run's rows, what depends neither on the machine's mood nor on where a resumed run began: its
+# first row has the means of the steps since then.
+_COMPARED = ("step", "stage", "lambda")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def of_store(out: Path) -> dict[str, Any]:
 
 
 def of_run(out: Path) -> dict[str, Any]:
-    """The model, the rows without times, and the names of all other files."""
+    """The model byte for byte, the rows by their steps, and the names of all other files."""
     # Which checkpoints there are goes by the clock.
     left: dict[str, Any] = dict.fromkeys(
         re.sub(r"step-\d{8}\.pt", "step-N.pt", name) for name in files(out, "tensorboard")
@@ -77,7 +78,7 @@ def of_run(out: Path) -> dict[str, Any]:
         if (out / name).exists():
             rows = [json.loads(line) for line in (out / name).read_text("utf-8").splitlines()]
             left[name] = [
-                {key: value for key, value in row.items() if key not in _TIMES} for row in rows
+                {key: value for key, value in row.items() if key in _COMPARED} for row in rows
             ]
     return left
 
