@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fader._version import __version__
 from fader.attributes import ATTRIBUTES
 from fader.documents import read_json
-from fader.errors import FaderError
+from fader.errors import FaderError, NotFiniteError
 from fader.files import atomic_path, write_text
 from fader.models.autoencoder import Autoencoder
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
@@ -104,7 +104,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         M ≥ N; row m of ``y`` changes image m mod N, so one call decodes a batch several ways.
         Differences from ``own`` are lengthened by :attr:`strength`.
 
-        Raises :class:`FaderError` when no pictures come of it: there would be no edit.
+        Raises :class:`NotFiniteError` when no pictures come of it: there would be no edit.
         """
         rows = torch.arange(len(y), device=y.device) % len(own)
         x, *features = [f[rows] for f in features] if len(y) != len(own) else features
@@ -120,7 +120,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             after = self.autoencoder.decode(features, start + difference)
             mask = torch.ones_like(after[:, :1])
         if not (torch.isfinite(after).all() and torch.isfinite(mask).all()):
-            raise FaderError("this model decodes no pictures; its weights are damaged")
+            raise NotFiniteError("this model decodes no pictures; its weights are damaged")
         return Decoding(before, after, mask)
 
     def decode(self, features: list[Tensor], y: Tensor, own: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             raise FaderError("this model has no classifier, so it cannot estimate attributes")
         logits = self.classifier(x)
         if not torch.isfinite(logits).all():
-            raise FaderError("this model's classifier gives no numbers; its weights are damaged")
+            raise NotFiniteError("the classifier gives no numbers; its weights are damaged")
         return torch.sigmoid(logits)
 
     def save(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
