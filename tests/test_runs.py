@@ -22,7 +22,8 @@ from test_train import small_config as train_config
 import cgan.commands
 import fader.commands
 import fader.progress
-from cgan.trainer import GanTrainer, save_progress, snapshots
+from cgan.pictures import save_progress, snapshots
+from cgan.trainer import GanTrainer
 from fader.data.prepared import PreparedStore, prepare
 from fader.errors import FaderError
 from fader.models.io import FaderModel
@@ -519,6 +520,14 @@ def test_a_progress_that_is_not_shown_writes_nothing(
             bar.update()
             bar.describe("loss=1")
         assert bool(capsys.readouterr().err) == shown
+
+    # Before there is anything to say of it, too: a step may take long.
+    now = iter(range(0, 1000, 31))
+    with monkeypatch.context() as patch:
+        patch.setattr("fader.progress.time.monotonic", lambda: next(now))
+        bar = Progress(9)
+        bar.update()
+        assert capsys.readouterr().err.startswith("step 1 of 9")
 
     class Closed:
         def isatty(self) -> bool:

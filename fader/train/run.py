@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -143,7 +144,9 @@ class RunFolder:
         path = paths[-1]
         try:
             check_regular(path)
-            state = torch.load(path, map_location=map_location, weights_only=True)
+            with warnings.catch_warnings():  # of odd bytes, which are an error at once
+                warnings.simplefilter("ignore")
+                state = torch.load(path, map_location=map_location, weights_only=True)
             if state["step"] != _step(path):
                 raise ValueError(f"it is of step {state['step']}")
         except FaderError:
