@@ -9,7 +9,6 @@ top are a split; below them (or at the top, where there are none) folders may be
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,18 +16,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 from tqdm import tqdm
 
 from fader.attributes import attribute_name
 from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.celeba import ATTRIBUTES_FILE, find_files, is_celeba
 from fader.data.folder import find_labels
-from fader.data.images import FolderImages, ZipImages, read_photo
+from fader.data.images import FolderImages, ZipImages
 from fader.data.prepared import PreparedStore, is_prepared, is_unfinished
 from fader.data.source import open_data
 from fader.errors import FaderError, UnreadableImageError
-from fader.images import Photo
+from fader.photo import open_reduced
 
 #: Fewer images than this are no set to learn from.
 FEWEST = 10
@@ -249,7 +248,14 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
             )
         rejected = {i: "in no class folder" for i, p in enumerate(places) if not p}
 
-    images = np.zeros((len(files), size, size, channels), np.uint8)
+    try:
+        images = np.zeros((len(files), size, size, channels), np.uint8)
+    except MemoryError:
+        needed = len(files) * size * size * channels / 1e9
+        raise FaderError(
+            f"{path}: its {len(files)} images need {needed:.0f} GB of memory at this size; give "
+            "fewer of them, or a smaller --size"
+        ) from None
 
     bar = tqdm(
         files, unit="image", desc="reading", disable=None if progress else True, dynamic_ncols=True
@@ -261,7 +267,7 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
         try:
             images[i] = _square(source.data(name), size, channels)
         except UnreadableImageError as error:
-            rejected[i] = str(error)
+            rejected[i] = str(error).removeprefix("the image: ")
         # Whatever one image brings about must not keep the others from being read.
         except Exception as error:
             rejected[i] = f"unreadable ({' '.join(str(error).split()) or type(error).__name__})"
@@ -324,7 +330,7 @@ def _square(data: bytes, size: int, channels: int) -> np.ndarray:
 
     Raises :class:`UnreadableImageError`.
     """
-    image = _plain(data, size) or _on_white(read_photo(data))
+    image = open_reduced(data, 2 * size)
     if channels == 1:
         image = image.convert("L")
     side = min(image.size)
@@ -332,33 +338,6 @@ def _square(data: bytes, size: int, channels: int) -> np.ndarray:
     box = (left, top, left + side, top + side)
     image = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
     return np.asarray(image).reshape(size, size, channels)
-
-
-def _plain(data: bytes, size: int) -> Image.Image | None:
-    """An image to which there is nothing but its 8-bit pixels; None for any other."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-            deep = ";16" in str(image.tile)
-            if image.mode in ("L", "RGB") and not (turned or deep or "transparency" in image.info):
-                # A JPEG is decoded at a fraction of its size where that is enough.
-                image.draft(image.mode, (2 * size, 2 * size))
-                return image.convert("RGB")
-    # Broken: the careful reader tells in which way.
-    except Exception:
-        pass
-    return None
-
-
-def _on_white(photo: Photo) -> Image.Image:
-    image = Image.fromarray(photo.pixels)
-    if photo.alpha is None:
-        return image
-    alpha = photo.alpha
-    alpha = (alpha >> 8).astype(np.uint8) if alpha.dtype == np.uint16 else alpha
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=Image.fromarray(alpha))
-    return white
 
 
 def _too_few(path: Path, count: int, rejected: Sequence[tuple[str, str]]) -> FaderError:

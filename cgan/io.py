@@ -80,13 +80,13 @@ def find_generator(name: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
     wanted = DEFAULT_MODEL if text == "default" else text
     if wanted in names:
         return WEIGHTS_FOLDER / wanted
-    path = Path(text)
-    if path.is_dir():
-        return model_folder(path)
     if wanted == DEFAULT_MODEL:
         raise FaderError(
             "this installation has no packaged generator; train one with cgan train --data FOLDER "
             "and name it with --model RUN"
         )
+    path = Path(text)
+    if path.is_dir():
+        return model_folder(path)
     known = f"a name ({', '.join(names)}) or " if names else ""
     raise FaderError(f"{text}: no such generator; give {known}the folder of a run of cgan train")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from cgan.config import GanConfig
-from fader.errors import FaderError
+from fader.errors import NotFiniteError
 
 #: Rows of training labels that a generator carries, to draw from when it is asked for nothing.
 LABEL_ROWS = 256
@@ -89,7 +89,7 @@ class Generator(nn.Module):
     def render(self, z: Tensor, y: Tensor) -> Tensor:
         """Images of latents n×latent and labels n×k: n×C×S×S in [-1, 1], float32 on the CPU.
 
-        Raises :class:`FaderError` when they are none, of weights beyond all measure.
+        Raises :class:`NotFiniteError` when they are none, of weights beyond all measure.
         """
         device = self.label_rows.device
         images = []
@@ -102,7 +102,7 @@ class Generator(nn.Module):
             )
             images.append(batch[: len(some_z)].float().cpu())
             if not torch.isfinite(images[-1]).all():
-                raise FaderError("this generator draws no pictures; its weights are damaged")
+                raise NotFiniteError("this generator draws no pictures; its weights are damaged")
         side = self.config.size
         return torch.cat(images) if images else torch.empty(0, self.config.channels, side, side)
 

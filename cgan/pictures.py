@@ -17,7 +17,8 @@ from fader.data.batches import to_images
 from fader.documents import check_regular
 from fader.errors import FaderError
 from fader.files import atomic_path
-from fader.images import save_image
+from fader.photo import save_image
+from fader.train.run import RunFolder, numbered, read_rows
 
 #: A GIF of a run has at most this many frames, and is at most this wide, in pixels.
 MOST_FRAMES, WIDEST = 60, 384
@@ -75,6 +76,31 @@ def thinned(items: Sequence[Any], most: int = MOST_FRAMES) -> list[Any]:
     if len(items) <= most:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def snapshots(run: RunFolder) -> list[Path]:
+    """A run's snapshots, oldest first."""
+    return numbered(run.samples, ".png")
+
+
+def save_progress(run: RunFolder) -> list[Path]:
+    """Write what a run looks like so far: ``progress.gif``, ``losses.png`` and ``grid.png``.
+
+    Can be called at any time, from any process. Raises :class:`FaderError` for a run that has
+    made no snapshot yet.
+    """
+    pictures = snapshots(run)
+    if not pictures:
+        raise FaderError(f"{run.path}: has no snapshots yet; is it a run of cgan train?")
+    written = [run.path / "progress.gif", run.path / "grid.png"]
+    save_snapshots_gif(pictures, written[0])
+    newest = pictures[-1].read_bytes()
+    with atomic_path(written[1]) as temporary:
+        temporary.write_bytes(newest)
+    if rows := read_rows(run.metrics):
+        written.append(run.path / "losses.png")
+        save_loss_graph(rows, written[-1])
+    return written
 
 
 def save_snapshots_gif(snapshots: Sequence[Path], path: Path) -> None:

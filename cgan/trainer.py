@@ -23,16 +23,15 @@ from cgan.config import GanConfig
 from cgan.data import ImageSet
 from cgan.io import save_generator
 from cgan.networks import LABEL_ROWS, Discriminator, Generator
-from cgan.pictures import grid, label_rows, save_loss_graph, save_png, save_snapshots_gif
+from cgan.pictures import grid, label_rows, save_png, save_progress, snapshots
 from cgan.signs import Signs, diversity
 from fader.data.annotations import TRAIN
 from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.errors import FaderError
-from fader.files import atomic_path
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
 from fader.train.loop import Loop, training_loop
-from fader.train.run import RunFolder, numbered, read_rows
+from fader.train.run import RunFolder
 from fader.train.schedule import learning_rate_at
 
 #: Batches over which the averaged generator's normalisation is measured.
@@ -211,8 +210,12 @@ class GanTrainer:
             progress=self.progress,
         ) as loop:
             with loop.aside():
-                if self.done == 0:
-                    self._snapshot(loop)  # untrained, to compare with
+                # Before the first step, to compare with; and what a full disk had no room for.
+                due = self.done % c.snapshot_every == 0 or loop.last
+                if due and not self._snapshot_path().exists():
+                    self._snapshot(loop)
+                if loop.last:
+                    loop.save()
             for x, y in self.batches.from_step(self.done):
                 if loop.last:
                     break
@@ -282,6 +285,9 @@ class GanTrainer:
             for i in range(CALIBRATION_BATCHES)
         ]
 
+    def _snapshot_path(self) -> Path:
+        return self.run.samples / f"step-{self.done:08d}.png"
+
     def _snapshot(self, loop: Loop) -> None:
         """A grid of the same latents and labels every time, and what it says about the run.
 
@@ -294,7 +300,7 @@ class GanTrainer:
         with self.accelerator.autocast():
             faces = generator.render(z.repeat(rows, 1) if titles else z, y)
         picture = grid(faces, COLUMNS, titles)
-        save_png(picture, self.run.samples / f"step-{self.done:08d}.png")
+        save_png(picture, self._snapshot_path())
         # Faces of one row: those of a column are meant to be alike.
         spread = float(np.mean([diversity(row) for row in faces.split(COLUMNS)]))
         warnings = self.signs.snapshot(spread) if self.done else []
@@ -358,31 +364,6 @@ class GanTrainer:
             if state is None or int(path.stem.removeprefix("step-")) > self.done:
                 path.unlink()
         self.run.write_config(self.config.to_dict())
-
-
-def snapshots(run: RunFolder) -> list[Path]:
-    """A run's snapshots, oldest first."""
-    return numbered(run.samples, ".png")
-
-
-def save_progress(run: RunFolder) -> list[Path]:
-    """Write what a run looks like so far: ``progress.gif``, ``losses.png`` and ``grid.png``.
-
-    Can be called at any time, from any process. Raises :class:`FaderError` for a run that has
-    made no snapshot yet.
-    """
-    pictures = snapshots(run)
-    if not pictures:
-        raise FaderError(f"{run.path}: has no snapshots yet; is it a run of cgan train?")
-    written = [run.path / "progress.gif", run.path / "grid.png"]
-    save_snapshots_gif(pictures, written[0])
-    newest = pictures[-1].read_bytes()
-    with atomic_path(written[1]) as temporary:
-        temporary.write_bytes(newest)
-    if rows := read_rows(run.metrics):
-        written.append(run.path / "losses.png")
-        save_loss_graph(rows, written[-1])
-    return written
 
 
 def copy_weights(source: Generator, target: Generator) -> None:

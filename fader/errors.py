@@ -17,6 +17,10 @@ class DiskFullError(FaderError):
     """There is no room left to write a file."""
 
 
+class NotFiniteError(FaderError):
+    """What a network makes are no numbers: its weights are damaged, or its training diverged."""
+
+
 class NoFaceError(FaderError):
     """A readable photo in which no face (or not the asked one) was found.
 

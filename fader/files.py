@@ -21,6 +21,12 @@ _OUR_TEMPORARY = re.compile(re.escape(_TEMPORARY) + r"[a-z0-9_]{8}(\..*)?", re.D
 #: What a disk says that has no room left.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
+#: A spreadsheet takes a cell for a formula that begins with one of these and is no number, or
+#: several with a semicolon between them.
+FORMULA = tuple("=+-@\t\r")
+_NUMBER = r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?"
+NUMBERS = re.compile(rf"{_NUMBER}(;{_NUMBER})*", re.IGNORECASE)
+
 # How often to take a lock whose file was removed meanwhile, by whoever held it. Some network file
 # systems number their files anew each time, so that they never look the same.
 _TRIES = 20
@@ -33,7 +39,7 @@ _PATIENCE = 0.5
 def atomic_path(
     path: str | os.PathLike[str],
     folder: str | os.PathLike[str] | None = None,
-    like: str | os.PathLike[str] | None = None,
+    mode: int | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
 
@@ -42,8 +48,8 @@ def atomic_path(
     raises. A kill leaves it: :func:`sweep_temporaries`. Where ``folder``, on the same disk, is
     given, it is made there, and whoever gave that flushes and clears it.
 
-    The result may be read by no more people than the file that it replaces, nor than ``like``.
-    What the disk refuses is an :class:`OSError` that names ``path``, not the temporary file.
+    The result has the :func:`permissions` of a new file, no wider than ``mode``. What the disk
+    refuses is an :class:`OSError` that names ``path``, not the temporary file.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -56,8 +62,9 @@ def atomic_path(
         yield temporary
         with open(temporary, "rb") as file:
             flush(file.fileno())
+        # mkstemp makes the file private.
         with suppress(OSError):  # some disks know no permissions
-            temporary.chmod(_mode(path, like))
+            temporary.chmod(permissions(path, mode))
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is not None and error.filename in (None, name):
@@ -69,23 +76,26 @@ def atomic_path(
         flush_folder(path.parent)
 
 
-def _mode(*others: str | os.PathLike[str] | None) -> int:
-    # mkstemp makes the file private; an ordinary open() would give it these permissions.
+def permissions(path: str | os.PathLike[str], mode: int | None = None) -> int:
+    """The permissions for a new file at ``path``: no wider than ``mode`` and what is there now."""
     umask = os.umask(0)
     os.umask(umask)
-    mode = 0o666 & ~umask
-    for other in others:
-        with suppress(OSError):
-            found = os.lstat(other) if other is not None else None
-            if found is not None and stat.S_ISREG(found.st_mode):
-                mode &= found.st_mode
-    return mode
+    allowed = 0o666 & ~umask & (0o666 if mode is None else mode)
+    try:
+        return allowed & stat.S_IMODE(os.stat(path, follow_symlinks=False).st_mode)
+    except OSError:
+        return allowed
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path`` atomically, as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def harmless_cell(cell: str) -> str:
+    """A table's cell that no spreadsheet takes for a formula: one gets an apostrophe in front."""
+    return f"'{cell}" if cell.startswith(FORMULA) and not NUMBERS.fullmatch(cell) else cell
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:

@@ -36,7 +36,8 @@ class Progress:
         """So many more are done."""
         self.done += n
         self._bar.update(n)
-        if self._written is not None and time.monotonic() - self._written >= EVERY:
+        last = self._began if self._written is None else self._written
+        if self._lines and time.monotonic() - last >= EVERY:
             self._line()
 
     def describe(self, text: str) -> None:

@@ -25,8 +25,7 @@ from fader.edit.job import Job, combinations
 from fader.edit.outputs import beside, inside, plan
 from fader.errors import FaderError
 from fader.files import make_folder
-from fader.images import open_photo
-from fader.suffixes import IMAGE_SUFFIXES
+from fader.photo import IMAGE_SUFFIXES, open_photo
 
 ROOT = Path(__file__).parent.parent
 ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
@@ -873,7 +872,7 @@ def test_a_photo_that_cannot_be_written_is_named_by_its_output(editor, source, t
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fader.images.Image.Image.save", lambda *_, **__: full(0))
+        patch.setattr("PIL.Image.Image.save", lambda *_, **__: full(0))
         run(editor, source, out)
     rows = {row["input"]: row for row in report(out)}
     assert rows["a.png"]["detail"].startswith("a.png: could not be written")

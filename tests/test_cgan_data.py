@@ -15,7 +15,7 @@ from PIL import Image
 from cgan.data import open_images
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
-from fader.images import save_image
+from fader.photo import save_image
 
 
 def draw(path: Path, colour: tuple[int, ...] | int, mode: str = "RGB", size=(40, 30)) -> None:
@@ -95,9 +95,9 @@ def test_a_heic_photo_is_read_where_its_library_is(tmp_path: Path) -> None:
     for i in range(10):
         save_image(Image.new("RGB", (64, 64), (200, 10, 10)), tmp_path / f"{i}.heic")
     code = (
-        "from cgan.data import open_images; from fader.data.images import read_photo; "
+        "from cgan.data import open_images; from fader.photo import open_photo; "
         f"print(len(open_images({str(tmp_path)!r}, 32, 3, progress=False)), "
-        f"read_photo(open({str(tmp_path / '0.heic')!r}, 'rb').read()).pixels.shape)"
+        f"open_photo(open({str(tmp_path / '0.heic')!r}, 'rb').read()).pixels.shape)"
     )  # where nothing has read a HEIC before
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split("\n")[0] == "10 (64, 64, 3)", done.stderr
@@ -154,6 +154,13 @@ def test_pictures_of_few_bits_are_not_black(tmp_path: Path) -> None:
         Image.fromarray(values).save(tmp_path / f"{i}.png")
     images = open_images(tmp_path, 32, 1, progress=False)
     assert images.images.max() > 240 and not images.notes
+
+
+def test_more_images_than_there_is_memory_are_refused(tmp_path: Path) -> None:
+    for i in range(10):
+        draw(tmp_path / f"{i}.png", (200, 10, 10))
+    with pytest.raises(FaderError, match=r"its 10 images need .* GB of memory"):
+        open_images(tmp_path, 10_000_000, 3, progress=False)
 
 
 def test_black_pictures_are_told_of(tmp_path: Path) -> None:

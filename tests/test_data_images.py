@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fader.data.images import FolderImages, ZipImages, read_photo
+from fader.data.images import FolderImages, ZipImages
 from fader.errors import FaderError, UnreadableImageError
+from fader.photo import open_photo
 
 
 def picture(kind: str = "PNG", colour: tuple[int, int, int] = (200, 10, 10)) -> bytes:
@@ -248,13 +249,13 @@ def test_few_bits_in_sixteen_are_as_bright_as_they_were(bits: int, kind: str) ->
     low = np.tile(grey << (bits - 8), (64, 1))
     file = io.BytesIO()
     Image.fromarray(low).save(file, kind)
-    assert np.array_equal(read_photo(file.getvalue()).pixels[0, :, 1], grey)
+    assert np.array_equal(open_photo(file.getvalue()).pixels[0, :, 1], grey)
 
 
 def test_sixteen_bits_stay_as_dark_as_they_are() -> None:
     file = io.BytesIO()
-    Image.fromarray(np.full((8, 8), 5000, np.uint16)).save(file, "PNG")
-    assert (read_photo(file.getvalue()).pixels == 5000 >> 8).all()
+    Image.fromarray(np.full((8, 8), 20_000, np.uint16)).save(file, "PNG")
+    assert (open_photo(file.getvalue()).pixels == 20_000 >> 8).all()
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "WEBP", "JPEG", "PNG", "GIF", "TIFF", "BMP"])

@@ -140,7 +140,7 @@ def test_a_file_is_readable_by_no_more_people_than_before(tmp_path):
     private.chmod(0o600)
     write_text(private, "new")
     assert private.stat().st_mode & 0o777 == 0o600
-    with atomic_path(tmp_path / "copy", like=private) as temporary:
+    with atomic_path(tmp_path / "copy", mode=0o600) as temporary:
         temporary.write_text("of it")
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
 

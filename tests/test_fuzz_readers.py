@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cgan.data import open_images
-from fader.data.images import ZipImages, read_photo
+from fader.data.images import ZipImages
 from fader.data.prepared import PreparedStore, prepare, read_source
 from fader.errors import FaderError
+from fader.photo import open_photo
 
 #: A part of a file that is replaced: where it begins and ends, in 1/10,000 of the file, by what.
 MUTATIONS = st.lists(
@@ -80,7 +81,7 @@ IMAGES = {kind: image(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "
 @fuzzed
 @given(kind=st.sampled_from(sorted(IMAGES)), mutations=MUTATIONS)
 def test_images(kind: str, mutations: list[tuple[int, int, bytes]]) -> None:
-    read_or_refused(read_photo, mutated(IMAGES[kind], mutations))
+    read_or_refused(open_photo, mutated(IMAGES[kind], mutations))
 
 
 @pytest.fixture(scope="module")

@@ -230,6 +230,17 @@ def test_what_one_image_brings_about_is_its_own_reason(celeba, tmp_path, monkeyp
     assert rejected(tmp_path / "store") == {"000002.jpg": "could not be aligned (MemoryError)"}
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are text")
+def test_a_source_whose_name_is_no_text_is_prepared(celeba, tmp_path):
+    root = celeba(6).rename(tmp_path / os.fsdecode(b"\xff\xfe"))
+    for name in ("000002.jpg", "000003.jpg"):
+        (root / "img_align_celeba" / name).unlink()
+    (root / "img_align_celeba" / "000003.jpg").symlink_to("/dev/zero")
+    store = prepare(root, tmp_path / os.fsdecode(b"store-\xff"), size=32, workers=1)
+    assert [name for name, _ in store.rejected] == ["000002.jpg", "000003.jpg"]
+    assert len(open_data(root, 32)) == 4
+
+
 def test_a_store_tells_no_places_of_this_machine(celeba, tmp_path):
     root = celeba(6, zipped=True)
     outside = tmp_path / "secret-folder" / "labels.csv"

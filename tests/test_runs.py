@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from conftest import write_celeba
 from test_cgan_train import class_folders, drawn
 from test_cgan_train import settings as gan_settings
 from test_cgan_train import small_config as gan_config
@@ -21,7 +22,8 @@ from test_train import small_config as train_config
 import cgan.commands
 import fader.commands
 import fader.progress
-from cgan.trainer import GanTrainer, save_progress, snapshots
+from cgan.pictures import save_progress, snapshots
+from cgan.trainer import GanTrainer
 from fader.data.prepared import PreparedStore, prepare
 from fader.errors import FaderError
 from fader.models.io import FaderModel
@@ -38,10 +40,43 @@ CLASSES = [*TRAIN, "--labels", "folder", "--channels", "1", "--preset", "tiny"]
 CLASSES += gan_settings("steps=4", "snapshot_every=2")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``store``, ``discs``, and a run of ``fader train`` and one of ``cgan train`` on them, each
+    stopped after its first step."""
+    folder = tmp_path_factory.mktemp("made")
+    prepare(write_celeba(folder / "c", 24), folder / "store", size=32, workers=1, progress=False)
+    begin(folder / "store", folder / "run")
+    begin_gan(class_folders(folder / "discs"), folder / "gan")
+    return folder
+
+
 @pytest.fixture
-def store(celeba: Callable[..., Path], tmp_path: Path) -> Path:
-    prepare(celeba(24), tmp_path / "store", size=32, workers=1, progress=False)
-    return tmp_path / "store"
+def store(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "store", tmp_path / "store"))
+
+
+@pytest.fixture
+def discs(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "discs", tmp_path / "discs"))
+
+
+@pytest.fixture
+def stopped(made: Path, store: Path, tmp_path: Path) -> Path:
+    """A run of ``fader train`` on ``store`` that was stopped after its first step."""
+    return copied(made / "run", tmp_path / "run", store)
+
+
+@pytest.fixture
+def stopped_gan(made: Path, discs: Path, tmp_path: Path) -> Path:
+    return copied(made / "gan", tmp_path / "gan", discs)
+
+
+def copied(run: Path, to: Path, data: Path) -> Path:
+    shutil.copytree(run, to)
+    inputs = json.loads((to / "inputs.json").read_text())
+    (to / "inputs.json").write_text(json.dumps({**inputs, "data": str(data)}))
+    return to
 
 
 def small_config(*overrides: str) -> TrainConfig:
@@ -64,26 +99,23 @@ def refused(result: Result, *words: object) -> None:
         assert str(word) in result.output, result.output
 
 
-def stopped(store: Path, run: Path) -> Path:
-    """A run of fader train that was stopped after its first step."""
+def begin(store: Path, run: Path) -> None:
     result = fader_(*NEW, "--data", store, "--out", run, "--minutes", 0)
     assert result.exit_code == 0, result.output
-    return run
 
 
-def stopped_gan(data: Path, run: Path) -> Path:
+def begin_gan(data: Path, run: Path) -> None:
     result = cgan_(*CLASSES, "--data", data, "--out", run, "--minutes", 0)
     assert result.exit_code == 0, result.output
-    return run
 
 
 # Checkpoints and snapshots
 
 
 def test_copies_of_checkpoints_are_neither_resumed_from_nor_counted_nor_deleted(
-    store: Path, tmp_path: Path
+    stopped: Path,
 ) -> None:
-    run = stopped(store, tmp_path / "run")
+    run = stopped
     folder = run / "checkpoints"
     state = torch.load(folder / "step-00000001.pt", weights_only=True)
     copies = ["step-00001000-best.pt", "step-1000.pt", "step-00000001 (copy).pt", "step-.pt"]
@@ -111,9 +143,8 @@ def test_checkpoints_are_ordered_by_number(tmp_path: Path) -> None:
     assert run.load_checkpoint(torch.device("cpu"))["step"] == 100_000_000
 
 
-def test_copies_of_snapshots_are_left_alone(tmp_path: Path) -> None:
-    data, run = class_folders(tmp_path / "discs"), tmp_path / "run"
-    stopped_gan(data, run)
+def test_copies_of_snapshots_are_left_alone(stopped_gan: Path) -> None:
+    run = stopped_gan
     copy, backup = run / "snapshots" / "step-00000000-nice.png", run / "checkpoints" / "step-7.pt"
     shutil.copy(run / "snapshots" / "step-00000000.png", copy)
     backup.write_bytes(b"mine")
@@ -138,10 +169,8 @@ def test_copies_of_snapshots_are_left_alone(tmp_path: Path) -> None:
     ],
     ids=["garbage", "short", "empty", "list", "text", "pipe"],
 )
-def test_a_broken_checkpoint_is_named(
-    store: Path, tmp_path: Path, damage: Callable[[Path], object]
-) -> None:
-    run = stopped(store, tmp_path / "run")
+def test_a_broken_checkpoint_is_named(stopped: Path, damage: Callable[[Path], object]) -> None:
+    run = stopped
     damage(run / "checkpoints" / "step-00000001.pt")
     refused(fader_(*TRAIN, "--resume", "--out", run), "step-00000001.pt")
 
@@ -156,14 +185,14 @@ def test_files_in_the_way_of_a_new_run_are_not_written_over(store: Path, tmp_pat
     # A log of this very training is not in the way.
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.txt").write_text("")
-    stopped(store, tmp_path / "run")
+    begin(store, tmp_path / "run")
 
 
 # Metrics
 
 
-def test_lines_of_metrics_that_are_none_are_passed_over(store: Path, tmp_path: Path) -> None:
-    run = stopped(store, tmp_path / "run")
+def test_lines_of_metrics_that_are_none_are_passed_over(stopped: Path) -> None:
+    run = stopped
     with open(run / "metrics.jsonl", "ab") as file:
         file.write(b'5\n"x"\n[1]\nnull\n{"step": "1"}\n{"no": 1}\n\xff\xfe\n' + b"[" * 100_000)
         file.write(b'\n{"step": 9, "reconstruction_loss"')
@@ -192,16 +221,19 @@ def test_progress_of_odd_metrics(tmp_path: Path) -> None:
 
 
 def test_a_run_finds_its_data_from_any_folder(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     other = prepare_other(elsewhere / "data", tmp_path)
     monkeypatch.chdir(tmp_path)
-    stopped(Path("store"), Path("run"))
-    stopped_gan(class_folders(Path("discs")), Path("gan"))
+    begin(Path("store"), Path("run"))
+    begin_gan(Path("discs"), Path("gan"))
     class_folders(elsewhere / "discs", n=20)
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("FADER_DATA", str(other))
+    shutil.copytree(tmp_path / "run", tmp_path / "older")
+    (tmp_path / "older" / "inputs.json").unlink()
+    refused(fader_(*TRAIN, "--resume", "--out", "../older"), "older", "--data")
     for result, name in (
         (fader_(*TRAIN, "--resume", "--out", "../run"), "run"),
         (cgan_(*TRAIN, "--resume", "--out", "../gan"), "gan"),
@@ -212,15 +244,13 @@ def test_a_run_finds_its_data_from_any_folder(
 
 
 def prepare_other(dest: Path, tmp_path: Path) -> Path:
-    from conftest import write_celeba
-
     source = write_celeba(tmp_path / "other-faces", 24, seed=7)
     prepare(source, dest, size=32, workers=1, progress=False)
     return dest
 
 
-def test_other_data_is_refused_by_name(store: Path, tmp_path: Path) -> None:
-    run, other = stopped(store, tmp_path / "run"), prepare_other(tmp_path / "other", tmp_path)
+def test_other_data_is_refused_by_name(stopped: Path, store: Path, tmp_path: Path) -> None:
+    run, other = stopped, prepare_other(tmp_path / "other", tmp_path)
     before = (run / "inputs.json").read_bytes()
     refused(fader_(*TRAIN, "--resume", "--out", run, "--data", other), store, other, "--data")
     # Made anew meanwhile, of other faces.
@@ -235,9 +265,8 @@ def test_other_data_is_refused_by_name(store: Path, tmp_path: Path) -> None:
     assert json.loads((run / "inputs.json").read_text())["data"] == str(tmp_path / "moved")
 
 
-def test_other_images_are_refused_by_name(tmp_path: Path) -> None:
-    data, run = class_folders(tmp_path / "discs"), tmp_path / "run"
-    stopped_gan(data, run)
+def test_other_images_are_refused_by_name(stopped_gan: Path, discs: Path, tmp_path: Path) -> None:
+    data, run = discs, stopped_gan
     other = class_folders(tmp_path / "other", n=16)
     refused(cgan_(*TRAIN, "--resume", "--out", run, "--data", other), data, other)
     shutil.copy(data / "dark" / "0.png", data / "dark" / "new.png")
@@ -256,21 +285,34 @@ def test_a_checksum_is_of_the_content(store: Path, tmp_path: Path) -> None:
     assert checksum(PreparedStore(tmp_path / "copy")) != one
 
 
-def test_other_models_than_it_began_with_are_refused_by_name(store: Path, tmp_path: Path) -> None:
-    first, run = stopped(store, tmp_path / "first"), tmp_path / "run"
-    for option in ("init", "init-discriminators", "classifier"):
-        words = (f"without --{option}", "default", "start another run")
-        refused(fader_(*TRAIN, "--resume", "--out", first, f"--{option}", "default"), *words)
+def test_other_models_than_it_began_with_are_refused_by_name(
+    stopped: Path, store: Path, tmp_path: Path
+) -> None:
+    first, run = stopped, tmp_path / "second"
+    again = [*TRAIN, "--resume", "--out", first]
+    refused(fader_(*again, "--init", "default"), "without --init", "start another run")
+    refused(fader_(*again, "--classifier", first), "with --classifier default", first)
     begun = [*NEW, "--data", store, "--out", run, "--minutes", 0]
-    assert fader_(*begun, "--init", first, "--init-discriminators", first).exit_code == 0
+    assert fader_(*begun, "--init", first).exit_code == 0
     again = [*TRAIN, "--resume", "--out", run]
     refused(fader_(*again, "--init", "default"), f"with --init {first}", "default")
     assert fader_(*again, "--init", first).exit_code == 0
 
 
-def test_another_generator_than_it_began_with_is_refused_by_name(tmp_path: Path) -> None:
-    run = stopped_gan(class_folders(tmp_path / "discs"), tmp_path / "run")
+def test_another_generator_than_it_began_with_is_refused_by_name(stopped_gan: Path) -> None:
+    run = stopped_gan
     refused(cgan_(*TRAIN, "--resume", "--out", run, "--init", "faces"), "without --init", "faces")
+
+
+def test_other_labels_and_sizes_are_refused_by_name(stopped_gan: Path) -> None:
+    run = stopped_gan
+    again = [*TRAIN, "--resume", "--out", run]
+    refused(cgan_(*again, "--labels", "none"), "--labels folder")
+    refused(cgan_(*again, "--only", "dark"), "--labels folder")
+    refused(cgan_(*again, "--size", 48), "--size 32")
+    refused(cgan_(*again, "--channels", 3), "--channels 1")
+    refused(cgan_(*again, "-s", "width=16"), "does not fit these settings")
+    assert cgan_(*again, "--labels", "folder", "--size", 32).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["config.json", "inputs.json"])
@@ -279,31 +321,31 @@ def test_another_generator_than_it_began_with_is_refused_by_name(tmp_path: Path)
     ["[" * 100_000, "5", '{"steps": "many", "data": 5}', '{"steps": NaN, "data": {}}', "\xff"],
     ids=["deep", "number", "kinds", "nan", "latin"],
 )
-def test_damaged_settings_of_a_run_get_one_sentence(
-    store: Path, tmp_path: Path, name: str, text: str
-) -> None:
-    run = stopped(store, tmp_path / "run")
+def test_damaged_settings_of_a_run_get_one_sentence(stopped: Path, name: str, text: str) -> None:
+    run = stopped
     (run / name).write_text(text, encoding="latin-1")
     refused(fader_(*TRAIN, "--resume", "--out", run), name)
 
 
-def test_nothing_published_says_where_it_was_made(store: Path, tmp_path: Path) -> None:
-    first, run = stopped(store, tmp_path / "first"), tmp_path / "run"
-    result = fader_(*NEW, "--data", store, "--out", run, "--init", first)
+def test_nothing_published_says_where_it_was_made(
+    stopped: Path, stopped_gan: Path, store: Path, tmp_path: Path
+) -> None:
+    run, gan = tmp_path / "second", stopped_gan
+    result = fader_(*NEW, "--data", store, "--out", run, "--init", stopped)
     assert result.exit_code == 0, result.output
-    gan = stopped_gan(class_folders(tmp_path / "discs"), tmp_path / "gan")
     for folder in (run / "model", gan / "model"):
         assert any(folder.iterdir())
         for path in folder.iterdir():
-            assert str(tmp_path).encode() not in path.read_bytes(), path
+            assert str(tmp_path.parent).encode() not in path.read_bytes(), path
 
 
 # One process at a time
 
 
-def test_a_run_that_is_being_trained_is_refused(store: Path, tmp_path: Path) -> None:
-    discs = class_folders(tmp_path / "discs")
-    run, gan = stopped(store, tmp_path / "run"), stopped_gan(discs, tmp_path / "gan")
+def test_a_run_that_is_being_trained_is_refused(
+    stopped: Path, stopped_gan: Path, store: Path, tmp_path: Path
+) -> None:
+    run, gan = stopped, stopped_gan
     learnt = tmp_path / "classifier"
     commands: list[tuple[Path, Callable[[], Result]]] = [
         (run, lambda: fader_(*TRAIN, "--resume", "--out", run)),
@@ -392,9 +434,9 @@ def test_a_disk_full_of_checkpoints_keeps_the_last(
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_while_pictures_of_a_run_are_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopped_gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = stopped_gan(class_folders(tmp_path / "discs"), tmp_path / "run")
+    run = stopped_gan
     monkeypatch.setattr("PIL.Image.Image.save", no_room)
     for command in (
         ["progress", run],
@@ -409,11 +451,11 @@ def test_a_full_disk_while_pictures_of_a_run_are_made(
 
 
 def test_a_model_that_finds_no_room_is_named(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from safetensors import SafetensorError
 
-    run = stopped(store, tmp_path / "run")
+    run = stopped
 
     def refuse(*_: object, **__: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
@@ -421,6 +463,22 @@ def test_a_model_that_finds_no_room_is_named(
     monkeypatch.setattr("fader.models.io.save_file", refuse)
     result = fader_(*TRAIN, "--resume", "--out", run)
     refused(result, "model.safetensors", "No space", "step-00000004.pt is kept")
+    monkeypatch.undo()
+    (run / "model" / "config.json").unlink()
+    assert fader_(*TRAIN, "--resume", "--out", run).exit_code == 0
+    assert FaderModel.load(run / "model").training_notes["steps"] == 4
+
+
+def test_a_snapshot_that_found_no_room_is_made_up_for(
+    stopped_gan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped_gan
+    monkeypatch.setattr("cgan.trainer.save_png", no_room)
+    refused(cgan_(*TRAIN, "--resume", "--out", run), "No space", "step-00000002.pt is kept")
+    monkeypatch.undo()
+    assert cgan_(*TRAIN, "--resume", "--out", run).exit_code == 0
+    names = [path.name for path in numbered(run / "snapshots", ".png")]
+    assert names == [f"step-{step:08d}.png" for step in (0, 2, 4)]
 
 
 # Log files
@@ -428,7 +486,7 @@ def test_a_model_that_finds_no_room_is_named(
 
 @pytest.mark.parametrize("kind", ["fader", "cgan", "classifier"])
 def test_a_log_file_gets_a_line_every_half_minute(
-    kind: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, store: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
 
@@ -440,8 +498,7 @@ def test_a_log_file_gets_a_line_every_half_minute(
     if kind == "fader":
         result = fader_(*NEW, "-s", "steps=40", "--data", store, "--out", tmp_path / "run")
     elif kind == "cgan":
-        data = class_folders(tmp_path / "discs")
-        result = cgan_(*CLASSES, "-s", "steps=40", "--data", data, "--out", tmp_path / "run")
+        result = cgan_(*CLASSES, "-s", "steps=40", "--data", discs, "--out", tmp_path / "run")
     else:
         result = fader_(
             *["train-classifier", "--device", "cpu", "--data", store, "--out", tmp_path / "run"],
@@ -464,6 +521,14 @@ def test_a_progress_that_is_not_shown_writes_nothing(
             bar.describe("loss=1")
         assert bool(capsys.readouterr().err) == shown
 
+    # Before there is anything to say of it, too: a step may take long.
+    now = iter(range(0, 1000, 31))
+    with monkeypatch.context() as patch:
+        patch.setattr("fader.progress.time.monotonic", lambda: next(now))
+        bar = Progress(9)
+        bar.update()
+        assert capsys.readouterr().err.startswith("step 1 of 9")
+
     class Closed:
         def isatty(self) -> bool:
             return False
@@ -482,13 +547,13 @@ def test_a_progress_that_is_not_shown_writes_nothing(
 # A run as a model
 
 
-def test_a_run_stands_for_its_model(store: Path, tmp_path: Path) -> None:
-    run = stopped(store, tmp_path / "run")
+def test_a_run_stands_for_its_model(stopped: Path) -> None:
+    run = stopped
     from fader.models.io import load_model, model_info
 
     assert load_model(run).attributes == ("Male", "Smiling")
     assert model_info(run) == model_info(run / "model")
     assert FaderModel.from_pretrained(run).size == 32
     shutil.rmtree(run / "model")
-    with pytest.raises(FaderError, match="a run that has saved no model yet"):
+    with pytest.raises(FaderError, match="this run has written no model yet"):
         load_model(run)

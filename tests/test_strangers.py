@@ -119,6 +119,11 @@ def test_numbers_of_a_generator(generator: Path, name: str) -> None:
         ("", {"classifier": [1]}),
         ("", {"classifier": True}),
         ("", {"training": 7}),
+        ("", {"classifier_training": "x"}),
+        ("", {"strength": {"Male": 5}}),
+        ("", {"strength": {"Male": [float("nan"), 1]}}),
+        ("", {"strength": ["Male"]}),
+        ("autoencoder", {"kind": "evil"}),
         ("autoencoder", {"attributes": "Male"}),
         ("autoencoder", {"attributes": ["Male", "Male"]}),
         ("autoencoder", {"attributes": ["../../evil"]}),
@@ -231,8 +236,13 @@ def test_weights_beyond_all_measure_draw_nothing(model: Path, generator: Path) -
         (generator / "model.safetensors", "first.weight"),
     ):
         change_weights(path, lambda v: torch.full_like(v, 3e38), word)
+    x = torch.rand(1, 3, 32, 32)
     with pytest.raises(FaderError, match="damaged"):
-        load_model(model).estimate(torch.rand(1, 3, 32, 32))
+        load_model(model).estimate(x)
+    change_weights(model / "model.safetensors", lambda v: torch.full_like(v, 3e38), "encoder.1.0.w")
+    loaded = load_model(model)
+    with pytest.raises(FaderError, match="decodes no pictures"):
+        loaded.decode(loaded.encode(x), torch.ones(1, 1), torch.zeros(1, 1))
     out = generator.parent / "faces.png"
     code, output = generate("--model", generator, "-n", 2, "-o", out)
     assert code == 1 and "damaged" in output and not out.exists()

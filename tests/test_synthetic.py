@@ -13,7 +13,7 @@ from fader.data import synthetic
 from fader.data.synthetic import DRAWN, face_number, sample_face, write_dataset
 from fader.errors import FaderError, UnknownAttributeError
 from fader.files import file_lock
-from fader.images import open_image
+from fader.photo import open_image
 
 CELEBA_MEAN = np.array(
     [(69.7, 112.1), (109.3, 112.3), (88.8, 136.8), (72.5, 153.2), (106.2, 152.9)]

@@ -34,7 +34,7 @@ from fader.edit.editor import FaceEdit, settle
 from fader.edit.folder import edit_folder, find_photos
 from fader.edit.job import Job
 from fader.edit.workers import sensible_workers
-from fader.images import open_photo, save_photo
+from fader.photo import open_photo, save_photo
 
 CHANGES = "Smiling=+0.5"
 

@@ -19,7 +19,7 @@ from fader import Editor
 from fader.attributes import parse_changes
 from fader.commands.options import model_option
 from fader.faces.blend import mask
-from fader.images import open_photo, save_image
+from fader.photo import open_photo, save_image
 
 
 @click.command()

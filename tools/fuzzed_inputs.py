@@ -53,11 +53,12 @@ def make_photos(folder: Path) -> None:
     with suppress(ImportError):
         import pillow_heif
 
-        pillow_heif.from_pillow(image).save(folder / "photo.heic")
+        pillow_heif.register_heif_opener()
+        image.save(folder / "photo.heic", exif=exif.tobytes())
 
 
 def read_photos(folder: Path) -> None:
-    from fader.images import can_write, open_photo, save_photo
+    from fader.photo import can_write, open_photo, save_photo
 
     # Only the damaged one: the others are known to be fine.
     path = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -200,7 +201,7 @@ READERS = {
     "photos": Reader(make_photos, read_photos, part=3),
     "zips": Reader(make_zip, read_zip, "*.zip", part=3),
     "celeba": Reader(make_celeba, read_celeba, part=2),
-    "labels": Reader(make_labels, read_labels, part=2),
+    "labels": Reader(make_labels, read_labels, "**/*", part=2),
     "stores": Reader(make_store, read_store, "store/*", part=2),
     "models": Reader(make_model, read_model, part=2),
     "generators": Reader(make_generator, read_generator),

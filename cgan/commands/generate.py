@@ -104,7 +104,7 @@ def command(
     from cgan.generate import asked_labels, file_names, interpolation
     from cgan.io import load_generator
     from cgan.pictures import grid, save_animation, save_png
-    from fader.images import save_image
+    from fader.photo import save_image
 
     generator = load_generator(model, resolve_device(device))
     if classes == ("all",):

@@ -16,7 +16,7 @@ def command(run: Path) -> None:
 
     The end of a training writes them too; this is for a look while it goes on.
     """
-    from cgan.trainer import save_progress
+    from cgan.pictures import save_progress
     from fader.train.run import RunFolder
 
     for path in save_progress(RunFolder(run, samples="snapshots")):

@@ -13,7 +13,7 @@ from fader.attributes import parse_attributes
 from fader.commands.echo import say
 from fader.commands.options import device_option, resolve_device, user_parameter
 from fader.errors import FaderError
-from fader.files import atomic_path
+from fader.files import atomic_path, harmless_cell
 
 if TYPE_CHECKING:
     from cgan.config import GanConfig
@@ -121,9 +121,8 @@ def command(
         if preset:
             raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
         config, inputs = _resumed(run, overrides)
-        asked = {"labels": None if only else _plain(labels), "only": only}
-        if (labels or only) and asked != {name: inputs.get(name) for name in asked}:
-            raise FaderError(f"{out}: was started with other labels; start another run")
+        if labels or only:
+            _check_labels(run, inputs, None if only else labels, only)
         check_same(run, inputs, ("default", *available_generators()), init=init)
         data, labels, only = find_data(run, inputs, data), inputs.get("labels"), inputs.get("only")
         init = init or inputs.get("init")
@@ -190,11 +189,37 @@ def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str,
     from cgan.config import GanConfig, apply_overrides
     from fader.train.inputs import read_inputs
 
-    config = GanConfig.from_dict(apply_overrides(run.read_config(), overrides))
+    saved = run.read_config()
+    config = GanConfig.from_dict(apply_overrides(saved, overrides))
+    for name in ("size", "channels"):
+        if getattr(config, name) != saved.get(name):
+            raise FaderError(
+                f"{run.path}: was started with --{name} {saved.get(name)}, which cannot change; "
+                "start another run"
+            )
     inputs = read_inputs(run)
     if inputs is None or not inputs.get("data"):
         raise FaderError(f"{run.path}: was not started by cgan train, so --resume cannot know it")
     return config, inputs
+
+
+def _check_labels(
+    run: RunFolder,
+    inputs: dict[str, Any],
+    labels: str | tuple[str, ...] | None,
+    only: str | None,
+) -> None:
+    began = {"labels": inputs.get("labels"), "only": inputs.get("only")}
+    if began != {"labels": _plain(labels), "only": only}:
+        words = [
+            f"--{name} {value if isinstance(value, str) else ','.join(value)}"
+            for name, value in began.items()
+            if value
+        ]
+        raise FaderError(
+            f"{run.path}: was started with {' '.join(words) or '--labels none'}; leave the labels "
+            "out to go on, or start another run"
+        )
 
 
 def _tell_about(images: ImageSet, run: RunFolder) -> None:
@@ -205,7 +230,8 @@ def _tell_about(images: ImageSet, run: RunFolder) -> None:
             atomic_path(path) as temporary,
             open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
         ):
-            csv.writer(file).writerows([("image", "reason"), *images.rejected])
+            rows = [("image", "reason"), *images.rejected]
+            csv.writer(file).writerows(map(harmless_cell, row) for row in rows)
         for name, reason in images.rejected[:3]:
             say(f"left out: {name}: {reason}", err=True)
         say(f"{len(images.rejected)} files left out; {path} lists them", err=True)

@@ -15,7 +15,7 @@ from fader.errors import FaderError
 
 if TYPE_CHECKING:
     from fader.edit.editor import Description, Editor
-    from fader.metadata import Provenance
+    from fader.photo import Provenance
 
 
 @click.command(epilog="Example: fader describe photo.jpg --json")
@@ -80,7 +80,7 @@ def _described(
     editor: Editor, photo: Path
 ) -> tuple[Provenance | None, list[Description] | None, str]:
     """A photo's mark, its faces, and what to say where there are none; None if it is unreadable."""
-    from fader.images import open_photo
+    from fader.photo import open_photo
 
     try:
         opened = open_photo(photo)

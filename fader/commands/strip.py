@@ -76,7 +76,6 @@ def command(
     from fader.edit.editor import Editor
     from fader.edit.outputs import refuse_overwriting, write
     from fader.edit.strip import strip
-    from fader.images import save_image
 
     place = Path(out)
     if names_folder(out) or place.is_dir():
@@ -87,7 +86,7 @@ def command(
     result = strip(editor, photo, names, start, stop, steps, face=face)
     if place.suffix.lower() == ".gif":
         first, *rest = result.loop()
-        save_image(first, place, save_all=True, append_images=rest, duration=120, loop=0)
+        write(first, place, photo, save_all=True, append_images=rest, duration=120, loop=0)
     else:
-        write(result.grid(), place)
+        write(result.grid(), place, photo)
     say(place)

@@ -96,7 +96,11 @@ def command(
         if preset:
             raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
         config, inputs = _resumed(run, attrs, settings), read_inputs(run) or {}
-        models = {"classifier": classifier, "init": init}
+        if not (data or inputs.get("data")):
+            raise FaderError(f"{out}: does not say what it was started on; name that with --data")
+        began = inputs.get("classifier") or ""
+        moved = os.path.isabs(began) and not os.path.exists(began)
+        models = {"classifier": None if moved else classifier, "init": init}
         check_same(run, inputs, available_models(), **models)
     else:
         if not attrs:

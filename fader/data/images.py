@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -21,8 +19,8 @@ from PIL import Image
 
 from fader.data.archives import open_zip
 from fader.errors import UnreadableImageError
-from fader.images import Photo, open_photo, register_heif
-from fader.suffixes import IMAGE_SUFFIXES
+from fader.photo import IMAGE_SUFFIXES, open_photo
+from fader.photo.formats import register_heif
 
 #: An image file (also one that is packed in a zip) has at most this many bytes.
 MOST_BYTES = 256 << 20
@@ -33,8 +31,6 @@ _MOST_RATIO, _ANY_RATIO_BYTES = 200, 16 << 20
 # Python unpacks bzip2 without a bound: a few bytes of it can fill the memory.
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
 
-# Formats that are read without a file; in modes of 8 bits, there is nothing else to them.
-_PLAIN_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP")
 # Formats with a signature that no text begins with.
 _SIGNED_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000")
 
@@ -86,9 +82,7 @@ class FolderImages:
         """The file's content; raises :class:`UnreadableImageError`."""
         place = PurePosixPath(name)
         if place.is_absolute() or Path(name).is_absolute() or ".." in place.parts:
-            raise UnreadableImageError(
-                f"lies outside {self.path}; give its path inside that folder"
-            )
+            raise UnreadableImageError("lies outside the folder; give its path inside that")
         try:
             file = _open_regular(self.path / name)
         except FileNotFoundError:
@@ -226,42 +220,11 @@ def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
     return tuple(accepts for accepts in known if accepts)
 
 
-def read_photo(data: bytes) -> Photo:
-    """The photo that a file of this content holds, upright; see :func:`fader.images.open_photo`.
-
-    One of 16 bits that uses only the lowest 8, 10 or 12 of them (as cameras and scanners for
-    science write them) gets its brightness from those.
-
-    Raises :class:`UnreadableImageError`.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=_PLAIN_FORMATS) as image:
-            if image.mode in ("L", "RGB", "RGBA", "P") and ";16" not in str(image.tile):
-                return open_photo(image)
-    # What is not that simple, and what is broken, is looked at as the file it was.
-    except Exception:
-        pass
-    with tempfile.TemporaryDirectory(prefix="fader-") as folder:
-        path = Path(folder) / "image"
-        path.write_bytes(data)
-        try:
-            return _brightened(open_photo(path))
-        except UnreadableImageError as error:
-            raise UnreadableImageError(str(error).removeprefix(f"{path}: ")) from None
-
-
-def _brightened(photo: Photo) -> Photo:
-    if photo.deep is None or not 0 < (brightest := int(photo.deep.max())) < 1 << 12:
-        return photo
-    bits = next(bits for bits in (8, 10, 12) if brightest < 1 << bits)
-    return replace(photo, pixels=(photo.deep >> (bits - 8)).astype(np.uint8))
-
-
 def _pixels(data: bytes) -> np.ndarray:
     try:
-        return read_photo(data).pixels
+        return open_photo(data).pixels
     except UnreadableImageError as error:
-        reason = str(error)
+        reason = str(error).removeprefix("the image: ")
         raise UnreadableImageError(
             reason if reason.startswith("broken") else f"broken: {reason}"
         ) from None

@@ -48,7 +48,15 @@ from fader.data.celeba import find_files, is_celeba, read_celeba
 from fader.data.folder import find_labels, read_folder
 from fader.data.images import FolderImages, ZipImages
 from fader.errors import FaderError, NoFaceError, UnknownAttributeError, UnreadableImageError
-from fader.files import FULL, atomic_path, file_lock, flush, sweep_temporaries, write_text
+from fader.files import (
+    FULL,
+    atomic_path,
+    file_lock,
+    flush,
+    harmless_cell,
+    sweep_temporaries,
+    write_text,
+)
 
 FORMAT = 1
 #: Images per unit of work: what a kill can lose, for each worker.
@@ -644,10 +652,15 @@ def _write_array(path: Path, values: np.ndarray) -> None:
 
 
 def _write_rejected(path: Path, names: list[str], rejected: dict[int, str]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(path) as temporary,
+        # Names of files need not be text.
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["image", "reason"])
-        writer.writerows([names[row], rejected[row]] for row in sorted(rejected))
+        rows = ((names[row], rejected[row]) for row in sorted(rejected))
+        writer.writerows(map(harmless_cell, row) for row in rows)
 
 
 # --- the work -------------------------------------------------------------------------------

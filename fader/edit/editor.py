@@ -16,8 +16,7 @@ from fader.errors import FaderError, NoFaceError
 from fader.faces.align import warp
 from fader.faces.blend import DecodedFace, composite_into, region
 from fader.faces.detect import Detector, Face, select
-from fader.images import ImageLike, Photo, open_photo, save_photo
-from fader.metadata import Provenance
+from fader.photo import ImageLike, Photo, Provenance, open_photo, save_photo
 
 if TYPE_CHECKING:
     import torch
@@ -93,8 +92,8 @@ class FaceEdit:
 class Edit:
     """An edited photo (or crop, or pair), how many faces the photo has, and the edits made.
 
-    ``notes`` are short phrases on what was left alone or could not be kept; ``asked`` are the
-    changes that were asked for.
+    ``notes`` are short phrases on what was left alone or could not be kept, ``asked`` the changes
+    asked for.
     """
 
     photo: Photo
@@ -110,8 +109,10 @@ class Edit:
 
     @property
     def provenance(self) -> Provenance | None:
-        """The mark for the result's file: what was asked for and done, and not what was guessed
-        about a face. None when nothing was changed."""
+        """The mark for the result's file: what was asked for. None when nothing was changed.
+
+        Estimates stay out of it: what a classifier made of a face is nobody else's to read.
+        """
         values = [
             ", ".join(str(change) for change in self.asked if change.attribute in edit.changed)
             for edit in self.faces
@@ -125,13 +126,13 @@ class Edit:
         *,
         quality: int | None = None,
         provenance: bool = True,
-    ) -> None:
-        """Write the result with all that the photo's file had: see :func:`fader.images.save_photo`.
+    ) -> tuple[str, ...]:
+        """Write the result with all that the photo's file had: see :func:`fader.photo.save_photo`.
 
         ``provenance=False`` leaves out the mark that says the photo was edited.
         """
         mark = self.provenance if provenance else None
-        save_photo(self.photo, path, quality=quality, provenance=mark)
+        return save_photo(self.photo, path, quality=quality, provenance=mark)
 
 
 @dataclass(frozen=True)
@@ -349,7 +350,7 @@ class Editor:
         for wanted in variants:
             if output == "crop":
                 pixels, edits = yield from self._decoded(photo.pixels, chosen, wanted)
-                result = Photo(pixels, photo.name, icc=photo.icc)
+                result = photo.made_into(pixels)
             else:
                 pixels, edits = yield from self._edited(photo.pixels, chosen, wanted)
                 result = photo.edited(pixels)
@@ -369,9 +370,8 @@ class Editor:
             there = () if measure else _there_already(edits, wanted)
             if output == "pair":
                 both = np.concatenate([photo.pixels, result.pixels], axis=1)
-                result = Photo(both, photo.name, icc=photo.icc)
-            told = (*photo.notes, *notes, *there)
-            yield Edit(result, found, tuple(edits), told, tuple(wanted))
+                result = photo.made_into(both)
+            yield Edit(result, found, tuple(edits), (*photo.notes, *notes, *there), tuple(wanted))
 
     def _choose(
         self, photo: Photo, which: Which, where: Box | None

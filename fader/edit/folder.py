@@ -22,9 +22,9 @@ from fader.edit.outputs import plan
 from fader.edit.report import Report, header
 from fader.edit.workers import Crew, Pull
 from fader.errors import FaderError
-from fader.files import file_lock, flush_folder, make_folder, sweep_temporaries
+from fader.files import file_lock, flush_folder, make_folder, permissions, sweep_temporaries
 from fader.interrupts import held_interrupts
-from fader.suffixes import IMAGE_SUFFIXES
+from fader.photo import IMAGE_SUFFIXES
 
 # Kept while a batch runs: the lock, and a folder for files that are not finished. The end of its
 # name is made up anew each time, so that nobody can have put something there.
@@ -287,6 +287,8 @@ class _Worker:
                 return f"{output}: {what} is there; --overwrite replaces it"
         try:
             make_folder(output.parent)
+            with suppress(OSError):  # some disks know no permissions
+                temporary.chmod(permissions(output, temporary.stat().st_mode))
             os.replace(temporary, output)
         except OSError as error:
             temporary.unlink(missing_ok=True)

@@ -176,8 +176,10 @@ def edit_steps(
         for name, output in zip(job.names, outputs, strict=True):
             edit = yield from _next_edit(steps)
             write = partial(write_edit, edit, photo, quality=job.quality, provenance=job.provenance)
-            left = put(lambda place, write=write: write(output=place), output)
-            notes = f"{photo}: {'; '.join(edit.notes)}" if edit.notes else ""
+            said = [*edit.notes]
+            left = put(lambda place, write=write, say=said.extend: say(write(output=place)), output)
+            said = list(dict.fromkeys(said))
+            notes = f"{photo}: {'; '.join(said)}" if said else ""
             place, status = (None, "skipped") if left else (output, "edited")
             results.append(
                 Result(photo, place, status, edit.found, left or notes, edit.faces, name)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from fader.edit.editor import Edit
 from fader.errors import FaderError
-from fader.images import can_write, copy_file, kind_of, save_image
+from fader.photo import can_write, copy_file, kind_of, save_image
 
 # Formats an edited photo may keep. Others cannot be written, or (GIF) hold too few colours to
 # leave untouched pixels as they are; their edits become PNGs.
@@ -92,8 +94,8 @@ def refuse_overwriting(output: Path, inputs: Iterable[Path], overwrite: bool) ->
 
 def write_edit(
     edit: Edit, source: Path, output: Path, quality: int | None = None, provenance: bool = True
-) -> None:
-    """Write an edit of the file ``source``: see :meth:`Edit.save`.
+) -> tuple[str, ...]:
+    """Write an edit of the file ``source``: see :meth:`Edit.save`; answers what could not be kept.
 
     Where nothing was changed and the format stays, the file itself is copied, so that not even
     compressing it anew takes something away.
@@ -101,14 +103,18 @@ def write_edit(
     same_kind = kind_of(output.suffix) == edit.photo.kind == kind_of(source.suffix)
     if edit.provenance is None and quality is None and same_kind:
         copy_file(source, output)
-    else:
-        edit.save(output, quality=quality, provenance=provenance)
+        return ()
+    return edit.save(output, quality=quality, provenance=provenance)
 
 
-def write(image: Image.Image, output: Path) -> None:
-    """Write a picture made from photos, with its colour profile."""
-    profile = image.info.get("icc_profile")
-    save_image(image, output, **({"icc_profile": profile} if profile else {}))
+def write(image: Image.Image, output: Path, source: Path, **options: Any) -> None:
+    """Write a picture made from the photo ``source``, with its colour profile and permissions.
+
+    ``options`` are those of Pillow's writer.
+    """
+    if profile := image.info.get("icc_profile"):
+        options["icc_profile"] = profile
+    save_image(image, output, stat.S_IMODE(source.stat().st_mode), **options)
 
 
 def _keeps(photo: Path) -> bool:

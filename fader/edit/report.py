@@ -15,7 +15,7 @@ from pathlib import Path
 from fader.edit.editor import Editor
 from fader.edit.job import Job, Result
 from fader.errors import FaderError
-from fader.files import atomic_path
+from fader.files import FORMULA, NUMBERS, atomic_path, harmless_cell
 
 REPORT = "report.csv"
 
@@ -25,13 +25,6 @@ _COLUMNS = "input", "output", "status", "faces", "detail"
 # The last ones: which folder the input is from, and what its content and the settings were. A row
 # cut short has no key.
 _SOURCE, _KEY = "source", "key"
-
-# Numbers, with a semicolon between those of several faces.
-_NUMBER = r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?"
-_NUMBERS = re.compile(rf"{_NUMBER}(;{_NUMBER})*", re.IGNORECASE)
-
-# A spreadsheet takes a cell for a formula that begins with one of these.
-_FORMULA = tuple("=+-@\t\r")
 
 Rows = list[dict[str, str]]
 
@@ -217,7 +210,7 @@ def header(editor: Editor, job: Job) -> list[str]:
 def text(path: Path) -> str:
     """A relative path as the report writes it: never like a formula."""
     name = path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
-    return f"./{name}" if name.startswith(_FORMULA) else name
+    return f"./{name}" if name.startswith(FORMULA) else name
 
 
 def _mark(source: Path, destination: Path) -> str:
@@ -293,21 +286,16 @@ def _lines(data: bytes) -> list[str]:
 def _decimal_points(row: dict[str, str]) -> None:
     for name, cell in row.items():
         measured = name.startswith(("estimated_", "set_", "achieved_"))
-        if measured and cell and "," in cell and _NUMBERS.fullmatch(cell):
+        if measured and cell and "," in cell and NUMBERS.fullmatch(cell):
             row[name] = cell.replace(",", ".")
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")
-    writer.writerows({name: _harmless(row.get(name) or "") for name in columns} for row in rows)
+    writer.writerows({name: harmless_cell(row.get(name) or "") for name in columns} for row in rows)
     # File names may hold bytes that are no text.
     return stream.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBERS.fullmatch(cell) else cell
 
 
 def _quoted(name: str) -> str:

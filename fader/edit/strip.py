@@ -14,7 +14,7 @@ from fader.errors import FaderError
 from fader.faces.align import template, warp
 from fader.faces.blend import composite
 from fader.faces.detect import Face
-from fader.images import ImageLike, open_image
+from fader.photo import ImageLike, open_image
 
 _PAPER, _INK, _MARK = (255, 255, 255), (40, 40, 40), (214, 72, 24)
 _GAP = 4

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fader._version import __version__
 from fader.attributes import ATTRIBUTES
 from fader.documents import read_json
-from fader.errors import FaderError
+from fader.errors import FaderError, NotFiniteError
 from fader.faces.blend import DecodedFace
 from fader.files import atomic_path, write_text
 from fader.models.autoencoder import Autoencoder
@@ -122,6 +122,8 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
 
         M ≥ N; row m of ``y`` changes image m mod N, so one call decodes a batch several ways.
         Differences from ``own`` are lengthened by :attr:`strength`.
+
+        Raises :class:`NotFiniteError` when no pictures come of it: there would be no edit.
         """
         rows = torch.arange(len(y), device=y.device) % len(own)
         x, *features = [f[rows] for f in features] if len(y) != len(own) else features
@@ -131,11 +133,14 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             down, up = self._pairs(y)
             difference = down * difference.clamp(max=0) + up * difference.clamp(min=0)
         if self.autoencoder.config.kind == "difference":
-            colour, mask = self.autoencoder.decode(features, difference)
-            return Decoding(x, colour, mask)
-        before = self.autoencoder.decode(features, start)
-        after = self.autoencoder.decode(features, start + difference)
-        return Decoding(before, after, torch.ones_like(after[:, :1]))
+            before, (after, mask) = x, self.autoencoder.decode(features, difference)
+        else:
+            before = self.autoencoder.decode(features, start)
+            after = self.autoencoder.decode(features, start + difference)
+            mask = torch.ones_like(after[:, :1])
+        if not (torch.isfinite(after).all() and torch.isfinite(mask).all()):
+            raise NotFiniteError("this model decodes no pictures; its weights are damaged")
+        return Decoding(before, after, mask)
 
     def decode(self, features: list[Tensor], y: Tensor, own: Tensor) -> Tensor:
         """The images of :meth:`change`, M×3×S×S in [-1, 1]."""
@@ -154,7 +159,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             raise FaderError("this model has no classifier, so it cannot estimate attributes")
         logits = self.classifier(x)
         if not torch.isfinite(logits).all():
-            raise FaderError("this model's classifier gives no numbers; its weights are damaged")
+            raise NotFiniteError("the classifier gives no numbers; its weights are damaged")
         return torch.sigmoid(logits)
 
     def save(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
@@ -329,15 +334,12 @@ def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
     try:
         config = read_json(path)
     except FileNotFoundError:
-        if (folder / "checkpoints").is_dir():
-            raise FaderError(f"{folder}: is a run that has saved no model yet") from None
         raise FaderError(f"{folder}: not a {what}, it has no {CONFIG}") from None
     version = config.get("format", 0)
     if key not in config:
-        if (folder / "checkpoints").is_dir():
-            raise FaderError(f"{folder}: is a run that has saved no model yet")
         raise FaderError(f"{path}: not the configuration of a {what}")
-    if type(version) is not int or not isinstance(config.get("training") or {}, dict):
+    notes = [config.get(name) or {} for name in ("training", "classifier_training")]
+    if type(version) is not int or not all(isinstance(note, dict) for note in notes):
         raise FaderError(f"{path}: not the configuration of a {what}, or damaged")
     if version > FORMAT:
         raise FaderError(f"{path}: made by a newer fader; upgrade with pip install -U fader")
@@ -345,10 +347,17 @@ def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
 
 
 def model_folder(folder: Path) -> Path:
-    """The folder of a model that ``folder`` stands for: a run's is its ``model/``."""
+    """The folder of a model that ``folder`` stands for: a run's is its ``model/``.
+
+    Raises :class:`FaderError` for a run that has none.
+    """
+    if any(folder.glob("*.safetensors")):
+        return folder
     inside = folder / "model"
-    if (inside / CONFIG).is_file() and not any(folder.glob("*.safetensors")):
+    if (inside / CONFIG).is_file():
         return inside
+    if (folder / "metrics.jsonl").exists() or (folder / "checkpoints").is_dir():
+        raise FaderError(f"{folder}: this run has written no model yet; train it for longer")
     return folder
 
 
@@ -358,9 +367,6 @@ def _find(name: str | os.PathLike[str], **hub_options: Any) -> Path:
         return WEIGHTS_FOLDER / text
     path = Path(text)
     if path.is_dir():
-        run = (path / "metrics.jsonl").exists() or (path / "checkpoints").is_dir()
-        if run and not (path / "model" / CONFIG).is_file():
-            raise FaderError(f"{text}: this run has written no model yet; train it for longer")
         return model_folder(path)
     names = ", ".join(available_models())
     # What begins like a folder that is here, or like those that training makes, is a folder's name

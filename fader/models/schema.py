@@ -32,7 +32,7 @@ _MOST = (
 )
 #: What such names contain is at least 1; other whole numbers are at least 0.
 _POSITIVE = re.compile("size|width|channels|latent|layers")
-_LARGEST_NUMBER, _LONGEST_TEXT, _MOST_NAMES = 1e9, 200, 1000
+_LONGEST_TEXT, _MOST_NAMES = 200, 1000
 #: Bytes beside the tensors that a safetensors file may have: names, shapes, places.
 _HEADER = 16 << 20
 #: Numbers of a network's tensors: at most so many, however large the file; so many more than it
@@ -108,8 +108,8 @@ def _wrong(name: str, value: Any, hint: Any) -> str | None:
         fits = type(value) is int and least <= value <= most
         return None if fits else f"a whole number from {least} to {most}"
     if hint is float:
-        number = type(value) in (int, float) and math.isfinite(value)
-        return None if number and abs(value) <= _LARGEST_NUMBER else "a number, and no huge one"
+        number = type(value) is float or (type(value) is int and abs(value) < 1 << 63)
+        return None if number and math.isfinite(value) else "a finite number"
     if hint is str:
         return check_name(value) if type(value) is str else "a text"
     if hint is types.NoneType:

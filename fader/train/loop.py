@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fader.errors import FaderError
+from fader.errors import FaderError, NotFiniteError
 from fader.interrupts import held_interrupts
 from fader.progress import Progress
 from fader.train.run import RunFolder
@@ -134,18 +134,19 @@ class Loop:
             numbers = torch.stack([value.float() for _, value in values]).tolist()
             for (step, _), number in zip(values, numbers, strict=True):
                 if not math.isfinite(number):
-                    raise DivergedError(
-                        f"training diverged at step {step} ({name} is {number}); "
-                        + self._way_back("a lower learning_rate")
-                    )
+                    raise self._diverged(step, f"{name} is {number}")
             means[name] = math.fsum(numbers) / len(numbers)
         return means
 
-    def _way_back(self, mend: str) -> str:
+    def _diverged(self, step: int, sign: str) -> DivergedError:
         paths = self.run.list_checkpoints()
-        if not paths:
-            return f"start again with {mend}"
-        return f"the last good checkpoint is {paths[-1]}; go on from it with --resume and {mend}"
+        mend = (
+            f"the last good checkpoint is {paths[-1]}; go on from it with --resume and a lower "
+            "learning_rate"
+            if paths
+            else "start again with a lower learning_rate"
+        )
+        return DivergedError(f"training diverged at step {step} ({sign}); {mend}")
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -153,7 +154,10 @@ class Loop:
             yield
         except DivergedError:
             raise
+        except NotFiniteError:
+            raise self._diverged(self.done, "its pictures are no numbers") from None
         except (OSError, FaderError) as error:
+            self._means()  # what has diverged leads to other errors, too
             what = str(error)
             if isinstance(error, OSError):
                 what = f"{error.filename or self.run.path}: could not be written ({error.strerror})"

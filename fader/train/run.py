@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -123,11 +125,13 @@ class RunFolder:
         """Write a checkpoint atomically, then drop all but the ``keep`` newest."""
         path = self.checkpoint_path(step)
         try:
-            with atomic_path(path) as temporary:
-                torch.save(state, temporary)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise FaderError(f"{path}: the checkpoint could not be written ({reason})") from None
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                watched = _Watched(file)
+                torch.save(state, watched)
+                if watched.error:
+                    raise watched.error
+        except OSError as error:
+            raise FaderError(f"{path}: could not be written ({error.strerror})") from None
         for old in self.list_checkpoints()[:-keep]:
             old.unlink(missing_ok=True)
         return path
@@ -140,13 +144,17 @@ class RunFolder:
         path = paths[-1]
         try:
             check_regular(path)
-            state = torch.load(path, map_location=map_location, weights_only=True)
+            with warnings.catch_warnings():  # of odd bytes, which are an error at once
+                warnings.simplefilter("ignore")
+                state = torch.load(path, map_location=map_location, weights_only=True)
             if state["step"] != _step(path):
                 raise ValueError(f"it is of step {state['step']}")
         except FaderError:
             raise
         except Exception as error:  # damaged pickles are answered with any exception there is
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            # torch's words on unpickling advise to trust the file.
+            words = "" if isinstance(error, pickle.UnpicklingError) else str(error)
+            reason = words.splitlines()[0][:200] if words else "it is not a checkpoint's content"
             raise FaderError(
                 f"{path}: broken ({reason}); delete it to resume from the one before"
             ) from None
@@ -171,6 +179,25 @@ class RunFolder:
         for path in (self.metrics, self.validation):
             rows = [row for row in read_rows(path) if row["step"] <= step]
             write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+class _Watched:
+    """A file whose first failure is kept: torch answers one with words about its own source."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.error is None:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        """The file is flushed when it is closed."""
 
 
 def numbered(folder: Path, suffix: str) -> list[Path]:

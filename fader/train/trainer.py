@@ -292,6 +292,9 @@ class Trainer:
             main=self.main,
             agree=self._any if self.accelerator.num_processes > 1 else None,
         ) as loop:
+            with loop.aside():
+                if loop.last:
+                    loop.save()  # the disk may have had no room for the model
             for x, y in self.batches.from_step(self.done):
                 if loop.last:
                     break
@@ -426,6 +429,7 @@ class Trainer:
                     self.optimizers[name].load_state_dict(state["optimizers"][name])
                     self.clips[name].usual = state["gradient_norms"][name]
                 self.ema.load_state_dict(state["ema"])
+                self.done, self.best = state["step"], state["best"]
             except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
                 first = str(error).splitlines()[-1].strip()
                 raise FaderError(
@@ -433,7 +437,6 @@ class Trainer:
                 ) from None
             if self.accelerator.scaler is not None and "scaler" in state:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-            self.done, self.best = state["step"], state["best"]
         if self.main:
             self.run.forget_after(self.done)
             self.run.write_config(self.config.to_dict())

@@ -18,6 +18,7 @@ from fader.models.format1 import silhouette as silhouettes
 from fader.models.format1.autoencoder import Autoencoder, AutoencoderConfig
 from fader.models.format1.copies import MOST_COPIES
 from fader.models.io import Decoding, FaderModel
+from fader.models.schema import read_settings
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Format1Model(FaderModel):
     ) -> Format1Model:
         """The model that a ``config.json`` of format 1 describes, without its weights."""
         try:
-            model = cls(AutoencoderConfig(**config["autoencoder"]), classifier)
+            settings = read_settings(AutoencoderConfig, config["autoencoder"], path)
+            model = cls(settings, classifier)
             model.beyond, model.reach = (
                 {str(n): (float(a), float(b)) for n, (a, b) in (config.get(key) or {}).items()}
                 for key in ("beyond", "reach")
@@ -70,6 +72,9 @@ class Format1Model(FaderModel):
             model.copies = int(config.get("copies", 1))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FaderError(f"{path}: not the configuration of a Fader model ({error})") from None
+        pairs = [*model.beyond.values(), *model.reach.values()]
+        if not all(abs(number) <= 100 for pair in pairs for number in pair):
+            raise FaderError(f"{path}: beyond and reach must be numbers up to 100")
         if not 1 <= model.copies <= MOST_COPIES:
             raise FaderError(f"{path}: copies must be a number from 1 to {MOST_COPIES}")
         return model

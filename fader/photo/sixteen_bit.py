@@ -6,21 +6,22 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from fader.photo.png import SIGNATURE, chunk
 
-def read_deep(path: Path) -> np.ndarray | None:
-    """The file's pixels as stored, not turned: (H, W, 1..4) uint16 in the order R, G, B, A.
+
+def read_deep_png(data: bytes) -> np.ndarray | None:
+    """A PNG's pixels as stored, not turned: (H, W, 1..4) uint16 in the order R, G, B, A.
 
     None when OpenCV does not find 16 bits in it.
     """
     import cv2
 
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         return None
     values = values if values.ndim == 3 else values[:, :, None]
@@ -28,19 +29,17 @@ def read_deep(path: Path) -> np.ndarray | None:
     return values[:, :, [2, 1, 0, *range(3, colours)]] if colours >= 3 else values
 
 
-def write_deep_png(path: Path, values: np.ndarray, options: Mapping[str, Any]) -> None:
-    """Write (H, W, 1..4) uint16 as a PNG; ``options`` are those Pillow's writer takes."""
-    # Pillow encodes the metadata, beside a single pixel; the chunks of that are taken over.
-    buffer = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(buffer, "PNG", **options)
-    extras = b""
-    data, place = buffer.getvalue(), 8
-    while place < len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        kind = data[place + 4 : place + 8]
-        if kind not in (b"IHDR", b"IDAT", b"IEND"):
-            extras += data[place : place + 12 + length]
-        place += 12 + length
+def used_bits(values: np.ndarray) -> int:
+    """How many of 16 bits are in use, of those that cameras have: 8, 10, 12, 14, or all 16.
+
+    Values of 12 bits in 16 are a sixteenth as bright as they ought to look.
+    """
+    bits = int(values.max(initial=0)).bit_length()
+    return next((usual for usual in (8, 10, 12, 14) if 0 < bits <= usual), 16)
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """(H, W, 1..4) uint16 as a PNG of pixels alone."""
     height, width, channels = values.shape
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
@@ -50,20 +49,22 @@ def write_deep_png(path: Path, values: np.ndarray, options: Mapping[str, Any]) -
     filtered[:, 0] = 2
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    pixels = _chunk(b"IDAT", zlib.compress(filtered.data, 6))
-    start, end = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
-    path.write_bytes(start + extras + pixels + end)
+    pixels = chunk(b"IDAT", zlib.compress(filtered.data, 6))
+    return SIGNATURE + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
 
 
-def write_deep_tiff(path: Path, values: np.ndarray, options: Mapping[str, Any]) -> None:
-    """Write (H, W, 1..4) uint16 as an uncompressed TIFF; ``options`` as Pillow's writer takes."""
+def deep_tiff(values: np.ndarray, associated: bool, options: Mapping[str, Any]) -> bytes:
+    """(H, W, 1..4) uint16 as an uncompressed TIFF; ``options`` are those Pillow's writer takes.
+
+    ``associated`` says that colours are multiplied by the alpha in the last channel.
+    """
     height, width, channels = values.shape
     # Pillow knows 16 bits for grey alone. The bytes of a colour image are those of a grey one
     # that is so many times as wide: written as that, and its directory set right afterwards.
     exif = options.get("exif") or Image.Exif()
     exif[TiffImagePlugin.SAMPLESPERPIXEL] = channels
     if channels in (2, 4):
-        exif[TiffImagePlugin.EXTRASAMPLES] = 2
+        exif[TiffImagePlugin.EXTRASAMPLES] = 1 if associated else 2
     grey = Image.fromarray(np.ascontiguousarray(values).reshape(height, width * channels))
     buffer = io.BytesIO()
     grey.save(buffer, "TIFF", **{**options, "exif": exif, "compression": None})
@@ -84,8 +85,4 @@ def write_deep_tiff(path: Path, values: np.ndarray, options: Mapping[str, Any]) 
         (tag,) = struct.unpack_from("<H", data, place)
         if tag in corrected:
             struct.pack_into("<HII", data, place + 2, *corrected[tag])
-    path.write_bytes(data)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return bytes(data)

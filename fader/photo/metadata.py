@@ -1,0 +1,99 @@
+"""What travels beside a photo's pixels: gathered from a file, and set right for an edited one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from PIL import ExifTags
+
+from fader._version import __version__
+from fader.photo.exif import cleaned_exif, exif_orientation
+from fader.photo.resources import separated
+from fader.photo.xmp import cleaned_xmp, marked_xmp, read_marks
+
+# Entries of a TIFF's directory that describe the photo and not the way its pixels are stored.
+DESCRIBING = (
+    *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model),
+    *(ExifTags.Base.Software, ExifTags.Base.DateTime, ExifTags.Base.Artist),
+    *(ExifTags.Base.HostComputer, ExifTags.Base.Rating, ExifTags.Base.Copyright),
+    *(ExifTags.Base.DocumentName, ExifTags.Base.PageName, ExifTags.Base.RatingPercent),
+    *range(0x9C9B, 0x9CA0),  # title, comment, author, keywords and subject, as Windows writes them
+    *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
+)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """That a photo was edited, as its file says it.
+
+    ``software`` is the program with its version, ``edits`` the attributes it set, as text such as
+    ``"Male=0, Smiling=1"`` (those of an earlier edit come first, with ``;`` between).
+    """
+
+    edits: str
+    software: str = f"Fader {__version__}"
+
+    def __str__(self) -> str:
+        return f"{self.software} ({self.edits})"
+
+    def marked(self, xmp: bytes) -> bytes:
+        """The XMP packet ``xmp``, or a new one, that also says this."""
+        return marked_xmp(xmp, self.edits, self.software)
+
+
+def read_provenance(xmp: bytes) -> Provenance | None:
+    """What an XMP packet says about edits by a trained model; None when it says nothing of any."""
+    kind, edits, software = read_marks(xmp)
+    if "rainedAlgorithmicMedia" not in kind:
+        return None
+    return Provenance(edits or kind.rpartition("/")[2], software or "unnamed software")
+
+
+@dataclass
+class Contents:
+    """What a file holds beside its pixels, as bytes in the form that each kind of block has.
+
+    ``exif`` begins with its prefix; ``more_exif`` are further blocks of a JPEG; ``extension`` is
+    the second part of a long ``xmp``, after cleaning only one that cannot be read; ``resources``
+    are Photoshop's, captions among them;
+    ``comments`` those of a JPEG or GIF; ``chunks`` a PNG's that describe the photo, in order, the
+    first being the two bytes on its pixels from its header; ``dpi`` the resolution.
+    ``gone`` names what is beside the photo and not kept, ``notes`` are other phrases for the user.
+    """
+
+    exif: bytes = b""
+    more_exif: list[bytes] = field(default_factory=list)
+    xmp: bytes = b""
+    extension: bytes = b""
+    icc: bytes | None = None
+    resources: bytes = b""
+    comments: list[bytes] = field(default_factory=list)
+    chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
+    dpi: tuple[float, float] | None = None
+    gone: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def clean(self) -> int:
+        """Make everything fit an edited photo that is upright; answers what its orientation was.
+
+        No picture of the photo as it was is left, nor a promise of something that is gone; all
+        orientations are 1. What that loses beside is said in ``notes``.
+        """
+        self.resources, exif, xmp = separated(self.resources)
+        self.exif = self.exif or (b"Exif\0\0" + exif if exif else b"")
+        self.xmp = self.xmp or xmp
+        orientation = exif_orientation(self.exif)
+        for block in self.more_exif:
+            orientation = orientation or exif_orientation(block)
+        before = self.exif
+        self.exif = cleaned_exif(before)
+        if before.strip(b"\0") not in (b"", b"Exif") and not self.exif and len(before) > 20:
+            self.notes.append("its EXIF is broken and left out")
+        self.more_exif = [block for block in map(cleaned_exif, self.more_exif) if block]
+        cleaned = cleaned_xmp(self.xmp, self.extension)
+        if cleaned.broken:
+            self.notes.append("its XMP is broken, or beyond measure, and left out")
+        self.xmp, self.extension = cleaned.packet, cleaned.extension
+        gone = dict.fromkeys((*self.gone, *cleaned.gone))
+        self.notes += [f"its {word} is left out" for word in gone]
+        return orientation or cleaned.orientation or 1

@@ -1,0 +1,293 @@
+"""Writing photos: the one place where RGB arrays become files."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from fader.errors import DiskFullError, FaderError
+from fader.files import atomic_path
+from fader.photo import jpeg, png
+from fader.photo.exif import signed_exif
+from fader.photo.formats import can_write, file_content, kind_of
+from fader.photo.metadata import Contents, Provenance
+from fader.photo.photo import Photo
+from fader.photo.resources import caption_of
+from fader.photo.sixteen_bit import deep_png, deep_tiff
+from fader.photo.xmp import without_extension
+
+# What each format has a place for, of what a photo may have.
+_EVERYTHING = {"alpha", "exif", "xmp", "icc", "resources", "dpi"}
+_HOLDS = {
+    "JPEG": {"exif", "xmp", "icc", "resources", "dpi", "comments"},
+    "PNG": {*_EVERYTHING, "16 bits", "comments", "chunks"},
+    "TIFF": {*_EVERYTHING, "16 bits"},
+    "WEBP": {"alpha", "exif", "xmp", "icc"},
+    "AVIF": {"alpha", "exif", "xmp", "icc"},
+    "HEIF": {"alpha", "exif", "xmp", "icc"},
+    "GIF": {"comments"},
+    "BMP": {"dpi"},
+    "JPEG2000": {"alpha"},
+    "TGA": {"alpha"},
+    "QOI": {"alpha"},
+    "PPM": set(),
+}
+_WORDS = {
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "icc": "its colour profile",
+    "resources": "its caption (IPTC)",
+    "comments": "its comment",
+    "chunks": "its PNG texts",
+    "dpi": "its resolution",
+}
+_LOSSY = ("JPEG", "WEBP", "AVIF", "HEIF")
+
+# Pillow's buffer for JPEGs belongs to the whole process; it is only enlarged while this is held.
+_ENCODING = threading.Lock()
+
+
+def save_photo(
+    photo: Photo,
+    path: str | os.PathLike[str],
+    *,
+    quality: int | None = None,
+    provenance: Provenance | None = None,
+) -> tuple[str, ...]:
+    """Write ``photo`` atomically, with its metadata; the format follows the suffix.
+
+    Without ``quality`` (1..100) a JPEG that comes from a JPEG is compressed with that file's own
+    tables, and other lossy files with quality 95. With ``provenance`` the file says that it was
+    edited. The file's permissions are no wider than those of the photo's own file, or of the file
+    that is replaced. Answers with phrases on what the format has no place for.
+
+    Raises :class:`~fader.errors.FaderError` when that suffix or place cannot be written,
+    :class:`~fader.errors.DiskFullError` when the disk is full.
+    """
+    path = Path(path)
+    kind = _kind_to_write(path)
+    contents = _marked(photo.contents, kind, provenance)
+    options = _options(photo, kind, quality)
+    notes = _unkept(photo, kind, provenance)
+
+    def encode(temporary: Path) -> None:
+        nonlocal notes
+        if kind == "JPEG":
+            encoded, more = jpeg.with_contents(_encoded_jpeg(photo, options), contents)
+            notes += tuple(f"not kept: {one}" for one in more)
+        elif kind == "PNG":
+            software = str(provenance) if provenance else None
+            encoded = png.with_contents(_encoded_png(photo, options), contents, software)
+        elif kind == "TIFF":
+            encoded = _encoded_tiff(photo, contents, options)
+        else:
+            buffer = io.BytesIO()
+            _for_writing(photo, kind).save(buffer, kind, **options, **_told(contents, kind))
+            encoded = buffer.getvalue()
+        temporary.write_bytes(encoded)
+
+    _write(path, encode, photo.mode)
+    return notes
+
+
+def save_image(
+    image: Image.Image, path: str | os.PathLike[str], mode: int | None = None, **options: Any
+) -> None:
+    """Write ``image`` atomically; the format follows the suffix, JPEG at quality 95 by default.
+
+    The file's permissions are no wider than ``mode``. Raises what :func:`save_photo` raises.
+    """
+    path = Path(path)
+    kind = _kind_to_write(path)
+    if kind == "JPEG":
+        options = {"quality": 95, "subsampling": 0, **options}
+    _write(path, lambda temporary: image.save(temporary, kind, **options), mode)
+
+
+def copy_file(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Write a copy of the file ``source`` atomically; raises what :func:`save_photo` raises."""
+    data, mode = file_content(source)
+    _write(Path(path), lambda temporary: temporary.write_bytes(data), mode)
+
+
+def _kind_to_write(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if not can_write(suffix):
+        raise FaderError(
+            f"{path}: cannot write {suffix or 'a file without suffix'!s}; use .png or .jpg"
+        )
+    return kind_of(suffix)
+
+
+def _write(path: Path, encode: Callable[[Path], Any], mode: int | None) -> None:
+    try:
+        with atomic_path(path, mode=mode) as temporary:
+            encode(temporary)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        # The last two are Pillow's answer to damaged EXIF that is to go into a TIFF.
+        reason = getattr(error, "strerror", None) or error
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"{path}: the disk is full; no half of it was left") from None
+        raise FaderError(f"{path}: could not be written ({reason})") from None
+
+
+# What goes along
+
+
+def _marked(contents: Contents, kind: str, provenance: Provenance | None) -> Contents:
+    """``contents`` that also say that the photo was edited."""
+    if contents.extension and kind != "JPEG":
+        contents = replace(contents, xmp=without_extension(contents.xmp), extension=b"")
+    if provenance is None:
+        return contents
+    exif = signed_exif(contents.exif, str(provenance))
+    if kind == "JPEG" and len(contents.exif) <= jpeg.MOST < len(exif):
+        exif = contents.exif  # what was there goes before our addition
+    comments = contents.comments
+    if kind == "GIF":
+        comments = [*comments, str(provenance).encode()]
+    return replace(contents, exif=exif, xmp=provenance.marked(contents.xmp), comments=comments)
+
+
+def _unkept(photo: Photo, kind: str, provenance: Provenance | None) -> tuple[str, ...]:
+    """Phrases on what of ``photo`` a file of ``kind`` cannot hold."""
+    holds, has = _HOLDS[kind], photo.contents
+    told = {name for name in _WORDS if getattr(has, name) and name not in holds}
+    if told & {"resources"} and not caption_of(has.resources):
+        told.discard("resources")
+    if "chunks" in told and not any(one.endswith(b"Xt") for one, _ in has.chunks):
+        told.discard("chunks")
+    if has.icc and photo.grey and kind not in ("JPEG", "PNG", "TIFF"):
+        told.add("icc")
+    if has.extension and kind != "JPEG":
+        told.add("xmp")
+    if has.more_exif and kind != "JPEG":
+        told.add("exif")
+    words = [word for name, word in _WORDS.items() if name in told]
+    notes = [f"not kept: {', '.join(words)}"] if words else []
+    if photo.alpha is not None and "alpha" not in holds:
+        what = "left out" if kind == "BMP" else "white"
+        notes.append(f"its transparency is {what}")
+    if photo.deep is not None and "16 bits" not in holds:
+        notes.append("written with 8 bits per channel, not 16")
+    if kind == "GIF":
+        notes.append("written with 256 colours")
+    if provenance and not {"xmp", "comments"} & holds:
+        notes.append("the file does not say that it was edited")
+    return tuple(notes)
+
+
+def _options(photo: Photo, kind: str, quality: int | None) -> dict[str, Any]:
+    """Options of Pillow's writer on how to compress."""
+    options: dict[str, Any] = dict(photo.encoding) if kind == photo.kind else {}
+    options.pop("associated", None)
+    if "dpi" in _HOLDS[kind] and photo.contents.dpi:
+        options["dpi"] = photo.contents.dpi
+    if kind in _LOSSY and not options.get("lossless"):
+        if quality or not options.get("qtables"):
+            options |= {"quality": quality or 95}
+            options.pop("qtables", None)
+        if kind == "JPEG":
+            options.setdefault("subsampling", 0)
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _told(contents: Contents, kind: str) -> dict[str, Any]:
+    """The metadata as options of Pillow's writers that take them so."""
+    holds = _HOLDS[kind]
+    told: dict[str, Any] = {}
+    if "exif" in holds and contents.exif:
+        told["exif"] = contents.exif
+    if "xmp" in holds and contents.xmp:
+        told["xmp"] = contents.xmp
+    if "icc" in holds and contents.icc:
+        told["icc_profile"] = contents.icc
+    if "comments" in holds and contents.comments:
+        told["comment"] = b"\n".join(contents.comments)[:65_535]
+    return told
+
+
+# Pixels
+
+
+def _encoded_jpeg(photo: Photo, options: dict[str, Any]) -> bytes:
+    image = _for_writing(photo, "JPEG")
+    buffer = io.BytesIO()
+    if not (options.get("optimize") or options.get("progressive")):
+        image.save(buffer, "JPEG", **options)
+        return buffer.getvalue()
+    # Such a picture has to fit into the buffer as a whole. Pillow guesses its size, too small for
+    # noise at high qualities. A coefficient takes 26 bits at most; what is not used costs nothing.
+    with _ENCODING:
+        kept = ImageFile.MAXBLOCK
+        ImageFile.MAXBLOCK = 10 * image.width * image.height + 65_536
+        try:
+            image.save(buffer, "JPEG", **options)
+        finally:
+            ImageFile.MAXBLOCK = kept
+    return buffer.getvalue()
+
+
+def _encoded_png(photo: Photo, options: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    if any(kind == b"pHYs" for kind, _ in photo.contents.chunks):
+        options = {key: value for key, value in options.items() if key != "dpi"}
+    if photo.deep is None:
+        _for_writing(photo, "PNG").save(buffer, "PNG", **options)
+        return buffer.getvalue()
+    encoded = deep_png(_depth(photo))
+    if "dpi" in options:
+        per_metre = b"".join(round(v / 0.0254).to_bytes(4, "big") for v in options["dpi"])
+        encoded = encoded[:33] + png.chunk(b"pHYs", per_metre + b"\1") + encoded[33:]
+    return encoded
+
+
+def _encoded_tiff(photo: Photo, contents: Contents, options: dict[str, Any]) -> bytes:
+    from fader.photo.tiff import tiff_directory
+
+    options = {**options, "exif": tiff_directory(contents)}
+    if contents.icc:
+        options["icc_profile"] = contents.icc
+    if photo.deep is None:
+        buffer = io.BytesIO()
+        _for_writing(photo, "TIFF").save(buffer, "TIFF", **options)
+        return buffer.getvalue()
+    return deep_tiff(_depth(photo), bool(photo.encoding.get("associated")), options)
+
+
+def _depth(photo: Photo) -> np.ndarray:
+    """(H, W, 1..4) uint16: the photo's own pixels with its alpha."""
+    values = photo.deep[:, :, :1] if photo.grey else photo.deep
+    if photo.alpha is None:
+        return values
+    alpha = photo.alpha if photo.alpha.dtype == np.uint16 else photo.alpha * np.uint16(257)
+    if photo.encoding.get("associated"):
+        from fader.photo.tiff import multiplied
+
+        values = multiplied(values, alpha)
+    return np.dstack([values, alpha])
+
+
+def _for_writing(photo: Photo, kind: str) -> Image.Image:
+    """The photo in the mode that ``kind`` can hold and the source had."""
+    image = Image.fromarray(photo.pixels[:, :, 0] if photo.grey else photo.pixels)
+    if photo.alpha is None or kind == "BMP":
+        return image
+    alpha = Image.fromarray(photo.alpha8)
+    if "alpha" not in _HOLDS[kind]:  # what is transparent is seen on white, as in most viewers
+        white = Image.new(image.mode, image.size, "white")
+        white.paste(image, mask=alpha)
+        return white
+    if kind not in ("PNG", "TIFF"):
+        image = image.convert("RGB")
+    image.putalpha(alpha)
+    return image
