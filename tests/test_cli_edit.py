@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from fader.commands import main
+from fader.photo import open_photo
 
 ASTRONAUT = Path(__file__).parent.parent / "examples" / "astronaut.jpg"
 
@@ -453,3 +454,25 @@ def test_a_model_that_is_not_there_is_told_once(photo, tmp_path):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
     assert result.stderr.count("Error:") == 1 and "config.json" in result.stderr
+
+
+def test_what_an_output_cannot_hold_is_noted(fader, tmp_path):
+    packet = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+        b'syntax-ns#"><rdf:Description rdf:about="" xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/'
+        b'1.0/" hdrgm:Version="1.0"/></rdf:RDF></x:xmpmeta>'
+    )
+    source, out = tmp_path / "a.jpg", tmp_path / "b.bmp"
+    exif = Image.Exif()
+    exif[271] = "Maker"
+    Image.open(ASTRONAUT).convert("RGB").save(source, xmp=packet, exif=exif, quality=95)
+    source.chmod(0o600)
+    result = fader("edit", source, "--set", "Smiling=+5", "-o", out)
+    assert result.exit_code == 0, result.output
+    for words in ("its gain map is left out", "not kept: EXIF", "does not say that it was edited"):
+        assert words in result.stderr
+    assert out.stat().st_mode & 0o777 == 0o600
+    result = fader("edit", source, "--set", "Smiling=+5")
+    assert open_photo(tmp_path / "a.edited.jpg").provenance.edits == "Smiling=+5"
+    result = fader("edit", source, "--set", "Smiling=5", "-o", tmp_path / "b.ico")
+    assert result.exit_code == 1 and "cannot write .ico" in result.stderr

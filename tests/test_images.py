@@ -1,3 +1,4 @@
+import io
 import os
 import warnings
 from pathlib import Path
@@ -6,6 +7,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from corpus import encoded, png_bomb
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, features
 
@@ -394,6 +396,10 @@ def test_thousands_of_damaged_files(picture, tmp_path):
         suffix: cv2.imencode(suffix, sixteen_bits((16, 24, 3)))[1].tobytes()
         for suffix in (".png", ".tiff")
     }
+    planes = io.BytesIO()
+    values = sixteen_bits((3, 16, 24))
+    tifffile.imwrite(planes, values, photometric="rgb", planarconfig="separate", compression="zlib")
+    packet = Provenance("Male=0").marked(b"")
     originals = {
         "a.jpg": encoded(small, "JPEG", exif=exif, icc_profile=SRGB, dpi=(72, 72)),
         "b.jpg": encoded(small.convert("CMYK"), "JPEG", progressive=True),
@@ -405,6 +411,8 @@ def test_thousands_of_damaged_files(picture, tmp_path):
         "h.bmp": encoded(small, "BMP"),
         "i.png": deep[".png"],
         "j.tif": deep[".tiff"],
+        "l.tif": planes.getvalue(),
+        "m.jpg": encoded(small, "JPEG", exif=exif, xmp=packet, comment=b"a comment"),
     }
     if features.check("avif"):
         originals["k.avif"] = encoded(small, "AVIF", speed=10)
@@ -436,7 +444,9 @@ def test_thousands_of_damaged_files(picture, tmp_path):
             else:
                 assert photo.pixels.dtype == np.uint8 and photo.pixels.shape[2] == 3
                 if photo.pixels.size < 10**6 and round_ % 10 == 1:
-                    save_photo(photo, tmp_path / "out.png", provenance=Provenance("Male=0"))
+                    for suffix in ("png", "jpg", "tif"):
+                        out = tmp_path / f"out.{suffix}"
+                        save_photo(photo, out, provenance=Provenance("Male=0"))
                 del photo
         memory.append(resident_megabytes())
     assert tried >= 2000 and tried // 10 < unreadable < tried

@@ -541,6 +541,17 @@ def test_the_limit_of_pixels_follows_the_memory_and_can_be_set(picture, tmp_path
         open_photo(path)
 
 
+def test_a_jpeg_that_claims_to_be_huge(picture, tmp_path):
+    data = bytearray(encoded(picture, "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 20_000, 20_000)
+    begin = time.process_time()
+    for content in (bytes(data), bytes(data[:-2])):
+        with pytest.raises(UnreadableImageError, match=r"too few bytes for 400 megapixels"):
+            open_photo(content)
+    assert time.process_time() - begin < 2
+
+
 # Writing
 
 

@@ -46,6 +46,9 @@ LIMIT_VARIABLE = "FADER_MAX_MEGAPIXELS"
 _BYTES_PER_PIXEL = 24
 _MOST_PIXELS = 2_000_000_000
 
+# A byte of a JPEG holds no more pixels than this, even of a plain colour. Asked beyond a size.
+_JPEG_PER_BYTE, _ALWAYS_ALLOWED = 1000, 20_000_000
+
 # Pillow's own limit of pixels belongs to the whole process; it is only put aside while held.
 _OPENING = threading.Lock()
 
@@ -129,6 +132,12 @@ def opened(data: bytes, kinds: Sequence[str] = ()) -> Image.Image:
         finally:
             Image.MAX_IMAGE_PIXELS = kept
     check_size(*image.size)
+    pixels = image.width * image.height
+    if image.format == "JPEG" and pixels > max(_ALWAYS_ALLOWED, _JPEG_PER_BYTE * len(data)):
+        # Decoders fill what is missing with grey, all of it.
+        raise UnreadableImageError(
+            f"broken or cut short (too few bytes for {pixels / 1e6:.0f} megapixels)"
+        )
     return image
 
 

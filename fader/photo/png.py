@@ -98,7 +98,7 @@ def take_text(found: Contents, kind: bytes, payload: bytes) -> None:
     key, _, rest = payload.partition(b"\0")
     folded = key.lower()
     if key == XMP_KEY:
-        found.xmp = found.xmp or _text(kind, rest)
+        found.xmp = _text(kind, rest) or found.xmp
     elif folded.startswith(b"raw profile type "):
         _take_profile(found, folded.rpartition(b" ")[2], _text(kind, rest))
     elif folded.rpartition(b":")[2] == b"orientation":

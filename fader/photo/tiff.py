@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,6 +202,13 @@ def multiplied(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def tiff_contents(data: bytes) -> Contents:
     """What a TIFF's first directory holds beside the pixels."""
     found = Contents()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, on damage: that is told in a note
+        _read_directory(data, found)
+    return found
+
+
+def _read_directory(data: bytes, found: Contents) -> None:
     try:
         whole, kept = Image.Exif(), Image.Exif()
         whole.endian = "<" if data[:2] == b"II" else ">"
@@ -217,7 +225,6 @@ def tiff_contents(data: bytes) -> Contents:
         found.resources = with_caption(_bytes(whole.get(_RESOURCES)), _caption(whole, data))
     except Exception:  # broken, answered with whatever its parser ran into
         found.notes.append("its metadata is broken and left out")
-    return found
 
 
 def _resolution(whole: Image.Exif) -> tuple[float, float] | None:

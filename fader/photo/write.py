@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,9 @@ def save_photo(
             software = str(provenance) if provenance else None
             encoded = png.with_contents(_encoded_png(photo, options), contents, software)
         elif kind == "TIFF":
-            encoded = _encoded_tiff(photo, contents, options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, on what EXIF from elsewhere holds
+                encoded = _encoded_tiff(photo, contents, options)
         else:
             buffer = io.BytesIO()
             _for_writing(photo, kind).save(buffer, kind, **options, **_told(contents, kind))
