@@ -275,6 +275,16 @@ def test_a_damaged_image_is_one_refusal(tmp_path: Path, kind: str) -> None:
             assert "\n" not in str(error)
 
 
+def test_harmless_damage_is_none(tmp_path: Path) -> None:
+    whole = picture()
+    at = whole.index(b"IDAT") - 4
+    text = b"\0\0\0\4tEXta\0bc" + b"\1\2\3\4"  # with a wrong checksum
+    (tmp_path / "a.png").write_bytes(whole[:at] + text + whole[at:])
+    (tmp_path / "b.jpg").write_bytes(picture("JPEG")[:-2])
+    for name in ("a.png", "b.jpg"):
+        assert FolderImages(tmp_path).read(name).shape == (30, 20, 3)
+
+
 def test_names_as_deep_as_zips_allow_take_no_time(tmp_path: Path) -> None:
     from cgan.data import open_images
 
