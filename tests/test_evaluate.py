@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,9 @@ from fader.data.prepared import PreparedStore, prepare
 from fader.data.synthetic import face_number, write_dataset
 from fader.errors import FaderError
 from fader.evaluate import leakage
-from fader.evaluate.identity import identity
+from fader.evaluate.editing import Edited, outside
+from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, load_embedder, save_embedder
+from fader.evaluate.identity import Recogniser, identity, packaged_recogniser
 from fader.evaluate.judge import cautions, load_judge
 from fader.evaluate.report import html
 from fader.evaluate.statistics import (
@@ -28,6 +31,7 @@ from fader.evaluate.statistics import (
     frechet,
     spearman,
     strangeness,
+    wilson,
 )
 from fader.evaluate.swaps import Faces
 from fader.evaluate.table import text
@@ -120,11 +124,25 @@ def judge(store: PreparedStore) -> LinearJudge:
     return LinearJudge(store)
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "SLID", 6)
-    monkeypatch.setattr(evaluation, "SHOWN", 3)
-    monkeypatch.setattr(leakage, "_STEPS", 10)
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "SLID", 6)
+        patch.setattr(evaluation, "SHOWN", 2)
+        patch.setattr(leakage, "_STEPS", 10)
+        yield
+
+
+@pytest.fixture(scope="module")
+def honest(store: PreparedStore, judge: LinearJudge) -> dict:
+    """The document of the editor that draws every face anew as asked."""
+    return document(Oracle(store), judge, store)
+
+
+@pytest.fixture(scope="module")
+def idle(store: PreparedStore, judge: LinearJudge) -> dict:
+    """The document of the editor that gives back what it gets."""
+    return document(Editor(), judge, store)
 
 
 def document(
@@ -138,15 +156,15 @@ def mean_colour(images: np.ndarray) -> np.ndarray:
     return images.mean(axis=(1, 2)) / 255
 
 
-def test_what_comes_through_the_latent_is_shown(store: PreparedStore, judge: LinearJudge) -> None:
-    for editor, low, high in ((Oracle(store), 0.4, 0.6), (Editor(), 0.8, 1.0)):
-        found = document(editor, judge, store)["leakage"]["shown"]
+def test_what_comes_through_the_latent_is_shown(honest: dict, idle: dict) -> None:
+    for editor, low, high in ((honest, 0.4, 0.6), (idle, 0.8, 1.0)):
+        found = editor["leakage"]["shown"]
         for name in ("Eyeglasses", "Wearing_Hat"):
             assert low <= found["attributes"][name]["value"] <= high
 
 
-def test_a_perfect_editor_scores_near_one(store: PreparedStore, judge: LinearJudge) -> None:
-    found = document(Oracle(store), judge, store)
+def test_a_perfect_editor_scores_near_one(honest: dict) -> None:
+    found = honest
     swaps = found["swap_accuracy"]
     for name in ("Eyeglasses", "Wearing_Hat"):
         own = found["judge"]["balanced_accuracy"][name]
@@ -160,10 +178,8 @@ def test_a_perfect_editor_scores_near_one(store: PreparedStore, judge: LinearJud
     assert found["reconstruction"]["psnr"]["value"] == 60
 
 
-def test_an_editor_that_does_nothing_scores_nothing(
-    store: PreparedStore, judge: LinearJudge
-) -> None:
-    found = document(Editor(), judge, store)
+def test_an_editor_that_does_nothing_scores_nothing(idle: dict) -> None:
+    found = idle
     for name in ("Eyeglasses", "Wearing_Hat"):
         entry = found["swap_accuracy"]["attributes"][name]
         assert entry["mean"]["accuracy"]["value"] < 0.15
@@ -206,7 +222,11 @@ def test_a_texture_trick_is_caught_by_blur_and_jpeg(store: PreparedStore) -> Non
     assert score["value"] > 0.95
     assert score["blurred"]["value"] < 0.1
     # Nothing else can be judged, so nothing is claimed about it.
-    assert found["other_attributes_kept"] == {"mean": None, "attributes": {"Eyeglasses": None}}
+    assert found["other_attributes_kept"] == {
+        "mean": None,
+        "floor": None,
+        "attributes": {"Eyeglasses": None},
+    }
 
 
 def test_the_probe_finds_what_a_latent_holds_and_nothing_in_noise(
@@ -272,21 +292,195 @@ def test_identity_is_near_one_only_for_who_is_still_the_same(store: PreparedStor
     def centred(images: np.ndarray) -> np.ndarray:
         return images[:, ::8, ::8].reshape(len(images), -1) / 127.5 - 1
 
-    kept, lost = (identity(model, centred, faces, 0, limit=9) for model in (Editor(), Eraser()))
+    recogniser = Recogniser("centred", centred)
+    kept, lost = (identity(model, recogniser, faces, 0, limit=9) for model in (Editor(), Eraser()))
     assert kept["attributes"]["Male"]["similarity"].value == pytest.approx(1)
     assert lost["attributes"]["Male"]["similarity"].value == pytest.approx(-1, abs=0.02)
     assert lost["attributes"]["Male"]["recognised"].value == 0
     assert {"decoded", "same_person", "strangers"} <= set(kept)
 
 
-def test_without_a_face_recogniser_identity_says_so(
+def test_without_an_installed_face_recogniser_the_packaged_one_measures_identity(
     store: PreparedStore, judge: LinearJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fader.evaluate.identity.find_spec", lambda name: None)
-    found = document(Editor(), judge, store, embedder=None, limit=4)
-    assert found["identity"]["mean"] is None
-    assert "pip install 'fader[identity]'" in found["identity"]["reason"]
-    assert "no face recogniser" in text(found)
+    found = document(Editor(), judge, store, embedder=None, limit=4)["identity"]
+    assert found["mean"] == pytest.approx(1, abs=1e-3)
+    assert found["embedder"].startswith("packaged")
+    assert "pairs" in found["verification"]
+
+
+def test_the_packaged_embedder_is_small_and_says_how_well_it_tells_people_apart() -> None:
+    recogniser = packaged_recogniser()
+    folder = Path(evaluation.__file__).parent / "weights" / "identity"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
+    assert float(recogniser.verification.split()[0]) > 0.75
+    random = np.random.default_rng(0)
+    found = recogniser.embed(random.integers(0, 255, (3, 128, 128, 3), np.uint8))
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_embedder_is_saved_and_loaded(tmp_path: Path) -> None:
+    made = FaceEmbedder(EmbedderConfig(size=32, width=4, dimensions=8, same_person=0.7)).eval()
+    save_embedder(made, tmp_path, {"people": 3})
+    loaded, notes = load_embedder(tmp_path)
+    assert loaded.config == made.config and notes == {"people": 3}
+    x = torch.rand(2, 3, 64, 64)
+    assert loaded(x).numpy() == pytest.approx(made(x).detach().numpy(), abs=0.01)
+
+
+class Stranger(Editor):
+    """Draws one and the same person for everyone: one photo for each value of an attribute."""
+
+    def __init__(self, store: PreparedStore) -> None:
+        super().__init__()
+        rows = store.indices(0)
+        labels = store.select_labels(self.attributes)[rows] > 0.5
+        self.photos = to_tensor(store.images[rows])
+        self.labels = torch.from_numpy(labels)
+
+    def decode(
+        self, features: list[torch.Tensor], y: torch.Tensor, *known: torch.Tensor
+    ) -> torch.Tensor:
+        alike = ((y > 0.5)[:, None] == self.labels[None]).float().mean(dim=2)
+        return self.photos[alike.argmax(dim=1)]
+
+
+def test_one_stranger_for_everyone_is_found_out(store: PreparedStore, judge: LinearJudge) -> None:
+    """It shows what is asked, reads alike before and after, and leaks nothing."""
+    rows = store.indices(0)
+    pixels = store.images[rows].reshape(len(rows), -1).astype(np.float32)
+    axes = np.linalg.svd(pixels - pixels.mean(axis=0), full_matrices=False)[2][:20].T
+
+    def looks(images: np.ndarray) -> np.ndarray:
+        return (images.reshape(len(images), -1) - pixels.mean(axis=0)) @ axes
+
+    found = document(Stranger(store), judge, store, embedder=looks)
+    for name in ("Eyeglasses", "Wearing_Hat"):
+        assert found["swap_accuracy"]["attributes"][name]["mean"]["accuracy"]["value"] > 0.9
+    # Nobody is who they were.
+    assert found["identity"]["mean"] < found["identity"]["strangers"]["similarity"]["value"] + 0.3
+    # What random people score stands beside the score, in the document and in the table.
+    assert 0.4 < found["other_attributes_kept"]["floor"] < 0.8
+    assert "random other people" in text(found)
+
+
+def test_what_the_edit_moves_is_measured_from_the_photo(
+    store: PreparedStore, judge: LinearJudge, honest: dict
+) -> None:
+    """Whose decodings all have a hat kept no bare head, however alike they are to one another."""
+
+    class Hatter(Oracle):
+        def decode(
+            self, features: list[torch.Tensor], y: torch.Tensor, *known: torch.Tensor
+        ) -> torch.Tensor:
+            y = y.clone()
+            y[:, EDITED.index("Wearing_Hat")] = 1
+            return super().decode(features, y)
+
+    kept = [
+        found["other_attributes_kept"]["attributes"]["Eyeglasses"]["to_1"]
+        for found in (document(Hatter(store), judge, store), honest)
+    ]
+    assert kept[0]["side_effects"]["Wearing_Hat"] > kept[1]["side_effects"]["Wearing_Hat"] + 0.2
+    assert kept[0]["value"] < kept[1]["value"] - 0.2
+
+
+def test_edits_are_compared_with_real_faces_that_have_the_value(
+    store: PreparedStore, judge: LinearJudge, honest: dict
+) -> None:
+    found = honest["realism"]
+    grey = document(Grey(), judge, store)["realism"]
+    assert "ridge regression" in found["features"]
+    for name in ("Eyeglasses", "Wearing_Hat"):
+        for direction, one in found["attributes"][name].items():
+            assert one["ratio"] == pytest.approx(one["distance"] / one["halves"], rel=1e-2)
+            assert one["ratio"] < grey["attributes"][name][direction]["ratio"]
+    assert found["worst"] >= found["mean"]
+
+
+class Grey(Editor):
+    def decode(
+        self, features: list[torch.Tensor], y: torch.Tensor, *known: torch.Tensor
+    ) -> torch.Tensor:
+        return 0.1 * super().decode(features, y)
+
+
+def test_all_sets_of_the_distance_have_as_many_images(
+    store: PreparedStore, judge: LinearJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    monkeypatch.setattr("fader.evaluate.realism.frechet", lambda a, b: sizes.append((a, b)) or 1.0)
+    monkeypatch.setattr(evaluation, "USUAL", 7)
+    assert document(Editor(), judge, store)["fid"]["n"] == 7
+    assert all(len(a) == len(b) for a, b in sizes)
+
+
+def test_each_sex_and_age_is_scored_beside_the_whole(
+    store: PreparedStore, judge: LinearJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ForMenOnly(Oracle):
+        def decode(
+            self, features: list[torch.Tensor], y: torch.Tensor, *known: torch.Tensor
+        ) -> torch.Tensor:
+            edited = Editor.decode(self, features, y)
+            men = (y[:, 0] > 0.5).nonzero()[:, 0]
+            if len(men):
+                edited[men] = super().decode([edited[men]], y[men])
+            return edited
+
+    monkeypatch.setattr("fader.evaluate.scores.FEW", 2)
+    groups = document(ForMenOnly(store), judge, store)["swap_accuracy"]["by_group"]
+    assert groups["Male=0"]["mean"] < groups["Male=0"]["whole"] - 0.2
+    assert groups["Male=1"]["mean"] > groups["Male=1"]["whole"] + 0.2
+
+
+def test_what_changes_outside_the_mask_is_measured(
+    store: PreparedStore, judge: LinearJudge, idle: dict
+) -> None:
+    class Masked(Editor):
+        """Brightens the left half, which it says; and the rest by ``spill``, which it does not."""
+
+        spill = 0.0
+
+        def change(
+            self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor
+        ) -> SimpleNamespace:
+            (x,) = features
+            mask = torch.zeros_like(x[:, :1])
+            mask[..., : SIZE // 2] = 1
+            return SimpleNamespace(image=(x + 0.3 * mask + self.spill).clamp(-1, 1), mask=mask)
+
+    class Spilling(Masked):
+        spill = 0.04
+
+    clean, spilt = (
+        document(e, judge, store, limit=12)["outside_mask"] for e in (Masked(), Spilling())
+    )
+    assert clean["mean"] == 60
+    assert 30 < spilt["least"] <= spilt["mean"] < 36  # 0.04 of 2 is 34 dB
+    assert "no mask" in idle["outside_mask"]["reason"]
+    pictures = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    everywhere = Edited(torch.zeros(1, 3, SIZE, SIZE), torch.ones(1, 1, SIZE, SIZE), None)
+    assert np.isnan(outside(pictures, pictures, everywhere.mask)).all()
+
+
+def test_a_share_of_all_or_none_is_not_certain() -> None:
+    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(0.3, 50) == pytest.approx((0.1910, 0.4375), abs=1e-4)
+    few, many = (estimate(np.ones(n), np.arange(n)) for n in (4, 400))
+    assert few.high == pytest.approx(1) and many.high == pytest.approx(1)
+    assert few.low < 0.6 < 0.98 < many.low
+    # Forty faces of four people are four people.
+    assert estimate(np.ones(40), np.repeat(np.arange(4), 10)).low == few.low
+
+
+def test_rejected_images_are_told(idle: dict) -> None:
+    assert idle["data"]["rejected"] == 0
+    found = {**idle, "data": {**idle["data"], "rejected": 17}}
+    assert "17 images of the data were rejected" in text(found)
+    assert "17 images" in html(evaluation.Evaluation(found, {}))
 
 
 def test_the_same_seed_gives_the_same_document(store: PreparedStore, judge: LinearJudge) -> None:
@@ -310,7 +504,9 @@ def model() -> FaderModel:
     config = AutoencoderConfig(
         size=SIZE, layers=3, attributes=("Male", "Smiling"), width=8, max_width=16
     )
-    return FaderModel(config, ClassifierConfig(size=32, width=4)).eval()
+    model = FaderModel(config, ClassifierConfig(size=32, width=4)).eval()
+    model.classifier.notes = {"identities": "even"}
+    return model
 
 
 def test_the_model_s_own_classifier_is_refused_as_judge(model: FaderModel, tmp_path: Path) -> None:
@@ -331,6 +527,24 @@ def test_a_run_or_a_model_folder_is_taken_and_a_doubtful_judge_is_marked(
     save_classifier(classifier("resnet"), tmp_path / "like", {"identities": "all"})
     marks = " ".join(cautions(load_judge(tmp_path / "like", model), model))
     assert "architecture" in marks and "odd" in marks
+
+
+def test_a_judge_that_learnt_from_the_guide_s_people_says_so(
+    model: FaderModel, tmp_path: Path
+) -> None:
+    """Which half a classifier learnt from goes with it into the models it guides."""
+    save_classifier(classifier("resnet", 1), tmp_path / "guide", {"identities": "odd"})
+    model.classifier = load_classifier(tmp_path / "guide")
+    model.save(tmp_path / "model")
+    pupil = FaderModel.load(tmp_path / "model")
+    assert load_classifier(tmp_path / "model").notes["identities"] == "odd"
+
+    for half, words in (("even", None), ("odd", "in common"), ("all", "in common"), (None, "says")):
+        save_classifier(classifier(), tmp_path / str(half), {"identities": half})
+        found = cautions(load_judge(tmp_path / str(half), pupil), pupil)
+        assert (words in found[0]) if words else found == []
+    pupil.classifier.notes = {}
+    assert "Nothing says" in cautions(load_judge(tmp_path / "even", pupil), pupil)[0]
 
 
 def test_the_packaged_judge_is_of_another_kind_than_the_guide(model: FaderModel) -> None:
@@ -392,6 +606,9 @@ def test_command_prints_the_contract_and_writes_a_self_contained_report(
         assert len(found["continuity"][name]["probability"]) == 13
     assert {"psnr", "ssim", "ms_ssim"} <= set(found["reconstruction"])
     assert "judge" in found["fid"]["features"] and "reason" in found["identity"]
+
+    result = CliRunner().invoke(main, [*arguments, "--html", str(report)])
+    assert result.exit_code == 1 and "--overwrite" in result.stderr and not result.stdout
 
     nowhere = report / "report.html"
     result = CliRunner().invoke(main, [*arguments, "--json", "--html", str(nowhere)])

@@ -1,9 +1,10 @@
 """Put the judge of a ``fader train-classifier`` run into the package, in half precision.
 
-The recipe of the packaged judge (LFW faces in CelebA's layout):
+The recipe of the packaged judge (CelebA, prepared at 128 pixels):
 
-    fader train-classifier --data DATA --out runs/judge --architecture plain --size 96 --width 32 \
-        --identities odd --seed 1234 --steps 2000 --even-handed
+    fader train-classifier --data STORE --out runs/judge --architecture plain --size 96 --width 24 \
+        --identities odd --seed 1234 --even-handed \
+        --steps 3400 --batch-size 32 --learning-rate 1.5e-3
     python tools/ship_judge.py runs/judge
 """
 

@@ -226,6 +226,7 @@ def evaluate(
             "path": data,
             "training": len(reals.training),
             "held_out": len(reals.others) if reals.held_out else 0,
+            "rejected": len(reals.images.rejected),
             "samples": n,
             "compared": count,
             "real": _REAL[reals.held_out],

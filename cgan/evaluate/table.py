@@ -93,7 +93,8 @@ def summary(document: dict[str, Any]) -> list[str]:
         lines.append(f"judge of labels: {judge['name']} ({judge['architecture']})")
     lines.append(
         f"{data['samples']} samples, {data['compared']} of them and as many real pictures in the "
-        f"distances; real: {data['real']}, compared with training pictures as the samples are"
+        f"distances; real: {data['real']}, compared with training pictures as the samples are; "
+        f"{data['rejected']} files of the data could not be used"
     )
     return lines + [f"CAUTION: {caution}" for caution in document["cautions"]]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fader.commands.echo import say
+
 _ALIGNMENTS = {
     "landmarks": "by the source's landmarks, detected where it has none",
     "template": "taken for CelebA's own aligned images (--detect looks for the faces)",
@@ -72,12 +74,12 @@ def command(
         aligned=aligned,
     )
     rejected = store.meta["rejected"]
-    click.echo(
+    say(
         f"{dest}: {'already done, ' if before else ''}{len(store)} faces of {size}x{size}, "
         f"{len(store.attribute_names)} attributes ({store.meta['labels']} labels)"
     )
-    click.echo(f"alignment: {_ALIGNMENTS[store.meta['alignment']]}")
+    say(f"alignment: {_ALIGNMENTS[store.meta['alignment']]}")
     sizes = ", ".join(f"{name} {store.meta['splits'][name]}" for name in SPLIT_NAMES)
-    click.echo(f"split: {sizes} (from {store.meta['split_from']})")
+    say(f"split: {sizes} (from {store.meta['split_from']})")
     if rejected:
-        click.echo(f"rejected: {rejected}, listed in {dest / REJECTED}")
+        say(f"rejected: {rejected}, listed in {dest / REJECTED}")

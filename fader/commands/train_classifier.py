@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from fader.commands.echo import say, say_json
 from fader.commands.options import device_option, json_option, open_store, resolve_device
 
 
@@ -52,21 +53,25 @@ from fader.commands.options import device_option, json_option, open_store, resol
 def command(data: Path, out: Path, device: str, as_json: bool, **settings: object) -> None:
     """Train the classifier that estimates a face's attributes.
 
-    Labels may be hard or soft. Prints, for each attribute, the held-out accuracy beside that of
-    always guessing the more frequent value. OUT/model is what `fader train --classifier` takes.
+    Labels may be hard or soft. Prints, for each attribute, the accuracy on the test part (or the
+    validation part, where there is no other) beside that of always guessing the more frequent
+    value. OUT/model is what `fader train --classifier` takes.
     """
     from fader.data.prepared import PreparedStore, is_prepared
     from fader.train.classifier import ClassifierTraining, train_classifier
 
     training = ClassifierTraining(**settings)
     store = PreparedStore(data) if is_prepared(data) else open_store(data, training.size)
-    scores = train_classifier(store, out, training, device=resolve_device(device))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    try:
+        scores = train_classifier(store, out, training, device=resolve_device(device))
+    except KeyboardInterrupt:
+        say("stopped; a classifier's training is not resumed, but begun again", err=True)
+        raise SystemExit(130) from None
     if as_json:
-        click.echo(json.dumps({name: asdict(score) for name, score in scores.items()}, indent=2))
+        say_json({name: asdict(score) for name, score in scores.items()})
         return
-    click.echo(f"{'attribute':<22}{'accuracy':>9}{'balanced':>9}{'majority':>9}")
+    say(f"{'attribute':<22}{'accuracy':>9}{'balanced':>9}{'majority':>9}")
     for name, score in scores.items():
-        click.echo(
-            f"{name:<22}{score.accuracy:9.3f}{score.balanced_accuracy:9.3f}{score.majority:9.3f}"
-        )
-    click.echo(f"saved {out / 'model'}")
+        say(f"{name:<22}{score.accuracy:9.3f}{score.balanced_accuracy:9.3f}{score.majority:9.3f}")
+    say(f"saved {out / 'model'}")

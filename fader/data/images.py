@@ -20,8 +20,9 @@ from PIL import Image
 
 from fader.data.archives import open_zip
 from fader.errors import UnreadableImageError
-from fader.photo import IMAGE_SUFFIXES, open_photo
+from fader.photo import open_photo
 from fader.photo.formats import register_heif
+from fader.suffixes import IMAGE_SUFFIXES
 
 #: An image file (also one that is packed in a zip) has at most this many bytes.
 MOST_BYTES = 256 << 20

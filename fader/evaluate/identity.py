@@ -1,8 +1,9 @@
-"""Whether an edited face is still the same person, where a face recogniser is installed."""
+"""Whether an edited face is still the same person, to a network that tells people apart."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,35 +12,67 @@ import numpy as np
 import torch
 
 from fader.data.batches import to_images, to_tensor
+from fader.evaluate.editing import decode, device_of, edit
+from fader.evaluate.embedder import load_embedder
 from fader.evaluate.statistics import estimate
-from fader.evaluate.swaps import Faces, device_of, other_side
+from fader.evaluate.swaps import Faces, other_side
 from fader.faces.align import similarity, template, warp
 from fader.models.io import FaderModel
 
-#: Two faces nearer than this are the same person to dlib's network (its own documentation).
-SAME_PERSON = 0.6
+#: The face embedder that comes in the package.
+PACKAGED = Path(__file__).parent / "weights" / "identity"
 
 #: (N, S, S, 3) uint8 → (N, d) embeddings whose Euclidean distance tells people apart.
 Embedder = Callable[[np.ndarray], np.ndarray]
 
+
+@dataclass(frozen=True)
+class Recogniser:
+    """An embedder, and from what distance on two embeddings are two people's. ``verification`` is
+    how well it tells people apart, as a sentence, where that is known."""
+
+    name: str
+    embed: Embedder
+    same_person: float = 0.6
+    verification: str | None = None
+
+
 _WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
-_MISSING = (
-    "no face recogniser is installed; pip install 'fader[identity]' brings dlib's, with its weights"
-)
 _SIDE = 150  # pixels of dlib's face chips
 # Where dlib's chips have the eyes' centres: the means of the eye corners of its 5-point layout,
 # with its padding of a quarter.
 _EYES = (np.array([[0.2273, 0.2214], [0.7528, 0.2212]]) + 0.25) / 1.5 * _SIDE
 
 
-def find_embedder() -> tuple[Embedder | None, str]:
-    """dlib's face recognition network and its name, or None and the reason. Nothing is fetched."""
+def find_recogniser() -> Recogniser:
+    """dlib's face recognition network where it is installed, else the small one in the package."""
     models = find_spec("face_recognition_models")
-    if models is None or models.origin is None or find_spec("dlib") is None:
-        return None, _MISSING
-    path = Path(models.origin).parent / "models" / _WEIGHTS
-    if not path.is_file():
-        return None, f"{path}: missing; install face_recognition_models again"
+    if models is not None and models.origin is not None and find_spec("dlib") is not None:
+        path = Path(models.origin).parent / "models" / _WEIGHTS
+        if path.is_file():
+            return _dlib(path)
+    return packaged_recogniser()
+
+
+def packaged_recogniser() -> Recogniser:
+    """The small embedder that comes in the package."""
+    network, notes = load_embedder(PACKAGED)
+
+    @torch.inference_mode()
+    def embed(images: np.ndarray) -> np.ndarray:
+        return network(to_tensor(images)).numpy()
+
+    config = network.config
+    return Recogniser(
+        f"packaged, {config.dimensions}-d",
+        embed,
+        config.same_person,
+        f"{notes['verification_accuracy']:.3f} of {notes['pairs']} pairs of test photos told apart "
+        f"rightly, area under the curve {notes['verification_area']:.3f}",
+    )
+
+
+def _dlib(path: Path) -> Recogniser:
     import dlib
 
     network = dlib.face_recognition_model_v1(str(path))
@@ -49,12 +82,13 @@ def find_embedder() -> tuple[Embedder | None, str]:
         chips = [np.ascontiguousarray(warp(image, matrix, _SIDE)) for image in images]
         return np.array([network.compute_face_descriptor(chip) for chip in chips])
 
-    return embed, "dlib face_recognition_resnet_model_v1, 128-d"
+    # Two faces nearer than 0.6 are the same person (its own documentation).
+    return Recogniser("dlib face_recognition_resnet_model_v1, 128-d", embed, 0.6)
 
 
 @torch.inference_mode()
 def identity(
-    model: FaderModel, embedder: Embedder, faces: Faces, seed: int, limit: int = 32
+    model: FaderModel, recogniser: Recogniser, faces: Faces, seed: int, limit: int = 128
 ) -> dict[str, Any]:
     """Cosine similarity of the embeddings of photo and edit, and the share still recognised.
 
@@ -63,43 +97,58 @@ def identity(
     """
     random = np.random.default_rng([seed, 5])
     rows = np.sort(random.permutation(len(faces))[:limit])
-    device = device_of(model)
     images, labels, people = faces.images[rows], faces.labels[rows], faces.people[rows]
-    y = torch.from_numpy(labels).to(device)
-    features = model.encode(to_tensor(images).to(device))
-    photos = embedder(images)
+    photos = recogniser.embed(images)
 
     def compare(some: np.ndarray, others: np.ndarray, whose: np.ndarray) -> dict[str, Any]:
         norms = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
-        near = np.linalg.norm(some - others, axis=1) < SAME_PERSON
+        near = np.linalg.norm(some - others, axis=1) < recogniser.same_person
         return {
             "similarity": estimate((some * others).sum(axis=1) / norms, whose, seed=seed),
             "recognised": estimate(near, whose, seed=seed),
         }
 
-    unedited = model.decode(features, y)
-    attributes = {}
-    for column, name in enumerate(model.attributes):
-        clear, other = other_side(labels[:, column])
-        chosen = np.flatnonzero(clear)
-        if not len(chosen):
-            continue
-        asked = y[chosen].clone()
-        asked[:, column] = torch.from_numpy(other[chosen]).to(device)
-        edited = to_images(
-            model.decode([f[chosen] for f in features], asked, y[chosen], unedited[chosen])
-        )
-        attributes[name] = compare(photos[chosen], embedder(edited), people[chosen])
-
-    decoded = embedder(to_images(unedited))
-    result = {"attributes": attributes, "decoded": compare(photos, decoded, people)}
+    chosen, unedited, edited = _embedded(model, recogniser, Faces(images, labels, people))
+    attributes = {
+        name: compare(photos[some], edited[name], people[some])
+        for name, some in chosen.items()
+        if len(some)
+    }
+    result = {"attributes": attributes, "decoded": compare(photos, unedited, people)}
     partners = [np.setdiff1d(np.flatnonzero(faces.people == who), rows) for who in people]
     paired = np.flatnonzero([len(found) > 0 for found in partners])
     if len(paired):
-        second = embedder(faces.images[[int(partners[i][0]) for i in paired]])
+        second = recogniser.embed(faces.images[[int(partners[i][0]) for i in paired]])
         result["same_person"] = compare(photos[paired], second, people[paired])
     stranger = np.roll(np.arange(len(rows)), 1)
     apart = np.flatnonzero(people != people[stranger])
     if len(apart):
         result["strangers"] = compare(photos[apart], photos[stranger[apart]], people[apart])
     return result
+
+
+def _embedded(
+    model: FaderModel, recogniser: Recogniser, faces: Faces
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]:
+    """By attribute, which faces have a clear label; the embeddings of all faces decoded as they
+    are; and by attribute those of these faces at its other side."""
+    sides = {name: other_side(faces.labels[:, i]) for i, name in enumerate(model.attributes)}
+    unedited, edited = [], {name: [] for name in sides}
+    for batch in faces.batches():
+        y = torch.from_numpy(faces.labels[batch]).to(device_of(model))
+        features = model.encode(to_tensor(faces.images[batch]).to(y.device))
+        as_is = decode(model, features, y)
+        unedited.append(recogniser.embed(to_images(as_is)))
+        for column, (name, (clear, other)) in enumerate(sides.items()):
+            some = np.flatnonzero(clear[batch])
+            if not len(some):
+                continue
+            asked = y[some].clone()
+            asked[:, column] = torch.from_numpy(other[batch][some]).to(y.device)
+            changed = edit(model, [f[some] for f in features], asked, y[some], as_is[some])
+            edited[name].append(recogniser.embed(changed.pictures))
+    return (
+        {name: np.flatnonzero(clear) for name, (clear, _) in sides.items()},
+        np.concatenate(unedited),
+        {name: np.concatenate(some) for name, some in edited.items() if some},
+    )

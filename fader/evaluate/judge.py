@@ -17,6 +17,13 @@ from fader.models.io import CONFIG, FaderModel, load_classifier, model_info
 #: The judge that comes in the package.
 PACKAGED = Path(__file__).parent / "weights"
 
+# What --identities of fader train-classifier says, in words.
+_HALVES = {
+    "all": "all people",
+    "even": "the people with even identity numbers",
+    "odd": "the people with odd identity numbers",
+}
+
 # Images the judge sees at once.
 _BATCH = 64
 
@@ -85,15 +92,29 @@ def cautions(judge: Judge, model: FaderModel) -> list[str]:
             "The judge has the architecture of the model's classifier and may share its blind "
             "spots."
         )
-    if judge.notes.get("identities") != "odd":
-        found.append(
-            "The judge was not trained on the people with odd identity numbers alone, so it may "
-            "have learnt from the same faces as the classifier that guided the model."
-        )
+    found += _shared_people(judge.notes.get("identities"), guide and guide.notes)
     unknown = [name for name in model.attributes if name not in judge.attributes]
     if unknown:
         found.append(f"The judge does not know {', '.join(unknown)}; these have no swap scores.")
     return found
+
+
+def _shared_people(judges: str | None, guide: dict[str, Any] | None) -> list[str]:
+    """A caution when the judge may have learnt from the people whom the model's classifier learnt
+    from; ``guide`` is how that one was trained, None for a model without."""
+    if guide is None:
+        return []
+    guides = guide.get("identities")
+    if {judges, guides} == {"odd", "even"}:
+        return []
+    if judges not in _HALVES or guides not in _HALVES:
+        whom = "judge" if judges not in _HALVES else "model's classifier"
+        return [f"Nothing says which people the {whom} learnt from: it may be the other's."]
+    return [
+        f"The judge learnt from {_HALVES[judges]}, the model's classifier from {_HALVES[guides]}: "
+        "they have people in common and may share their mistakes. One trained with --identities "
+        "even and one with --identities odd have none."
+    ]
 
 
 def _same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fader.data.batches import to_images, to_tensor
+from fader.evaluate.editing import code, decode, device_of
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import Estimate, balanced_accuracy, estimate
-from fader.evaluate.swaps import Faces, device_of
+from fader.evaluate.swaps import Faces
 from fader.models.io import FaderModel
 
 #: What the probe is, for the report.
@@ -22,17 +23,13 @@ _STEPS, _CHECK_EVERY, _BATCH = 600, 40, 128
 
 @torch.inference_mode()
 def latents(model: FaderModel, images: np.ndarray, rows: np.ndarray) -> Tensor:
-    """All that the decoder gets of these rows of ``images``, flat, float32 on the CPU.
-
-    Of one copy, for a model that decodes several: the decoder never sees two together.
-    """
+    """The latents of these rows of ``images`` (see :func:`code`), flat, float32 on the CPU."""
     device = device_of(model)
-    parts = []
-    for start in range(0, len(rows), 32):
-        x = to_tensor(images[rows[start : start + 32]]).to(device)
-        features = model.encode(x, copies=1)
-        parts.append(torch.cat([f.flatten(1) for f in features], dim=1).cpu())
-    return torch.cat(parts).float()
+    parts = [
+        code(model, to_tensor(images[rows[start : start + 32]]).to(device))
+        for start in range(0, len(rows), 32)
+    ]
+    return torch.cat(parts)
 
 
 def probe(
@@ -105,8 +102,8 @@ def shown(
     seen = []
     for batch in faces.batches():
         features = model.encode(to_tensor(faces.images[batch]).to(y.device))
-        decoded = model.decode(features, y.expand(len(features[-1]), -1))
-        seen.append(judge.see(to_images(decoded))[0])
+        own = torch.from_numpy(faces.labels[batch]).to(y.device)
+        seen.append(judge.see(to_images(decode(model, features, y.expand_as(own), own)))[0])
     guesses, truth = np.concatenate(seen) > 0, faces.labels > 0.5
     found = {}
     for i, name in enumerate(model.attributes):

@@ -13,8 +13,9 @@ from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
 from fader.data.batches import to_tensor
+from fader.evaluate.editing import decode, device_of
 from fader.evaluate.statistics import Estimate, estimate
-from fader.evaluate.swaps import Faces, device_of
+from fader.evaluate.swaps import Faces
 from fader.models.io import FaderModel
 
 # The weights of the scales in MS-SSIM (Wang et al. 2003).
@@ -45,7 +46,8 @@ def reconstruction(
     device = device_of(model)
     for batch in batches:
         x = to_tensor(faces.images[batch]).to(device)
-        decoded = model.decode(model.encode(x), torch.from_numpy(faces.labels[batch]).to(device))
+        labels = torch.from_numpy(faces.labels[batch]).to(device)
+        decoded = decode(model, model.encode(x), labels)
         decoded, x = decoded.float().contiguous().clamp(-1, 1), x.contiguous()
         pair = decoded, x
         values = {

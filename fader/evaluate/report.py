@@ -34,7 +34,8 @@ def html(evaluation: Evaluation) -> str:
     legend = "".join(f"<dt>{name}</dt><dd>{escape(what)}</dd>" for name, what in COLUMNS.items())
     body = f"""<p>{data["faces"]} faces of {data["people"]} people, the
 {escape(data["split"])} split of {escape(data["path"])}, {document["model"]["size"]} pixels,
-seed {data["seed"]}; fader {__version__}.</p>
+seed {data["seed"]}; {data["rejected"]} images of the data were rejected when it was prepared.
+fader {__version__}.</p>
 {cautions(document["cautions"])}
 <ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>
 <h2>Attributes</h2>

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``n`` faces, and the ends of its 95 % bootstrap interval."""
+    """A mean over ``n`` faces, and the ends of its 95 % interval (see :func:`estimate`)."""
 
     value: float
     low: float
@@ -30,6 +30,9 @@ def estimate(
     two faces of one person are no independent evidence (cluster bootstrap, Davison & Hinkley
     1997, §3.8). With ``sides`` (n,) it is the mean over sides of the mean within each, so that
     right/wrong values give a balanced accuracy.
+
+    A share of 0 or of 1 looks certain to the bootstrap, however few the faces: there the interval
+    is Wilson's (1927), with the people for its number.
     """
     values = np.asarray(values, np.float64)
     if not len(values):
@@ -38,19 +41,32 @@ def estimate(
     _, group = np.unique(people, return_inverse=True)
     count = group.max() + 1
     draws = np.random.default_rng(seed).integers(count, size=(rounds, count))
-    means, resampled = [], []
+    means, resampled, wilsons = [], [], []
     for side in np.unique(sides):
         chosen = sides == side
         means.append(values[chosen].mean())
+        if np.isin(values[chosen], (0, 1)).all() and means[-1] in (0, 1):
+            wilsons.append(wilson(means[-1], len(np.unique(group[chosen]))))
         sums = np.bincount(group[chosen], values[chosen], minlength=count)
         sizes = np.bincount(group[chosen], minlength=count)
         drawn = sizes[draws].sum(axis=1)
         # A draw may have missed this side; it then says nothing.
         with np.errstate(invalid="ignore"):
             resampled.append(np.where(drawn > 0, sums[draws].sum(axis=1) / drawn, np.nan))
+    if len(wilsons) == len(means):
+        low, high = np.mean(wilsons, axis=0)
+        return Estimate(float(np.mean(means)), float(low), float(high), len(values))
     spread = np.mean(resampled, axis=0)
     low, high = np.quantile(spread[np.isfinite(spread)], [0.025, 0.975])
     return Estimate(float(np.mean(means)), float(low), float(high), len(values))
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of a ``share`` (0..1) that ``n`` independent trials had."""
+    z2 = 1.959964**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def distinct_people(identity: np.ndarray) -> np.ndarray:

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from fader.data.batches import to_images, to_tensor
+from fader.evaluate.editing import decode, device_of, edit, outside, paste
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import Estimate, estimate, spearman
-from fader.faces.align import template
-from fader.faces.blend import composite
-from fader.faces.detect import Face
 from fader.models.io import FaderModel
 
 #: A label at least this far from one half is clear; only such faces are swapped.
@@ -52,6 +50,7 @@ class Swapped:
     ``rows`` (M,) are the faces, ``asked`` (M,) the value asked for, 0 or 1. ``logits`` (M, k) and
     ``features`` (M, C) are of the decoder's image; ``blurred`` (M,) and ``pasted`` (M,) are the
     attribute's own logit after blur and JPEG, and of the crop as the editor composes it.
+    ``outside`` (M,) is the PSNR in dB to the photo where the model's mask is nothing, or NaN.
     """
 
     rows: np.ndarray
@@ -60,6 +59,7 @@ class Swapped:
     features: np.ndarray
     blurred: np.ndarray
     pasted: np.ndarray
+    outside: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,10 @@ class SwapScore:
     same after blur and JPEG, and for the crop as the editor composes it. before: the same for the
     decoding without the edit, which is what doing nothing scores. judge: share of real faces with
     this value that the judge recognises. kept: share of the judge's decisions on the model's other
-    attributes that are those on the unedited decoding. moved: how far the judge's probabilities
-    of them moved. side_effects: the mean signed move of each.
+    attributes that are those on the photo. floor: the same for photos of random other people who
+    have the value asked for, which is what drawing somebody else scores. moved: how far the
+    judge's probabilities of them moved from the photo's. side_effects: the mean signed move of
+    each. outside: PSNR in dB to the photo where the model's mask is nothing.
     """
 
     accuracy: Estimate
@@ -80,8 +82,10 @@ class SwapScore:
     before: float
     judge: float | None
     kept: Estimate | None
+    floor: float | None
     moved: float | None
     side_effects: dict[str, float]
+    outside: float | None
 
 
 @dataclass(frozen=True)
@@ -119,25 +123,6 @@ def blur_and_jpeg(images: np.ndarray) -> np.ndarray:
     return results
 
 
-def paste(
-    images: np.ndarray, before: np.ndarray, after: np.ndarray, tinted: torch.Tensor | None = None
-) -> np.ndarray:
-    """The crops ``images`` with the change from ``before`` to ``after`` composed into them as the
-    editor does in a photo; all uint8 N×S×S×3. ``tinted`` is what :meth:`FaderModel.tinted` says."""
-    points = template(images.shape[1])
-    whole = Face(np.array([0, 0, images.shape[1], images.shape[1]], float), 1.0, points)
-    maps = [None] * len(images) if tinted is None else tinted[:, 0].float().cpu().numpy()
-    pasted = [
-        composite(image, whole, b.astype(np.float32), a.astype(np.float32), where)
-        for image, b, a, where in zip(images, before, after, maps, strict=True)
-    ]
-    return np.stack(pasted) if pasted else images
-
-
-def device_of(model: FaderModel) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
-
-
 @torch.inference_mode()
 def swap(
     model: FaderModel, judge: Judge, faces: Faces, batches: Sequence[slice]
@@ -154,7 +139,7 @@ def swap(
         images, labels = faces.images[batch], faces.labels[batch]
         y = torch.from_numpy(labels).to(device)
         features = model.encode(to_tensor(images).to(device))
-        unedited = model.decode(features, y)
+        unedited = decode(model, features, y)
         decoded = to_images(unedited)
         logits, pooled = judge.see(decoded)
         decoded_logits.append(logits)
@@ -167,14 +152,11 @@ def swap(
                 continue
             asked = y[rows].clone()
             asked[:, column] = torch.from_numpy(other[rows]).to(device)
-            edited = to_images(
-                model.decode([f[rows] for f in features], asked, y[rows], unedited[rows])
-            )
-            logits, pooled = judge.see(edited)
-            blurred, _ = judge.see(blur_and_jpeg(edited))
-            pasted, _ = judge.see(
-                paste(images[rows], decoded[rows], edited, model.tinted(asked, y[rows]))
-            )
+            edited = edit(model, [f[rows] for f in features], asked, y[rows], unedited[rows])
+            changed = edited.pictures
+            logits, pooled = judge.see(changed)
+            blurred, _ = judge.see(blur_and_jpeg(changed))
+            pasted, _ = judge.see(paste(images[rows], decoded[rows], edited))
             parts[name].append(
                 Swapped(
                     rows + batch.start,
@@ -183,6 +165,7 @@ def swap(
                     pooled,
                     blurred[:, seen],
                     pasted[:, seen],
+                    outside(images[rows], changed, edited.mask),
                 )
             )
     swapped = {
@@ -193,7 +176,7 @@ def swap(
     return np.concatenate(decoded_logits), np.concatenate(decoded_features), swapped
 
 
-_FIELDS = ("rows", "asked", "logits", "features", "blurred", "pasted")
+_FIELDS = ("rows", "asked", "logits", "features", "blurred", "pasted", "outside")
 
 
 def score_swaps(
@@ -217,11 +200,13 @@ def score_swaps(
         if not mine.any():
             continue
         rows = swapped.rows[mine]
-        people, before = faces.people[rows], decoded_logits[rows]
-        after = swapped.logits[mine]
-        kept = ((after > 0) == (before > 0))[:, columns]
-        moves = (_probability(after) - _probability(before))[:, columns]
-        real = photo_logits[clear & (other != value), seen]
+        people, photos = faces.people[rows], photo_logits[rows]
+        after, unedited = swapped.logits[mine], decoded_logits[rows]
+        kept = ((after > 0) == (photos > 0))[:, columns]
+        moves = (_probability(after) - _probability(photos))[:, columns]
+        having = np.flatnonzero(clear & (other != value))
+        real = photo_logits[having, seen]
+        untouched = swapped.outside[mine]
 
         def right(logits: np.ndarray, people=people, value=value) -> Estimate:
             return estimate((logits > 0) == value, people, seed=seed)
@@ -230,13 +215,27 @@ def score_swaps(
             accuracy=right(after[:, seen]),
             blurred=right(swapped.blurred[mine]),
             pasted=right(swapped.pasted[mine]),
-            before=float(((before[:, seen] > 0) == value).mean()),
+            before=float(((unedited[:, seen] > 0) == value).mean()),
             judge=float(((real > 0) == value).mean()) if len(real) else None,
             kept=estimate(kept.mean(axis=1), people, seed=seed) if others else None,
+            floor=_floor(photo_logits[:, columns] > 0, rows, having, faces.people, seed),
             moved=float(np.abs(moves).mean()) if others else None,
             side_effects=dict(zip(others, moves.mean(axis=0).tolist(), strict=True)),
+            outside=None if np.isnan(untouched).all() else float(np.nanmean(untouched)),
         )
     return scores
+
+
+def _floor(
+    decisions: np.ndarray, rows: np.ndarray, having: np.ndarray, people: np.ndarray, seed: int
+) -> float | None:
+    """How many of the ``decisions`` (N, k) on faces ``rows`` are those on random others among
+    ``having``, who are other people."""
+    if not len(having) or not decisions.shape[1]:
+        return None
+    drawn = np.random.default_rng([seed, 8]).choice(having, (20, len(rows)))
+    apart = people[drawn] != people[rows]
+    return float((decisions[drawn] == decisions[rows])[apart].mean()) if apart.any() else None
 
 
 @torch.inference_mode()
@@ -250,12 +249,12 @@ def slide(
     for batch in batches:
         y = torch.from_numpy(faces.labels[batch]).to(device)
         features = model.encode(to_tensor(faces.images[batch]).to(device))
-        unedited = model.decode(features, y)
+        unedited = decode(model, features, y)
         for row, name in enumerate(names):
             column, seen = model.attributes.index(name), judge.attributes.index(name)
             for step, position in enumerate(SLIDER):
                 asked = _with(y, column, position)
-                images = to_images(model.decode(features, asked, y, unedited))
+                images = edit(model, features, asked, y, unedited).pictures
                 logits[row, step, batch] = judge.see(images)[0][:, seen]
     curves = {}
     for name, curve in zip(names, logits, strict=True):

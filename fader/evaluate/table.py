@@ -8,10 +8,13 @@ from typing import Any
 COLUMNS = {
     "n": "test faces whose own label is clearly on the other side",
     "before": "the judge sees the new value already without the edit (doing nothing scores this)",
-    "swap": "the judge sees the new value after the edit: mean and 95 % bootstrap interval",
+    "swap": "the judge sees the new value after the edit: mean and 95 % interval",
     "blurred": "the same after a light blur and JPEG; a big drop is a texture trick",
     "pasted": "the same for the crop as the editor composes it",
-    "kept": "the judge's decisions on the other attributes that stayed",
+    "kept": "the judge's decisions on the other attributes that are those on the photo",
+    "floor": "what photos of random other people who have the value would score as kept",
+    "real": "Fréchet distance to real faces with the value, over that of two halves of these",
+    "outside": "PSNR in dB to the photo where the model's mask is nothing",
     "strange": "how unlike a photo the edit is to the judge, a photo being 1 (median)",
     "judge": "real faces with this value that the judge recognises; balanced accuracy on mean rows",
     "rho": "Spearman correlation of slider position and the judge's logit",
@@ -43,6 +46,9 @@ def rows(document: dict[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
                 "blurred": number(score["blurred"]["value"]),
                 "pasted": number(score["pasted"]["value"]),
                 "kept": number(of_kept.get(direction, {}).get("value")),
+                "floor": number(of_kept.get(direction, {}).get("floor")),
+                "real": _plain((_inner(document["realism"], name, direction) or {}).get("ratio")),
+                "outside": _plain(score["outside"]),
                 "strange": number(_inner(document["strangeness"], name, direction)),
                 "judge": number(score["judge_accuracy"]),
             }
@@ -81,13 +87,20 @@ def summary(document: dict[str, Any]) -> list[str]:
     lines = [
         f"swap accuracy, mean of both directions: {number(swaps['mean'])}, after blur and JPEG "
         f"{number(swaps['mean_blurred'])}, pasted {number(swaps['mean_pasted'])}",
-        f"other attributes kept: {number(document['other_attributes_kept']['mean'])}",
+        f"other attributes kept: {number(document['other_attributes_kept']['mean'])}, random other "
+        f"people {number(document['other_attributes_kept']['floor'])}",
+        *_groups(swaps["by_group"]),
+        f"outside the mask, PSNR: {_or_reason(document['outside_mask'])}",
         f"reconstruction: PSNR {quality['psnr']['value']:.2f} dB, SSIM "
         f"{number(quality['ssim']['value'])}, MS-SSIM ({quality['ms_ssim_scales']} scales) "
         f"{number(quality['ms_ssim']['value'])}",
         f"leakage, mean: {_or_reason(document['leakage'])}; shown in decodings that are told "
         f"nothing: {number(document['leakage']['shown']['mean'])}",
-        f"identity, mean: {_or_reason(document['identity'])}{_scale(document['identity'])}",
+        f"identity, mean: {number(document['identity']['mean'])}{_scale(document['identity'])}, by "
+        f"{document['identity']['embedder']}",
+        _sliders(document["continuity"]),
+        f"Fréchet distance to real faces with the value, over that of two halves of these, mean: "
+        f"{_or_reason(document['realism'])}",
     ]
     distance = document["fid"]
     if "reason" in distance:
@@ -109,12 +122,32 @@ def summary(document: dict[str, Any]) -> list[str]:
     return lines + [f"CAUTION: {caution}" for caution in document["cautions"]]
 
 
+def _groups(by_group: dict[str, dict[str, float]]) -> list[str]:
+    """How the swaps of each sex and age compare with the whole's, over the same attributes."""
+    parts = [
+        f"{group} {number(one['mean'])} (all faces {number(one['whole'])})"
+        for group, one in by_group.items()
+    ]
+    return [f"swap accuracy by group: {', '.join(parts)}"] if parts else []
+
+
+def _sliders(curves: dict[str, Any]) -> str:
+    found = {name: curve["spearman"]["value"] for name, curve in curves.items()}
+    if not found:
+        return "sliders: none"
+    worst = min(found, key=found.__getitem__)
+    return (
+        f"sliders, mean ρ: {number(_mean(list(found.values())))}, least {number(found[worst])} "
+        f"({worst})"
+    )
+
+
 def text(document: dict[str, Any]) -> str:
     """The whole table, with its summary."""
     data = document["data"]
     title = (
         f"{document['model']['name']} on {data['faces']} {data['split']} faces of "
-        f"{data['people']} people"
+        f"{data['people']} people ({data['rejected']} images of the data were rejected)"
     )
     widths = {column: 20 if column == "swap" else max(8, len(column) + 1) for column in COLUMNS}
     lines = [title, f"{'attribute':<21}{'':<5}"]
@@ -144,7 +177,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _plain(value: float | None) -> str:
-    return "none" if value is None else f"{value:.2f}"
+    return "" if value is None else f"{value:.2f}"
 
 
 def _or_reason(part: dict[str, Any]) -> str:

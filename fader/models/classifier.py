@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,6 +45,8 @@ class AttributeClassifier(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
+        #: How it was trained, ``identities`` among it: which half of the people it learnt from.
+        self.notes: dict[str, Any] = {}
         self.features, channels = _FEATURES[config.architecture](config.width)
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(channels, len(config.attributes)))
 
@@ -69,7 +71,7 @@ def resized(x: Tensor, size: int) -> Tensor:
     )
 
 
-def _resnet(w: int) -> tuple[nn.Sequential, int]:
+def resnet(w: int) -> tuple[nn.Sequential, int]:
     """A pre-activation ResNet (He et al. 2016, arXiv 1603.05027), and its output channels."""
     stages = [w, 2 * w, 4 * w, 8 * w, 10 * w]
     layers: list[nn.Module] = [nn.Conv2d(3, stages[0], 3, stride=2, padding=1)]
@@ -98,7 +100,7 @@ def _plain(w: int) -> tuple[nn.Sequential, int]:
     return nn.Sequential(*layers), widths[-1]
 
 
-_FEATURES = {"resnet": _resnet, "plain": _plain}
+_FEATURES = {"resnet": resnet, "plain": _plain}
 
 
 class _Residual(nn.Module):

@@ -1,10 +1,11 @@
 """Photos as files: read upright with all that belongs to them, and written back with it."""
 
-from fader.photo.formats import IMAGE_SUFFIXES, can_write, file_content, kind_of, opened
+from fader.photo.formats import can_write, file_content, kind_of, opened
 from fader.photo.metadata import Provenance
 from fader.photo.photo import ImageLike, Photo
 from fader.photo.read import open_image, open_photo, open_reduced
 from fader.photo.write import copy_file, save_image, save_photo
+from fader.suffixes import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -36,9 +36,6 @@ _FORMATS = (
     *("QOI", "PCX", "SGI", "PSD", "ICO"),
 )
 
-#: Suffixes taken for photos when a folder is searched.
-IMAGE_SUFFIXES = frozenset(_KINDS)
-
 #: Names the most megapixels a photo may have, in place of what the memory allows.
 LIMIT_VARIABLE = "FADER_MAX_MEGAPIXELS"
 

@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor
-from tqdm import tqdm
 
-from fader.data.batches import Augmentation, Batches, to_tensor
+from fader.data.annotations import TEST, TRAIN, VALID
+from fader.data.batches import Augmentation, Batches, to_images, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import CONFIG, save_classifier
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged
-from fader.train.run import RunFolder, check_finite
-from fader.train.trainer import TRAIN, VALID
+from fader.train.loop import Loop, training_loop
+from fader.train.run import RunFolder
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,11 @@ def train_classifier(
 ) -> dict[str, AttributeScore]:
     """Train on the store's labels (hard or soft) and save into ``out/model``.
 
-    Returns each attribute's score on the validation split (the training images where there is no
-    such split). Attributes that never vary in the training images are left out.
+    Returns each attribute's score on the test split, or where there is none on the validation
+    split (the training images where there is neither). Attributes that never vary in the training
+    images are left out.
     """
     run = RunFolder(out)
-    if (run.model / CONFIG).exists():
-        raise FaderError(f"{out}: already holds a classifier; delete it or give another --out")
     accelerator = make_accelerator(torch.device(device))
     rows = _half(store, store.indices(TRAIN), settings.identities)
     if not len(rows):
@@ -80,17 +80,59 @@ def train_classifier(
     attributes = tuple(np.array(store.attribute_names)[varied])
     if not attributes:
         raise FaderError("no attribute varies over the training images; nothing can be learned")
-    labels = store.labels[:, varied]
-    # What an attempt that was stopped left is of no use: a classifier's training is not resumed.
-    if run.config.exists() and run.read_config().keys() == asdict(settings).keys():
-        run.config.unlink()
-        run.metrics.unlink(missing_ok=True)
-    run.start(asdict(settings))
-
     torch.manual_seed(settings.seed)
     classifier = AttributeClassifier(
         ClassifierConfig(attributes, settings.size, settings.width, settings.architecture)
     )
+    main = accelerator.is_main_process
+    if main:
+        _start(run, settings)
+    with training_loop(run, settings.steps, log_every=50, progress=progress, main=main) as loop:
+        _fit(classifier, store, rows, store.labels[rows][:, varied], settings, accelerator, loop)
+        if loop.stopped:
+            raise KeyboardInterrupt
+        held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
+        if settings.even_handed:
+            make_even_handed(classifier, store, held_out)
+        scores = score_classifier(classifier, store, held_out)
+        notes = {**asdict(settings), "scores": {name: asdict(s) for name, s in scores.items()}}
+        if len(unseen := store.indices(TEST)):
+            # Nothing is chosen by these.
+            scores = score_classifier(classifier, store, unseen)
+            notes["test_scores"] = {name: asdict(s) for name, s in scores.items()}
+        if main:
+            save_classifier(classifier, run.model, notes)
+    return scores
+
+
+def _start(run: RunFolder, settings: ClassifierTraining) -> None:
+    """Begin a run; what an attempt that was stopped left is of no use, as none is resumed."""
+    run.hold()
+    try:
+        if (run.model / CONFIG).exists():
+            raise FaderError(
+                f"{run.path}: already holds a classifier; delete it or give another --out"
+            )
+        if run.config.exists() and run.read_config().keys() == asdict(settings).keys():
+            run.config.unlink()
+            run.metrics.unlink(missing_ok=True)
+    except FaderError:
+        run.release()
+        raise
+    run.start(asdict(settings))
+
+
+def _fit(
+    classifier: AttributeClassifier,
+    store: PreparedStore,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    settings: ClassifierTraining,
+    accelerator: Accelerator,
+    loop: Loop,
+) -> None:
+    """Train ``classifier`` on these rows with their labels; in the end it has the averaged weights
+    and is in evaluation mode."""
     net = accelerator.prepare(classifier.to(memory_format=torch.channels_last))
     optimizer = torch.optim.AdamW(
         net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -101,21 +143,17 @@ def train_classifier(
     optimizer = accelerator.prepare(optimizer)
     ema = averaged(classifier, 0.995)
     batches = Batches(
-        store,
+        _Resized(store, settings.size),
         rows,
-        labels[rows],
+        labels,
         settings.batch_size,
         Augmentation(flip=True, rotation=3, zoom=0.04, shift=0.02),
         seed=settings.seed,
         rank=accelerator.process_index,
         balance=0.5,
     )
-    bar = tqdm(
-        batches.from_step(0), total=settings.steps, unit="step", disable=None if progress else True
-    )
-    recent = 0.0
-    for step, (x, y) in enumerate(bar):
-        if step == settings.steps:
+    for step, (x, y) in enumerate(batches.from_step(0)):
+        if loop.last or loop.must_stop():
             break
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         x = photographic(x, random).to(accelerator.device)
@@ -125,25 +163,11 @@ def train_classifier(
         optimizer.step()
         schedule.step()
         ema.update_parameters(classifier)
-        value = float(loss.detach())
-        recent = value if step == 0 else 0.98 * recent + 0.02 * value
-        check_finite({"loss": value}, step + 1, run)
-        if (step + 1) % 50 == 0:
-            run.log(run.metrics, {"step": step + 1, "loss": recent})
-            bar.set_postfix_str(f"loss={recent:.4f}")
+        row = loop.count({"loss": loss}, len(x))
+        if row and accelerator.is_main_process:
+            loop.log(row, f"loss={row['loss']:.4f}")
     classifier.load_state_dict(ema.module.state_dict())
     classifier.eval()
-    held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
-    if settings.even_handed:
-        make_even_handed(classifier, store, held_out)
-    scores = score_classifier(classifier, store, held_out)
-    if accelerator.is_main_process:
-        save_classifier(
-            classifier,
-            run.model,
-            {**asdict(settings), "scores": {name: asdict(s) for name, s in scores.items()}},
-        )
-    return scores
 
 
 @torch.no_grad()
@@ -195,20 +219,53 @@ def _logits(classifier: AttributeClassifier, store: PreparedStore, rows: np.ndar
 
 
 def photographic(x: Tensor, random: torch.Generator) -> Tensor:
-    """Images N×3×S×S after changes of light, contrast, colour, sharpness and noise, per image."""
+    """Images N×3×S×S in [-1, 1] as other cameras and other hands show them, each otherwise: in
+    other light, contrast and colour, noisy, enlarged from few pixels, squeezed by JPEG."""
     n = len(x)
-    gain = 1 + 0.2 * torch.randn(n, 1, 1, 1, generator=random)
-    shift = 0.15 * torch.randn(n, 1, 1, 1, generator=random)
-    tint = 0.05 * torch.randn(n, 3, 1, 1, generator=random)
-    x = (x * gain + shift + tint).clamp(-1, 1)
-    if torch.rand((), generator=random) < 0.5:
-        # Small originals are common: shrink and enlarge the batch.
-        side = x.shape[-1]
-        small = int(side * (0.4 + 0.6 * float(torch.rand((), generator=random))))
-        x = F.interpolate(x, size=(small, small), mode="area")
-        x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
-    noise = 0.08 * float(torch.rand((), generator=random))
-    return x + noise * torch.randn(x.shape, generator=random)
+    gain = 1 + 0.12 * torch.randn(n, 1, 1, 1, generator=random)
+    shift = 0.1 * torch.randn(n, 1, 1, 1, generator=random)
+    tint = 0.03 * torch.randn(n, 3, 1, 1, generator=random)
+    noise = 0.06 * torch.rand(n, 1, 1, 1, generator=random) ** 2
+    x = x * gain + shift + tint + noise * torch.randn(x.shape, generator=random)
+    seed = int(torch.randint(2**31, (), generator=random))
+    return to_tensor(_softened(to_images(x), np.random.default_rng(seed)))
+
+
+def _softened(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """uint8 N×S×S×3 images, two in five of them enlarged from few pixels, as many squeezed."""
+    import cv2
+
+    out = images.copy()
+    side = images.shape[1]
+    enlarged, squeezed = random.random((2, len(images))) < 0.4
+    small = random.integers(round(0.35 * side), side, len(images))
+    quality = random.integers(25, 95, len(images))
+    for i in np.flatnonzero(enlarged):
+        reduced = cv2.resize(out[i], (int(small[i]),) * 2, interpolation=cv2.INTER_AREA)
+        out[i] = cv2.resize(reduced, (side, side), interpolation=cv2.INTER_LINEAR)
+    for i in np.flatnonzero(squeezed):
+        _, packed = cv2.imencode(".jpg", out[i], [cv2.IMWRITE_JPEG_QUALITY, int(quality[i])])
+        out[i] = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    return out
+
+
+class _Resized:
+    """A store's images at another side: what :class:`Batches` takes rows of."""
+
+    def __init__(self, store: PreparedStore, size: int) -> None:
+        self.images = self
+        self._store, self._size = store, size
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        import cv2
+
+        images = self._store.images[rows]
+        if self._size == images.shape[1]:
+            return images
+        method = cv2.INTER_AREA if self._size < images.shape[1] else cv2.INTER_LINEAR
+        return np.stack(
+            [cv2.resize(image, (self._size,) * 2, interpolation=method) for image in images]
+        )
 
 
 def _half(store: PreparedStore, rows: np.ndarray, identities: str) -> np.ndarray:
