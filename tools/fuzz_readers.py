@@ -202,7 +202,9 @@ def main(
                 shutil.copytree(seeds / name, Path(folder, "good", name))
                 READERS[name].read(Path(folder, "good", name))
         pool = [Worker(number, seeds, seed, megabytes) for number in range(workers)]
-        results = run_all(cases, pool, seconds, megabytes, keep)
+        results: dict[str, list[Result]] = {name: [] for name in names}
+        with suppress(KeyboardInterrupt):  # what there is so far is told
+            run_all(cases, pool, seconds, megabytes, keep, results)
         for worker in pool:
             worker.process.kill()
     print(
@@ -210,21 +212,26 @@ def main(
     )
     print("| --- " * 10 + "|")
     for name in names:
-        found = results[name]
+        found = results[name] or [Result("none")]
         counted = Counter(result.kind for result in found)
         columns = " | ".join(str(counted[kind]) for kind in (READ, REFUSED, *TROUBLE))
         slowest, most = max(r.seconds for r in found), max(r.megabytes for r in found)
-        print(f"| {name} | {len(found)} | {columns} | {slowest:.1f} | {most:.0f} |")
+        print(f"| {name} | {len(results[name])} | {columns} | {slowest:.1f} | {most:.0f} |")
     if any(result.kind in TROUBLE for found in results.values() for result in found):
         sys.exit(f"see {keep}")
 
 
 def run_all(
-    cases: list[tuple[str, int]], pool: list[Worker], seconds: float, megabytes: int, keep: Path
-) -> dict[str, list[Result]]:
+    cases: list[tuple[str, int]],
+    pool: list[Worker],
+    seconds: float,
+    megabytes: int,
+    keep: Path,
+    results: dict[str, list[Result]],
+) -> None:
+    """Have the pool do all cases, and note their results."""
     from tqdm import tqdm
 
-    results: dict[str, list[Result]] = {name: [] for name, _ in cases}
     with tqdm(total=len(cases), unit="file") as bar:
         while cases or any(worker.case for worker in pool):
             for worker in pool:
@@ -246,7 +253,6 @@ def run_all(
                     kept = keep / f"{name}-{case}-{result.kind}"
                     shutil.copytree(worker.place, kept, dirs_exist_ok=True)
                     (keep / f"{kept.name}.txt").write_text(result.detail or result.kind)
-    return results
 
 
 if __name__ == "__main__":

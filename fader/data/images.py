@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import os
 import stat
+import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -100,17 +101,17 @@ class FolderImages:
         return _pixels(self.data(name))
 
     def _renamed(self, name: str) -> str:
-        """The one image that differs from ``name`` by its suffix."""
-        folder, stem = os.path.split(_without_suffix(name))
+        """The one image that is called nearly so."""
+        folder, last = os.path.split(name)
         if folder not in self._alike:
             alike: dict[str, list[str]] = {}
             try:
                 for other in os.listdir(self.path / folder):
-                    alike.setdefault(_without_suffix(other), []).append(other)
+                    alike.setdefault(_loosely(other), []).append(other)
             except OSError:
                 pass
             self._alike[folder] = alike
-        return os.path.join(folder, _only(self._alike[folder].get(stem, ())))
+        return os.path.join(folder, _only(self._alike[folder].get(_loosely(last), []), last))
 
 
 class ZipImages:
@@ -139,14 +140,15 @@ class ZipImages:
             if not info.filename.endswith(("/", "\\")) and (name := _entry_name(info.filename))
         }
         self._by_name: dict[str, zipfile.ZipInfo] = {}
-        self._by_stem: dict[str, set[str]] = {}
+        self._alike: dict[str, list[str]] = {}
         for name, info in self._members.items():
             place = PurePosixPath(name)
             if "__MACOSX" in place.parts:
                 continue
+            if place.name not in self._by_name:
+                self._alike.setdefault(_loosely(place.name), []).append(place.name)
             if place.name not in self._by_name or self._is_preferred(place):
                 self._by_name[place.name] = info
-            self._by_stem.setdefault(_without_suffix(place.name), set()).add(place.name)
         self._owner = os.getpid()
 
     def _is_preferred(self, place: PurePosixPath) -> bool:
@@ -177,8 +179,7 @@ class ZipImages:
             self._open()
         info = self._members.get(name) or self._by_name.get(name)
         if info is None:
-            others = self._by_stem.get(_without_suffix(name), ())
-            info = self._by_name[_only(others)]
+            info = self._by_name[_only(self._alike.get(_loosely(name), []), name)]
         return self._unpack(info)
 
     def read(self, name: str) -> np.ndarray:
@@ -249,8 +250,11 @@ def _open_regular(path: Path) -> io.BufferedReader:
     return open(handle, "rb")
 
 
-def _only(names: Iterator[str] | set[str] | list[str] | tuple[str, ...]) -> str:
-    images = sorted(name for name in names if has_image_suffix(name))
+def _only(alike: list[str], name: str) -> str:
+    """The one image of those that are called nearly as ``name``, best with its very letters."""
+    images = sorted(other for other in alike if has_image_suffix(other))
+    same = [other for other in images if _without_suffix(other) == _without_suffix(name)]
+    images = same or images
     if not images:
         raise UnreadableImageError("missing")
     if len(images) > 1:
@@ -273,6 +277,11 @@ def _entry_name(name: str) -> str:
     """A zip entry's name without what leads out of the zip; some are written with backslashes."""
     parts = name.replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", ".", ".."))
+
+
+def _loosely(name: str) -> str:
+    """The name but for its suffix, capitals, and the ways to write an accent."""
+    return unicodedata.normalize("NFC", _without_suffix(name)).casefold()
 
 
 def _too_large(size: int) -> UnreadableImageError:

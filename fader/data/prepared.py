@@ -462,6 +462,8 @@ def _settings_of(dest: Path) -> dict[str, Any] | None:
 
 def _differences(dest: Path, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     try:
+        # Earlier stores tell the whole place of their source.
+        old = {**old, "source": Path(old["source"]).name}
         found = [
             f"{key} {old[key] or 'none'} instead of {new[key] or 'none'}"
             for key in ("format", "size", "limit", "source")
