@@ -27,7 +27,8 @@ from tqdm import tqdm
 from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.batches import Augmentation, to_tensor
 from fader.data.prepared import PreparedStore
-from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, save_embedder
+from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, inner, save_embedder
+from fader.models.classifier import resized
 from fader.models.io import load_classifier
 from fader.train.classifier import photographic
 from fader.train.ema import averaged
@@ -36,15 +37,15 @@ _MARGIN, _SCALE, _PEOPLE = 0.2, 32.0, 64
 
 
 class Pairs:
-    """Batches of people, two photos of each: a pure function of the step."""
+    """Batches of people, two photos of each, brows to chin: a pure function of the step."""
 
-    def __init__(self, store: PreparedStore, seed: int) -> None:
+    def __init__(self, store: PreparedStore, size: int, seed: int) -> None:
         rows = store.indices(TRAIN)
         people, self.who = np.unique(store.identity[rows], return_inverse=True)
         order = np.argsort(self.who, kind="stable")
         self.photos = np.split(rows[order], np.flatnonzero(np.diff(self.who[order])) + 1)
         self.several = np.flatnonzero([len(some) > 1 for some in self.photos])
-        self.count, self.store, self.seed = len(people), store, seed
+        self.count, self.store, self.size, self.seed = len(people), store, size, seed
         self.augmentation = Augmentation(flip=True, rotation=3, zoom=0.03, shift=0.015)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
@@ -55,6 +56,7 @@ class Pairs:
         random = np.random.default_rng([self.seed, 1, step])
         rows = np.concatenate([random.choice(self.photos[one], 2, replace=False) for one in chosen])
         x = self.augmentation(to_tensor(self.store.images[rows]), random)
+        x = resized(inner(x), self.size)
         x = photographic(x, torch.Generator().manual_seed(self.seed * 1_000_003 + step))
         return x, torch.from_numpy(np.repeat(chosen, 2))
 
@@ -110,7 +112,7 @@ def area(same: np.ndarray, other: np.ndarray) -> float:
 @click.argument("store", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 @click.option("--init", type=click.Path(exists=True, path_type=Path), help="A resnet classifier.")
-@click.option("--steps", default=2500, show_default=True)
+@click.option("--steps", default=600, show_default=True)
 @click.option("--size", default=64, show_default=True)
 @click.option("--width", default=16, show_default=True)
 @click.option("--learning-rate", default=2e-3, show_default=True)
@@ -121,7 +123,7 @@ def main(
 ) -> None:  # fmt: skip
     """Train on STORE's training people and save into --out, which may be half done already."""
     data = PreparedStore(store)
-    pairs = Pairs(data, seed)
+    pairs = Pairs(data, size, seed)
     torch.manual_seed(seed)
     net = FaceEmbedder(EmbedderConfig(size, width)).to(memory_format=torch.channels_last)
     if init:
@@ -132,7 +134,9 @@ def main(
         learning_rate,
         weight_decay=0.05,
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=steps, pct_start=0.15
+    )
     ema = averaged(net, 0.995)
     start, state = 0, out.with_name(out.name + ".state")
     if state.exists():
@@ -144,7 +148,7 @@ def main(
     began = time.perf_counter()
     for step in tqdm(range(start, steps), initial=start, total=steps, disable=None):
         x, who = pairs.batch(step)
-        embeddings = net(x)
+        embeddings = net.of_inner(x)
         loss = cosface(embeddings, centres, who) + likeness(embeddings)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -154,7 +158,7 @@ def main(
         if (step + 1) % 100 == 0:
             speed = 2 * _PEOPLE * (step + 1 - start) / (time.perf_counter() - began)
             click.echo(f"step {step + 1} loss {float(loss.detach()):.3f} images/s {speed:.0f}")
-        if (step + 1) % 500 == 0:
+        if (step + 1) % 200 == 0:
             ema.module.eval()
             same, other = distances(ema.module, data, VALID)
             click.echo(f"step {step + 1} validation area {area(same, other):.4f}")

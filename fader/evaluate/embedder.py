@@ -50,7 +50,11 @@ class FaceEmbedder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.project(self.features(resized(inner(x), self.config.size))))
+        return self.of_inner(resized(inner(x), self.config.size))
+
+    def of_inner(self, x: Tensor) -> Tensor:
+        """The embeddings of what :func:`inner` shows, resized to the network's own size."""
+        return F.normalize(self.project(self.features(x)))
 
 
 def inner(x: Tensor) -> Tensor:
