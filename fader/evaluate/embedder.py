@@ -42,19 +42,18 @@ class FaceEmbedder(nn.Module):
         super().__init__()
         self.config = config
         self.features, channels = resnet(config.width)
-        places = (config.size // 32) ** 2
-        self.project = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(channels * places, config.dimensions, bias=False),
-            nn.BatchNorm1d(config.dimensions),
-        )
+        self.project = nn.Linear(channels * (config.size // 32) ** 2, config.dimensions)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.of_inner(resized(inner(x), self.config.size))
+        return self.placed(self.seen(resized(inner(x), self.config.size)))
 
-    def of_inner(self, x: Tensor) -> Tensor:
-        """The embeddings of what :func:`inner` shows, resized to the network's own size."""
-        return F.normalize(self.project(self.features(x)))
+    def seen(self, x: Tensor) -> Tensor:
+        """What the convolutions make of the inner faces N×3×s×s, flat, N×D."""
+        return self.features(x).flatten(1)
+
+    def placed(self, seen: Tensor) -> Tensor:
+        """The embeddings of what was seen."""
+        return F.normalize(self.project(seen))
 
 
 def inner(x: Tensor) -> Tensor:
