@@ -314,7 +314,7 @@ def test_the_packaged_embedder_is_small_and_says_how_well_it_tells_people_apart(
     recogniser = packaged_recogniser()
     folder = Path(evaluation.__file__).parent / "weights" / "identity"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
-    assert 0.7 < float(recogniser.verification.split()[0]) < 1
+    assert 0.75 < float(recogniser.verification.split()[0]) < 1
     random = np.random.default_rng(0)
     found = recogniser.embed(random.integers(0, 255, (3, 128, 128, 3), np.uint8))
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-4)
@@ -329,7 +329,7 @@ def test_a_discriminant_analysis_finds_what_tells_people_apart() -> None:
     random = np.random.default_rng(0)
     people = np.repeat(np.arange(200), 4)
     photos = random.normal(0, 1, (800, 12))
-    photos[:, :2] += 3 * random.normal(0, 1, (200, 2))[people]  # who they are
+    photos[:, :2] += 6 * random.normal(0, 1, (200, 2))[people]  # who they are
     photos[:, 2:6] *= 20  # light, say
     matrix, centre = tool.discriminant(photos, people, 2)
     placed = (photos - centre) @ matrix.T

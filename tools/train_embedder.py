@@ -31,7 +31,7 @@ from fader.models.classifier import resized
 from fader.models.io import load_classifier
 
 # How far the scatter within people is taken towards a sphere (Ledoit & Wolf 2004).
-_SHRINKAGE = 0.1
+_SHRINKAGE = 0.02
 
 
 @torch.no_grad()
@@ -58,9 +58,14 @@ def discriminant(features: np.ndarray, people: np.ndarray, dimensions: int) -> t
     sphere = np.trace(within) / len(within) * np.eye(len(within))
     values, vectors = np.linalg.eigh((1 - _SHRINKAGE) * within + _SHRINKAGE * sphere)
     whiten = vectors / np.sqrt(values)
-    several = (means[counts > 1] - centre) @ whiten
-    _, axes = np.linalg.eigh(several.T @ several)
-    return (whiten @ axes[:, ::-1][:, :dimensions]).T, centre
+    several = counts > 1
+    spread = (means[several] - centre) @ whiten
+    share, axes = np.linalg.eigh(spread.T @ spread / several.sum())
+    # What people's means differ by, less what those of so few photos would differ by anyway. Within
+    # people, all directions differ by 1: so much of a difference is theirs, and counts.
+    own = np.maximum(share[::-1] - (1 / counts[several]).mean(), 0)[:dimensions]
+    weights = np.sqrt(own / (1 + own))
+    return weights[:, None] * (whiten @ axes[:, ::-1][:, :dimensions]).T, centre
 
 
 def distances(embeddings: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +103,7 @@ def area(same: np.ndarray, other: np.ndarray) -> float:
     help="The run of a resnet classifier.",
 )
 @click.option("--size", default=64, show_default=True)
-@click.option("--dimensions", default=128, show_default=True)
+@click.option("--dimensions", default=64, show_default=True)
 def main(store: Path, out: Path, init: Path, size: int, dimensions: int) -> None:
     """Make an embedder of the classifier of --init and STORE's training people: --out."""
     data = PreparedStore(store)

@@ -31,7 +31,7 @@ class EmbedderConfig:
 
     size: int = 64
     width: int = 16
-    dimensions: int = 128
+    dimensions: int = 64
     same_person: float = 1.0
 
 
