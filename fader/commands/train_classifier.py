@@ -47,9 +47,14 @@ from fader.commands.options import device_option, json_option, open_store, resol
     is_flag=True,
     help="Decide for rare values as readily as for common ones, as a judge should.",
 )
+@click.option(
+    "--init", metavar="RUN", help="Start from this run's classifier instead of from chance."
+)
 @device_option
 @json_option
-def command(data: Path, out: Path, device: str, as_json: bool, **settings: object) -> None:
+def command(
+    data: Path, out: Path, init: str | None, device: str, as_json: bool, **settings: object
+) -> None:
     """Train the classifier that estimates a face's attributes.
 
     Labels may be hard or soft. Prints, for each attribute, the accuracy on the test part (or the
@@ -57,11 +62,16 @@ def command(data: Path, out: Path, device: str, as_json: bool, **settings: objec
     value. OUT/model is what `fader train --classifier` takes.
     """
     from fader.data.prepared import PreparedStore, is_prepared
+    from fader.models.io import load_classifier
     from fader.train.classifier import ClassifierTraining, train_classifier
 
     training = ClassifierTraining(**settings)
     store = PreparedStore(data) if is_prepared(data) else open_store(data, training.size)
-    scores = train_classifier(store, out, training, device=resolve_device(device))
+    initial = None
+    if init:
+        inside = Path(init) / "model"
+        initial = load_classifier(inside if inside.is_dir() else init)
+    scores = train_classifier(store, out, training, initial=initial, device=resolve_device(device))
     if as_json:
         click.echo(json.dumps({name: asdict(score) for name, score in scores.items()}, indent=2))
         return
