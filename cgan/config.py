@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fader.errors import FaderError
+from fader.models.schema import check_name, check_settings
 from fader.train.settings import (
     check_names,
     parse_value,
@@ -98,6 +99,10 @@ class GanConfig:
     mixed_precision: str = "auto"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "label_names", tuple(self.label_names))
+        for name in self.label_names:
+            if wrong := check_name(name):
+                raise FaderError(f"label {name!r}: must be {wrong}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise FaderError(
@@ -142,8 +147,7 @@ class GanConfig:
     def from_dict(cls, values: dict[str, Any]) -> GanConfig:
         """The inverse of :meth:`to_dict`; missing values take their defaults."""
         check_names(values, cls)
-        values = dict(values)
-        values["label_names"] = tuple(values.get("label_names", ()))
+        check_settings(cls, values, "settings")
         return cls(**values)
 
 

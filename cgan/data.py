@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -25,10 +24,11 @@ from fader.attributes import attribute_name
 from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.celeba import ATTRIBUTES_FILE, find_files, is_celeba
 from fader.data.folder import find_labels
+from fader.data.images import FolderImages, ZipImages, read_photo
 from fader.data.prepared import PreparedStore, is_prepared, is_unfinished
 from fader.data.source import open_data
 from fader.errors import FaderError, UnreadableImageError
-from fader.images import IMAGE_SUFFIXES, Photo, open_photo, register_heif
+from fader.images import Photo
 
 #: Fewer images than this are no set to learn from.
 FEWEST = 10
@@ -38,6 +38,8 @@ _SPLITS = {
     **dict.fromkeys(("valid", "validation", "val"), VALID),
     **dict.fromkeys(("test", "testing"), TEST),
 }
+# Where nothing is brighter than this, of 255, there is nothing to learn from.
+_BLACK = 20
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -48,7 +50,8 @@ class ImageSet:
     ``images`` (N, S, S, C) uint8, an array or something that is indexed like one; ``labels``
     (N, k) float32 in 0..1: attribute values, one-hot classes, or k = 0; ``label_kind`` is
     ``attributes``, ``classes`` or ``none``; ``split`` (N,) uint8, 0 train, 1 valid, 2 test (all 0
-    where the source knows none). ``rejected`` are the files that could not be used, with reasons.
+    where the source knows none). ``rejected`` are the files that could not be used, with reasons;
+    ``notes`` are sentences on what may be wrong with the others.
     """
 
     images: Any
@@ -58,6 +61,7 @@ class ImageSet:
     split: np.ndarray
     names: Sequence[str]
     rejected: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.split)
@@ -225,14 +229,9 @@ class _Rows:
 
 
 def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: bool) -> ImageSet:
-    source = _Zip(path) if path.is_file() else _Folder(path)
-    files = source.files()
-    places = [PurePosixPath(name).parts[:-1] for name in files]
-    # A folder around everything says nothing.
-    while len(set(p[:1] for p in places)) == 1 and places[0] and places[0][0] not in _SPLITS:
-        if classes and all(len(p) == 1 for p in places):
-            break  # it is the only class
-        places = [p[1:] for p in places]
+    source = FolderImages(path) if path.is_dir() else ZipImages(path)
+    files = source.names()
+    places = _places(files, classes)
     split = np.zeros(len(files), np.uint8)
     tops = {p[0].casefold() for p in places if p}
     if any(_SPLITS.get(top) == TRAIN for top in tops):
@@ -260,12 +259,14 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
         if i in rejected:
             continue
         try:
-            images[i] = _square(source.open(name), size, channels)
-        except (UnreadableImageError, OSError, zipfile.BadZipFile, RuntimeError) as error:
-            # The file is named beside it.
-            rejected[i] = str(error).removeprefix("the image: ").removeprefix(f"{path / name}: ")
+            images[i] = _square(source.data(name), size, channels)
+        except UnreadableImageError as error:
+            rejected[i] = str(error)
+        # Whatever one image brings about must not keep the others from being read.
+        except Exception as error:
+            rejected[i] = f"unreadable ({' '.join(str(error).split()) or type(error).__name__})"
     kept = np.array([i for i in range(len(files)) if i not in rejected], dtype=np.int64)
-    bad = tuple((files[i], reason) for i, reason in sorted(rejected.items()))
+    bad = tuple((_printable(files[i]), reason) for i, reason in sorted(rejected.items()))
     if len(kept) < FEWEST:
         raise _too_few(path, len(kept), bad)
     labels = np.zeros((len(files), len(label_names)), np.float32)
@@ -285,73 +286,45 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
         split=split[kept],
         names=[files[i] for i in kept],
         rejected=bad,
+        notes=_notes_on(images, kept),
     )
 
 
-class _Folder:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def files(self) -> list[str]:
-        found = []
-        for folder, below, names in os.walk(self.path):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            inside = Path(folder).relative_to(self.path)
-            found += [(inside / name).as_posix() for name in sorted(names) if _is_image(name)]
-        return found
-
-    def open(self, name: str) -> Path:
-        return self.path / name
+def _notes_on(images: np.ndarray, kept: np.ndarray) -> tuple[str, ...]:
+    black = sum(int(images[row].max() <= _BLACK) for row in kept)
+    if not black:
+        return ()
+    return (
+        f"{black} of {len(kept)} images are black or almost so; were they saved with fewer bits "
+        "than their files have?",
+    )
 
 
-class _Zip:
-    """Images read straight from a zip; Python's zip reader may be shared between threads."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self.zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise FaderError(f"{path}: not a folder, and not a whole zip file ({error})") from None
-
-    def files(self) -> list[str]:
-        return sorted(
-            info.filename
-            for info in self.zip.infolist()
-            if _is_image(PurePosixPath(info.filename).name)
-            and not info.filename.startswith("__MACOSX/")
-        )
-
-    def open(self, name: str) -> io.BytesIO:
-        return io.BytesIO(self.zip.read(name))
+def _printable(name: str) -> str:
+    """A file's name for tables in UTF-8, in which bytes that are none are written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+def _places(files: Sequence[str], classes: bool) -> list[tuple[str, ...]]:
+    """The folders each file is in, without those around everything, which say nothing."""
+    places = [PurePosixPath(name).parts[:-1] for name in files]
+    first, last = min(places, default=()), max(places, default=())
+    around = 0
+    for one, other in zip(first, last, strict=False):
+        if one != other or one in _SPLITS:
+            break
+        around += 1
+    if classes and around and all(len(place) == around for place in places):
+        around -= 1  # the last of them is the only class
+    return [place[around:] for place in places]
 
 
-def _square(file: Path | io.BytesIO, size: int, channels: int) -> np.ndarray:
+def _square(data: bytes, size: int, channels: int) -> np.ndarray:
     """The upright image's middle square, (size, size, channels) uint8; see-through is white.
 
     Raises :class:`UnreadableImageError`.
     """
-    register_heif()
-    try:
-        with Image.open(file) as opened:
-            plain = opened.mode in ("L", "RGB") and "transparency" not in opened.info
-            if plain and opened.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-                # A JPEG is decoded at a fraction of its size where that is enough.
-                opened.draft(opened.mode, (2 * size, 2 * size))
-                image = opened.convert("RGB")
-            else:
-                image = _on_white(open_photo(file if isinstance(file, Path) else opened))
-    except UnreadableImageError:
-        raise
-    except Exception as error:
-        if isinstance(file, Path):
-            open_photo(file)  # says in words what is wrong with it
-        # Decoders answer broken data with any exception there is.
-        reason = str(error).split(" <_io")[0] or type(error).__name__
-        raise UnreadableImageError(f"broken: {reason}") from None
+    image = _plain(data, size) or _on_white(read_photo(data))
     if channels == 1:
         image = image.convert("L")
     side = min(image.size)
@@ -359,6 +332,22 @@ def _square(file: Path | io.BytesIO, size: int, channels: int) -> np.ndarray:
     box = (left, top, left + side, top + side)
     image = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
     return np.asarray(image).reshape(size, size, channels)
+
+
+def _plain(data: bytes, size: int) -> Image.Image | None:
+    """An image to which there is nothing but its 8-bit pixels; None for any other."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            deep = ";16" in str(image.tile)
+            if image.mode in ("L", "RGB") and not (turned or deep or "transparency" in image.info):
+                # A JPEG is decoded at a fraction of its size where that is enough.
+                image.draft(image.mode, (2 * size, 2 * size))
+                return image.convert("RGB")
+    # Broken: the careful reader tells in which way.
+    except Exception:
+        pass
+    return None
 
 
 def _on_white(photo: Photo) -> Image.Image:

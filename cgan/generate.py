@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 import torch
@@ -12,6 +15,9 @@ from cgan.data import label_name
 from cgan.networks import Generator
 from fader.attributes import parse_changes
 from fader.errors import FaderError
+
+#: Bytes of a label in a file's name.
+_LONGEST_NAME = 100
 
 
 def asked_labels(
@@ -70,6 +76,19 @@ def interpolation(
         z = (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * stop) / torch.sin(angle)
         frames.append(generator.render(truncation * z, labels))
     return frames + frames[-2:0:-1]
+
+
+def file_names(labels: Sequence[str]) -> list[str]:
+    """For each of the labels, which may be anybody's, a part of a file's name that any disk takes:
+    short, of letters, digits and few signs, different also where case does not count."""
+    names: list[str] = []
+    for label in labels:
+        name = re.sub(r"[^\w .+-]", "_", label).strip(" .")
+        name = name.encode()[:_LONGEST_NAME].decode(errors="ignore") or "_"
+        taken = {other.casefold() for other in names}
+        numbers = (f"{name}{end}" for end in itertools.chain([""], (f"-{i}" for i in count(2))))
+        names.append(next(n for n in numbers if n.casefold() not in taken))
+    return names
 
 
 def _knows(generator: Generator) -> str:

@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
+from cgan import DEFAULT_MODEL
 from cgan.config import GanConfig
 from cgan.networks import Generator
 from fader._version import __version__
 from fader.errors import FaderError
 from fader.files import write_text
-from fader.models.io import load_weights, read_config, save_weights
+from fader.models.io import model_folder, read_config, save_weights
+from fader.models.schema import load_weights, make_network, read_settings
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 #: Generators that come in the package, by name.
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-#: What ``default`` means.
-DEFAULT = "faces"
 
 
 def save_generator(
@@ -47,18 +47,17 @@ def save_generator(
 
 
 def load_generator(
-    name: str | os.PathLike[str] = "default", device: str | torch.device = "cpu"
+    name: str | os.PathLike[str] = DEFAULT_MODEL, device: str | torch.device = "cpu"
 ) -> Generator:
-    """A generator by name (:func:`available_generators`; ``default`` is ``faces``) or folder, in
-    evaluation mode; a run's folder stands for its ``model``.
+    """A generator by name (:func:`available_generators`) or folder, in evaluation mode; a run's
+    folder stands for its ``model``.
 
     Raises :class:`FaderError` when there is no such generator or its files do not fit.
     """
     folder = find_generator(name)
-    try:
-        generator = Generator(GanConfig.from_dict(generator_config(folder)["generator"]))
-    except (KeyError, TypeError, FaderError) as error:
-        raise FaderError(f"{folder / CONFIG}: not a generator's configuration ({error})") from None
+    values = generator_config(folder)["generator"]
+    config = read_settings(GanConfig, values, folder / CONFIG)
+    generator = make_network(lambda: Generator(config), folder / WEIGHTS)
     load_weights(generator, folder / WEIGHTS)
     generator.eval().requires_grad_(False)
     return generator.to(device, memory_format=torch.channels_last)
@@ -74,19 +73,17 @@ def generator_config(folder: Path) -> dict[str, Any]:
     return read_config(folder, "generator", "generator of cgan train")
 
 
-def find_generator(name: str | os.PathLike[str] = "default") -> Path:
+def find_generator(name: str | os.PathLike[str] = DEFAULT_MODEL) -> Path:
     """The folder of a generator; see :func:`load_generator`."""
     text = os.fspath(name)
     names = available_generators()
-    wanted = DEFAULT if text == "default" else text
+    wanted = DEFAULT_MODEL if text == "default" else text
     if wanted in names:
         return WEIGHTS_FOLDER / wanted
     path = Path(text)
-    if (path / "model" / CONFIG).is_file():
-        return path / "model"
     if path.is_dir():
-        return path
-    if text == "default":
+        return model_folder(path)
+    if wanted == DEFAULT_MODEL:
         raise FaderError(
             "this installation has no packaged generator; train one with cgan train --data FOLDER "
             "and name it with --model RUN"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from cgan.config import GanConfig
+from fader.errors import FaderError
 
 #: Rows of training labels that a generator carries, to draw from when it is asked for nothing.
 LABEL_ROWS = 256
@@ -86,7 +87,10 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def render(self, z: Tensor, y: Tensor) -> Tensor:
-        """Images of latents n×latent and labels n×k: n×C×S×S in [-1, 1], float32 on the CPU."""
+        """Images of latents n×latent and labels n×k: n×C×S×S in [-1, 1], float32 on the CPU.
+
+        Raises :class:`FaderError` when they are none, of weights beyond all measure.
+        """
         device = self.label_rows.device
         images = []
         for start in range(0, len(z), RENDER_BATCH):
@@ -97,6 +101,8 @@ class Generator(nn.Module):
                 F.pad(some_y, (0, 0, 0, missing)).to(device),
             )
             images.append(batch[: len(some_z)].float().cpu())
+            if not torch.isfinite(images[-1]).all():
+                raise FaderError("this generator draws no pictures; its weights are damaged")
         side = self.config.size
         return torch.cat(images) if images else torch.empty(0, self.config.channels, side, side)
 

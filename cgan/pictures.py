@@ -14,6 +14,8 @@ from torch import Tensor
 
 from cgan.config import GanConfig
 from fader.data.batches import to_images
+from fader.documents import check_regular
+from fader.errors import FaderError
 from fader.files import atomic_path
 from fader.images import save_image
 
@@ -79,8 +81,7 @@ def save_snapshots_gif(snapshots: Sequence[Path], path: Path) -> None:
     """The GIF of a run from its snapshots, each marked with its step; see :data:`MOST_FRAMES`."""
     frames = []
     for snapshot in thinned(snapshots):
-        with Image.open(snapshot) as opened:
-            frame = opened.convert("RGB") if opened.mode != "L" else opened.copy()
+        frame = _open_snapshot(snapshot)
         if frame.width > WIDEST:
             height = round(frame.height * WIDEST / frame.width)
             frame = frame.resize((WIDEST, height), Image.Resampling.LANCZOS)
@@ -93,15 +94,29 @@ def save_snapshots_gif(snapshots: Sequence[Path], path: Path) -> None:
     save_animation(frames, path, max(40, min(200, 12_000 // len(frames))))
 
 
+def _open_snapshot(path: Path) -> Image.Image:
+    check_regular(path)
+    try:
+        with Image.open(path, formats=["PNG"]) as opened:
+            return opened.convert("RGB") if opened.mode != "L" else opened.copy()
+    except Exception as error:  # Pillow answers broken files with any exception there is
+        raise FaderError(f"{path}: not a whole snapshot ({error}); delete it") from None
+
+
 def save_loss_graph(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Both losses over the steps of ``metrics.jsonl``'s rows, smoothed over the rows behind."""
+    """Both losses over the steps of ``metrics.jsonl``'s rows, smoothed over the rows behind.
+
+    Rows without both are passed over.
+    """
     # The figure's own canvas: pyplot would pick a window system and keep the figure alive.
     from matplotlib.figure import Figure
 
+    names = ("discriminator_loss", "generator_loss")
+    rows = [row for row in rows if all(isinstance(row.get(name), float) for name in names)]
     steps = np.array([row["step"] for row in rows])
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name, colour in (("discriminator_loss", "tab:blue"), ("generator_loss", "tab:orange")):
+    for name, colour in zip(names, ("tab:blue", "tab:orange"), strict=True):
         values = np.array([row[name] for row in rows])
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
         axes.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=name.replace("_", " "))

@@ -7,7 +7,6 @@ killed one had done since its last backup, snapshots included.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,8 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from cgan import losses
 from cgan.augment import augment, policy_for
@@ -32,10 +29,10 @@ from fader.data.annotations import TRAIN
 from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.errors import FaderError
 from fader.files import atomic_path
-from fader.interrupts import held_interrupts
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
-from fader.train.run import RunFolder, check_finite, read_rows
+from fader.train.loop import Loop, training_loop
+from fader.train.run import RunFolder, numbered, read_rows
 from fader.train.schedule import learning_rate_at
 
 #: Batches over which the averaged generator's normalisation is measured.
@@ -58,7 +55,7 @@ class GanTrainer:
         self,
         config: GanConfig,
         images: ImageSet,
-        out: str | Path,
+        out: str | Path | RunFolder,
         *,
         device: str | torch.device = "cpu",
         initial: Generator | None = None,
@@ -70,7 +67,7 @@ class GanTrainer:
         if self.accelerator.num_processes > 1:
             raise FaderError("cgan trains in one process; start it without accelerate launch")
         self.config, self.images = config, images
-        self.run = RunFolder(out, samples="snapshots")
+        self.run = out if isinstance(out, RunFolder) else RunFolder(out, samples="snapshots")
         self.progress, self.warn = progress, warn
         _check_fit(config, images)
         rows = images.indices(TRAIN)
@@ -202,68 +199,42 @@ class GanTrainer:
         does not wait.
         """
         c = self.config
-        started = backed_up = time.monotonic()
-        backup_seconds = 0.0
-        writer = SummaryWriter(self.run.tensorboard, purge_step=self.done)
-        bar = tqdm(
-            total=c.steps,
-            initial=self.done,
-            unit="step",
-            disable=None if self.progress else True,
-            dynamic_ncols=True,
-        )
-        totals: dict[str, list[float]] = {}
-        window_start, window_images = time.monotonic(), 0
         for net in self.nets.values():
             net.train()
-        stopped = False
-        try:
-            with held_interrupts() as interrupted:
+        with training_loop(
+            self.run,
+            c.steps,
+            self.done,
+            log_every=c.log_every,
+            save=self._backup,
+            minutes=minutes,
+            progress=self.progress,
+        ) as loop:
+            with loop.aside():
                 if self.done == 0:
-                    self._snapshot(writer)  # untrained, to compare with
-                for x, y in self.batches.from_step(self.done):
-                    if self.done >= c.steps:
-                        break
-                    self._set_learning_rates()
-                    device = self.accelerator.device
-                    values = self.step(x.to(device), y.to(device))
-                    self.done += 1
-                    window_images += len(x)
-                    numbers = {name: float(value) for name, value in values.items()}
-                    check_finite(numbers, self.done, self.run)
-                    for name, value in numbers.items():
-                        totals.setdefault(name, []).append(value)
-                    bar.update()
-
-                    last = self.done == c.steps
-                    if self.done % c.log_every == 0 or last:
-                        seconds = time.monotonic() - window_start
-                        self._log(totals, window_images / seconds, writer, bar)
-                        totals, window_images = {}, 0
-                        window_start = time.monotonic()
-                    paused = time.monotonic()
-                    out_of_time = minutes is not None and paused - started > minutes * 60
-                    stopped = interrupted()
-                    if self.done % c.snapshot_every == 0 or last:
-                        self._snapshot(writer)
-                        before = time.monotonic()
-                        due = before - backed_up >= backup_seconds / BACKUP_SHARE
-                        if due or last or out_of_time or stopped:
-                            self._backup()
-                            backed_up = time.monotonic()
-                            backup_seconds = backed_up - before
-                    elif out_of_time or stopped:
-                        self._backup()
-                    # Rates are of training, without snapshots and backups.
-                    window_start += time.monotonic() - paused
-                    if out_of_time or stopped:
-                        break
-        finally:
-            bar.close()
-            writer.close()
-        if stopped:
-            raise KeyboardInterrupt
-        save_progress(self.run)
+                    self._snapshot(loop)  # untrained, to compare with
+            for x, y in self.batches.from_step(self.done):
+                if loop.last:
+                    break
+                self._set_learning_rates()
+                device = self.accelerator.device
+                values = self.step(x.to(device), y.to(device))
+                self.done += 1
+                if row := loop.count(values, len(x)):
+                    self._log(row, loop)
+                stop = loop.must_stop()
+                with loop.aside():
+                    pictured = self.done % c.snapshot_every == 0 or loop.last
+                    if pictured:
+                        self._snapshot(loop)
+                    due = pictured and loop.save_is_due(loop.save_seconds / BACKUP_SHARE)
+                    if due or stop or loop.last:
+                        loop.save()
+                if stop:
+                    break
+            if not loop.stopped:
+                with loop.aside():
+                    save_progress(self.run)
         return self.averaged_generator()
 
     def _set_learning_rates(self) -> None:
@@ -273,26 +244,12 @@ class GanTrainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-    def _log(
-        self,
-        totals: dict[str, list[float]],
-        images_per_second: float,
-        writer: SummaryWriter,
-        bar: tqdm,
-    ) -> None:
-        row = {
-            "step": self.done,
-            **{name: float(np.mean(values)) for name, values in totals.items()},
-            "images_per_second": round(images_per_second, 2),
-        }
-        self.run.log(self.run.metrics, row)
-        for name, value in row.items():
-            if name != "step":
-                writer.add_scalar(f"train/{name}", value, self.done)
+    def _log(self, row: dict[str, float], loop: Loop) -> None:
         self.signs.losses(row["discriminator_loss"])
-        bar.set_postfix_str(
+        loop.log(
+            row,
             f"D={row['discriminator_loss']:.3f} G={row['generator_loss']:.3f} "
-            f"{images_per_second:.0f} img/s"
+            f"{row['images_per_second']:.0f} img/s",
         )
 
     # Looking at it
@@ -325,7 +282,7 @@ class GanTrainer:
             for i in range(CALIBRATION_BATCHES)
         ]
 
-    def _snapshot(self, writer: SummaryWriter) -> None:
+    def _snapshot(self, loop: Loop) -> None:
         """A grid of the same latents and labels every time, and what it says about the run.
 
         Each row of it has the same latents, so that only what is asked changes down a column.
@@ -350,7 +307,7 @@ class GanTrainer:
                 "warnings": warnings,
             },
         )
-        writer.add_scalar("snapshot/diversity", spread, self.done)
+        loop.scalars("snapshot", {"diversity": spread})
         for sentence in warnings:
             self.warn(f"step {self.done}: {sentence}")
 
@@ -378,6 +335,7 @@ class GanTrainer:
 
     def _resume(self) -> None:
         """Take up the newest backup, or the beginning when the run died before its first."""
+        self.run.hold()
         state = self.run.load_checkpoint(self.accelerator.device)
         if state is not None:
             try:
@@ -386,7 +344,7 @@ class GanTrainer:
                     self.optimizers[name].load_state_dict(state["optimizers"][name])
                 self.ema.load_state_dict(state["ema"])
                 self.signs.load_state_dict(state["signs"])
-            except (KeyError, RuntimeError, ValueError) as error:
+            except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
                 first = str(error).splitlines()[-1].strip()
                 raise FaderError(
                     f"{self.run.path}: its backup does not fit these settings ({first})"
@@ -404,7 +362,7 @@ class GanTrainer:
 
 def snapshots(run: RunFolder) -> list[Path]:
     """A run's snapshots, oldest first."""
-    return sorted(run.samples.glob("step-*.png"))
+    return numbered(run.samples, ".png")
 
 
 def save_progress(run: RunFolder) -> list[Path]:

@@ -136,6 +136,18 @@ def attribute_name(name: str, known: Sequence[str] = ATTRIBUTES) -> str:
     raise UnknownAttributeError(f"unknown attribute {name.strip()!r}{hint}")
 
 
+def rivals(name: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The attributes among ``known`` that a face with ``name`` does not have: the others of its
+    group (:data:`GROUPS`). Blond hair is not black."""
+    return tuple(
+        other
+        for members in GROUPS.values()
+        if name in members.values()
+        for other in members.values()
+        if other != name and other in known
+    )
+
+
 def parse_attributes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[str, ...]:
     """``"Male,young"`` → ``("Male", "Young")``; a group name stands for all its members.
 

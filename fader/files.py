@@ -2,42 +2,224 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from fader.errors import FaderError
+
+# What mkstemp makes of it is long enough not to be met by chance, so that it can be swept.
+_TEMPORARY = ".tmp-"
+_OUR_TEMPORARY = re.compile(re.escape(_TEMPORARY) + r"[a-z0-9_]{8}(\..*)?", re.DOTALL)
+
+#: What a disk says that has no room left.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+# How often to take a lock whose file was removed meanwhile, by whoever held it. Some network file
+# systems number their files anew each time, so that they never look the same.
+_TRIES = 20
+
+# Seconds between two looks at a lock that is waited for.
+_PATIENCE = 0.5
 
 
 @contextmanager
 def atomic_path(
-    path: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
+    like: str | os.PathLike[str] | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
 
     The temporary file has the same suffix (writers such as Pillow choose the format by it), is
-    flushed to disk before the rename, and is removed if the block raises. A kill leaves it: where
-    that matters, ``folder``, on the same disk, is where it is made instead, and is cleared later.
+    flushed to disk before the rename, as the folder is after it, and is removed if the block
+    raises. A kill leaves it: :func:`sweep_temporaries`. Where ``folder``, on the same disk, is
+    given, it is made there, and whoever gave that flushes and clears it.
+
+    The result may be read by no more people than the file that it replaces, nor than ``like``.
+    What the disk refuses is an :class:`OSError` that names ``path``, not the temporary file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=folder or path.parent)
+    make_folder(path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=_TEMPORARY, suffix=path.suffix, dir=folder or path.parent
+    )
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes the file private; give it the permissions an ordinary open() would.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+            flush(file.fileno())
+        with suppress(OSError):  # some disks know no permissions
+            temporary.chmod(_mode(path, like))
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, name):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+    if folder is None:
+        flush_folder(path.parent)
+
+
+def _mode(*others: str | os.PathLike[str] | None) -> int:
+    # mkstemp makes the file private; an ordinary open() would give it these permissions.
+    umask = os.umask(0)
+    os.umask(umask)
+    mode = 0o666 & ~umask
+    for other in others:
+        with suppress(OSError):
+            found = os.lstat(other) if other is not None else None
+            if found is not None and stat.S_ISREG(found.st_mode):
+                mode &= found.st_mode
+    return mode
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path`` atomically, as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder and those it lies in, however many (``mkdir(parents=True)`` calls itself)."""
+    path, missing = Path(path), []
+    while not path.exists():
+        missing.append(path)
+        if path == path.parent:
+            break
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+    if not missing and not path.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def flush(handle: int) -> None:
+    """Have the disk write down an open file, where it can be asked to.
+
+    Raises :class:`OSError` when there is no room or the disk fails.
+    """
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in (*FULL, errno.EIO):
+            raise
+
+
+def flush_folder(path: str | os.PathLike[str]) -> None:
+    """Have the disk write down which files a folder has, where it can be asked to."""
+    with suppress(OSError):  # Windows opens no folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sweep_temporaries(folder: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left of :func:`atomic_path` in ``folder``.
+
+    Only for who holds the folder's :func:`file_lock`: the others' may be in use.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _OUR_TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    os.unlink(entry.path)
+
+
+@contextmanager
+def file_lock(
+    path: str | os.PathLike[str], held: str | None = None, wait: bool = False
+) -> Iterator[None]:
+    """Keep other processes out of what the file ``path`` stands for while the block runs.
+
+    The system frees it when a process dies, in whatever way. The file, and the folder for it, are
+    made, and the file is removed in the end. Only a lock that another process has counts as held:
+    with ``wait`` it is waited for, else :class:`~fader.errors.FaderError` says ``held``. Disks that
+    know no locks do without.
+
+    Raises :class:`~fader.errors.FaderError` as well where the file cannot be made.
+    """
+    path = Path(path)
+    try:
+        make_folder(path.parent)
+        while (handle := _open_locked(path)) is None:
+            if not wait:
+                raise FaderError(
+                    held
+                    or f"{path.parent}: another process is at work there; wait until it is "
+                    "done, or choose another folder"
+                )
+            time.sleep(_PATIENCE)
+    except OSError as error:
+        raise FaderError(f"{path.parent}: cannot be written to ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        # Removed while it is held: who waits for it finds that it is gone, and makes another.
+        with suppress(OSError):
+            if not os.fstat(handle).st_size and _is_at(handle, path):
+                os.unlink(path)
+        _unlock(handle)
+        os.close(handle)
+
+
+def _open_locked(path: Path) -> int | None:
+    """A handle of the lock, or None if another process has it."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    for left in reversed(range(_TRIES)):
+        handle = os.open(path, flags, 0o666)
+        if not _lock(handle):
+            os.close(handle)
+            return None
+        if _is_at(handle, path) or not left:
+            break
+        os.close(handle)
+    return handle
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+if os.name == "nt":  # pragma: no cover
+    import msvcrt
+
+    def _lock(handle: int) -> bool:
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EDEADLK)
+        return True
+
+    def _unlock(handle: int) -> None:
+        with suppress(OSError):
+            msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # the disk knows no locks
+            pass
+        return True
+
+    def _unlock(handle: int) -> None:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)

@@ -23,11 +23,6 @@ from fader.metadata import Provenance, marked_xmp, read_provenance, upright_exif
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
-#: Suffixes taken for photos when a folder is searched.
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .bmp .tif .tiff .gif .avif .heic .heif".split()  # noqa: SIM905
-)
-
 # What each EXIF orientation asks for, to be upright.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: np.fliplr,

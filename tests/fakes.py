@@ -10,6 +10,7 @@ import torch
 from fader.attributes import ATTRIBUTES
 from fader.faces.align import invert, template, transform_points
 from fader.faces.detect import Face
+from fader.models.io import Decoding
 
 
 class FakeModel(torch.nn.Module):
@@ -24,9 +25,7 @@ class FakeModel(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.classifier = SimpleNamespace(config=SimpleNamespace(attributes=ATTRIBUTES))
-        self.beyond: dict[str, tuple[float, float]] = {}
-        self.reach: dict[str, tuple[float, float]] = {}
-        self.copies = 1
+        self.settings = "fake"
         self.decodings = 0
         x, y = template(self.size)[3:].mean(axis=0)
         rows, columns = torch.meshgrid(*(torch.arange(64.0),) * 2, indexing="ij")
@@ -35,13 +34,12 @@ class FakeModel(torch.nn.Module):
     def encode(self, x):
         return [torch.nn.functional.avg_pool2d(x, 3, stride=1, padding=1)]
 
-    def decode(self, features, y, own=None, held=None):
+    def change(self, features, y, own):
         self.decodings += len(y)
         x = features[0].repeat(len(y) // len(features[0]), 1, 1, 1)
-        return (x + 0.5 * (y[:, 1, None, None, None] - 0.97) * self.disc).clamp(-1, 1)
-
-    def tinted(self, y, own):
-        return None
+        own = own.repeat(len(y) // len(own), 1)
+        lighter = 0.5 * (y - own)[:, 1, None, None, None] * self.disc
+        return Decoding(x, (x + lighter).clamp(-1, 1), torch.ones_like(x[:, :1]))
 
     def estimate(self, x):
         row = torch.full((len(ATTRIBUTES),), 0.1)

@@ -20,10 +20,13 @@ from PIL import Image
 from fader import Editor
 from fader.attributes import parse_changes
 from fader.commands import main
-from fader.edit.batch import Job, combinations, edit_folder, find_photos
+from fader.edit.folder import edit_folder, find_photos, look_through
+from fader.edit.job import Job, combinations
 from fader.edit.outputs import beside, inside, plan
 from fader.errors import FaderError
+from fader.files import make_folder
 from fader.images import open_photo
+from fader.suffixes import IMAGE_SUFFIXES
 
 ROOT = Path(__file__).parent.parent
 ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
@@ -176,7 +179,7 @@ import os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
 import facenet_pytorch, cv2, tqdm
-import fader.edit.batch, fader.edit.workers, fader.models.io
+import fader.edit.folder, fader.edit.workers, fader.models.io
 from fader.commands import main
 
 source, model, whole, killed = sys.argv[1:]
@@ -256,7 +259,7 @@ def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypat
                 raise KeyboardInterrupt
             return super().steps(photo, *arguments, **options)
 
-    monkeypatch.setattr("fader.edit.batch._TOGETHER", 1)
+    monkeypatch.setattr("fader.edit.folder._TOGETHER", 1)
     monkeypatch.setattr("fader.edit.editor.Editor", Interrupted)
     out = tmp_path / "out"
     arguments = ["edit", str(source), "-o", str(out), "--set", "Smiling=2", "--model", model]
@@ -271,7 +274,8 @@ def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypat
 @pytest.mark.parametrize("when", ["before its row", "while waiting"])
 def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, workers, when):
     """Of what is there the report has every row, whenever the keyboard interrupts."""
-    from fader.edit import batch
+    from fader.edit import folder
+    from fader.edit import report as reports
     from fader.edit import workers as crews
 
     source, out = tmp_path / "in", tmp_path / "out"
@@ -290,7 +294,7 @@ def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, worker
 
         return pressing
 
-    here = (batch._Report, "add") if when == "before its row" else (crews.Crew, "_feed")
+    here = (reports.Report, "add") if when == "before its row" else (crews.Crew, "_feed")
     if workers == 1 and when == "while waiting":
         here = (crews.Crew, "_next")
     # A shell ignores the keyboard for what it runs in the background, tests included.
@@ -298,7 +302,7 @@ def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, worker
     try:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(*here, then(getattr(*here)))
-            patch.setattr(batch, "_TOGETHER", 4)
+            patch.setattr(folder, "_TOGETHER", 4)
             list(edit_folder(Editor(model, "cpu"), source, find_photos(source), out, job, workers))
         assert pressed and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
@@ -415,7 +419,7 @@ def test_every_kind_of_name(editor, tmp_path, astronaut):
     run(editor, source, out)
     rows = report(out)
     assert len(rows) == 14 and {row["status"] for row in rows} == {"edited"}
-    assert {row["input"] for row in rows} >= {f"{name}.png" for name in names}
+    assert {Path(row["input"]) for row in rows} >= {Path(f"{name}.png") for name in names}
     assert len(tree(out)) == 15
     assert os.path.exists(os.fsencode(out) + b"/\xff\xfe.png")
     run(editor, source, out)
@@ -619,3 +623,317 @@ def test_what_was_not_changed_is_copied_byte_for_byte(editor, source, tmp_path):
     run(editor, source, out, Job(parse_changes("Smiling=+0")))
     assert (out / "deep" / "b.jpg").read_bytes() == (source / "deep" / "b.jpg").read_bytes()
     assert open_photo(out / "a.png").provenance is None
+
+
+# What is not ours
+
+
+@pytest.fixture
+def precious(tmp_path):
+    """A folder of someone's, with a file that looks like one of ours."""
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    for name in ("thesis.txt", "12345.png", ".tmp-abcd1234.png", "b.jpg"):
+        (folder / name).write_text("mine")
+    return folder
+
+
+@pytest.mark.parametrize("name", [".fader-work", ".fader-work-abcd1234", ".fader-lock"])
+def test_links_where_a_batch_keeps_its_own_files(editor, source, tmp_path, precious, name):
+    out, before = tmp_path / "out", tree(precious)
+    out.mkdir()
+    (out / name).symlink_to(precious)
+    if name == ".fader-lock":
+        with pytest.raises(FaderError, match="cannot be written to"):
+            run(editor, source, out)
+    else:
+        run(editor, source, out)
+        assert statuses(out)["a.png"] == "edited"
+    assert tree(precious) == before and (out / name).is_symlink()
+
+
+def test_a_folder_named_as_ours_keeps_what_is_not_ours(editor, source, tmp_path):
+    out = tmp_path / "out"
+    left = out / ".fader-work-abcd1234"
+    left.mkdir(parents=True)
+    for name in ("thesis.txt", "12345.png", ".tmp-abcd1234.png"):
+        (left / name).write_text("left by a kill, or not")
+    run(editor, source, out)
+    assert [path.name for path in left.iterdir()] == ["thesis.txt"]
+    (left / "thesis.txt").unlink()
+    run(editor, source, out)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_links_in_the_output_tree_are_not_followed(editor, source, tmp_path, precious, overwrite):
+    out, before = tmp_path / "out", tree(precious)
+    out.mkdir()
+    (out / "deep").symlink_to(precious, target_is_directory=True)
+    (out / "a.png").symlink_to(precious / "thesis.txt")
+    (out / "report.csv").symlink_to(precious / "nothing.csv")
+    run(editor, source, out, replace(JOB, overwrite=overwrite))
+    assert tree(precious) == before
+    rows = {row["input"]: row for row in report(out)}
+    assert rows["deep/b.jpg"]["status"] == "failed" and "is a link" in rows["deep/b.jpg"]["detail"]
+    assert rows["a.png"]["status"] == ("edited" if overwrite else "skipped")
+    assert not (out / "report.csv").is_symlink()
+
+
+def test_an_output_folder_that_is_a_link_itself_is_written_to(editor, source, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk", target_is_directory=True)
+    run(editor, source, tmp_path / "out")
+    assert statuses(tmp_path / "disk")["deep/b.jpg"] == "edited"
+
+
+@pytest.fixture
+def second(tmp_path, astronaut):
+    """Another folder, of a camera that began its numbers anew."""
+    folder = tmp_path / "second"
+    folder.mkdir()
+    astronaut.crop((150, 30, 290, 170)).save(folder / "a.png")
+    astronaut.crop((155, 30, 295, 170)).save(folder / "new.png")
+    return folder
+
+
+def test_an_output_belongs_to_the_folder_its_photo_came_from(editor, source, second, tmp_path):
+    out = tmp_path / "out"
+    run(editor, source, out)
+    before, rows = tree(out), report(out)
+    results = run(editor, second, out, replace(JOB, changes=parse_changes("Male=1")))
+    assert [result.status for result in results] == ["skipped", "edited"]
+    assert "the edit of another photo is there" in results[0].detail
+    after = tree(out)
+    assert {name: after[name] for name in before if name != "report.csv"} == {
+        name: data for name, data in before.items() if name != "report.csv"
+    }
+    both = report(out)
+    assert len(both) == 5
+    for row, old in zip(both, rows, strict=False):
+        assert {name: row[name] for name in old} == old  # also columns of the first run alone
+    # Each goes on with its own.
+    run(editor, source, out)
+    by_source = {}
+    for row in report(out):
+        by_source.setdefault(row["source"], {})[row["input"]] = row["status"]
+    first, other = (by_source[row["source"]] for row in (rows[0], both[-1]))
+    assert first == {"a.png": "skipped", "deep/b.jpg": "skipped", "small.png": "no-face"}
+    assert other == {"a.png": "skipped", "new.png": "edited"}
+
+
+def test_an_output_that_was_taken_over_is_done_again(editor, source, second, tmp_path):
+    out = tmp_path / "out"
+    run(editor, source, out)
+    first = (out / "a.png").read_bytes()
+    run(editor, second, out, replace(JOB, overwrite=True))
+    assert (out / "a.png").read_bytes() != first
+    (row,) = [row for row in report(out) if "replaced by" in row["detail"]]
+    assert (row["input"], row["output"], row["status"]) == ("a.png", "", "skipped")
+    results = run(editor, source, out)
+    assert results[0].status == "skipped" and results[0].output is None
+    run(editor, source, out, replace(JOB, overwrite=True))
+    assert (out / "a.png").read_bytes() == first
+
+
+def test_the_same_photo_in_two_folders_gives_one_output_that_both_name(editor, source, tmp_path):
+    other, out = tmp_path / "other", tmp_path / "out"
+    other.mkdir()
+    (other / "a.png").write_bytes((source / "a.png").read_bytes())
+    run(editor, source, out)
+    assert [result.status for result in run(editor, other, out)] == ["edited"]
+    assert [row["output"] for row in report(out)].count("a.png") == 2
+
+
+@pytest.mark.parametrize(
+    "table", ["\nprecious,1\n", "input\n1\n", "input,output\n1,2\n", "input,output,status\n", " \n"]
+)
+def test_a_table_that_only_begins_like_a_report(editor, source, tmp_path, table):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.csv").write_text(table)
+    with pytest.raises(FaderError, match="no report of an earlier run"):
+        run(editor, source, out, replace(JOB, overwrite=True))
+    assert tree(out) == {"report.csv": table.encode()}
+
+
+def test_what_is_no_file_is_no_report(editor, source, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    os.mkfifo(out / "report.csv")
+    with pytest.raises(FaderError, match="no report"):
+        run(editor, source, out)
+
+
+# What spreadsheets make of the report
+
+
+def spreadsheets(data):
+    text = data.decode()
+    yield "BOM", b"\xef\xbb\xbf" + data
+    yield "LF", data.replace(b"\r\n", b"\n")
+    table = list(csv.reader(text.splitlines()))
+    semicolons = [";".join(f'"{cell}"' for cell in row) for row in table]
+    yield "semicolons", "\r\n".join(semicolons).encode()
+    yield "sep=", ("sep=;\r\n" + "\r\n".join(semicolons)).encode()
+    tabs = "\r\n".join("\t".join(row) for row in table) + "\r\n"
+    yield "UTF-16", tabs.encode("utf-16")
+    commas = [";".join(cell.replace("0.", "0,") for cell in row) for row in table]
+    yield "decimal commas, Latin letters", "\r\n".join(commas).encode("cp1252")
+
+
+def test_a_report_that_a_spreadsheet_saved_goes_on(editor, source, tmp_path):
+    out = tmp_path / "out"
+    (source / "a.png").rename(source / "ä.png")
+    run(editor, source, out)
+    run(editor, source, out)
+    whole = (out / "report.csv").read_bytes()
+    for how, data in spreadsheets(whole):
+        (out / "report.csv").write_bytes(data)
+        decodings = editor.model.decodings
+        run(editor, source, out)
+        assert editor.model.decodings == decodings, how
+        assert (out / "report.csv").read_bytes() == whole, how
+
+
+def test_a_column_that_someone_added_stays(editor, source, tmp_path):
+    limit = csv.field_size_limit()
+    out = tmp_path / "out"
+    run(editor, source, out)
+    rows = report(out)
+    with open(out / "report.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*rows[0], "my remark"])
+        writer.writeheader()
+        writer.writerows({**row, "my remark": "x" * 200_000} for row in rows)
+    run(editor, source, out)
+    assert csv.field_size_limit(300_000) == limit
+    try:
+        rows = report(out)
+    finally:
+        csv.field_size_limit(limit)
+    assert [len(row["my remark"]) for row in rows] == [200_000] * 3
+    assert list(rows[0])[-2:] == ["source", "key"]
+
+
+def test_no_cell_of_the_report_is_a_formula(editor, source, tmp_path):
+    head, out = Image.open(source / "a.png"), tmp_path / "out"
+    names = ["=cmd|' C'!A0.png", "+1.png", "-1+1.png", "@SUM(1).png", "\tx.png"]
+    for name in names:
+        head.save(source / name)
+    (source / "=broken.png").write_text("no picture")
+    run(editor, source, out)
+    for status in ("edited", "skipped"):
+        rows = report(out)
+        assert not [cell for row in rows for cell in row.values() if cell[:1] in tuple("=+-@\t")]
+        assert {Path(row["input"]) for row in rows} >= {Path(name) for name in names}
+        assert [row["status"] for row in rows].count(status) == 7
+        run(editor, source, out)
+
+
+def test_the_report_names_no_folders_that_lead_to_it(editor, source, tmp_path):
+    (source / "broken.png").write_text("no picture")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"precious")
+    run(editor, source, out)
+    assert str(tmp_path) not in (out / "report.csv").read_text()
+    details = {row["input"]: row["detail"] for row in report(out)}
+    assert details["broken.png"].startswith("broken.png: ")
+    assert details["a.png"].startswith("a.png: a file of other origin")
+
+
+# Disks
+
+
+def test_a_disk_that_folds_case_keeps_both(editor, tmp_path, monkeypatch, astronaut):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    astronaut.crop((160, 20, 300, 160)).save(source / "A.png")
+    astronaut.crop((150, 20, 290, 160)).save(source / "a.png")
+    run(editor, source, out)
+    assert set(tree(out)) == {"A.png", "a.png", "report.csv"}
+    folded = tmp_path / "folded"
+    monkeypatch.setattr("fader.edit.folder._folds_case", lambda folder: True)
+    run(editor, source, folded)
+    assert set(tree(folded)) == {"A.png", "a-2.png", "report.csv"}
+    assert tree(folded)["a-2.png"] == tree(out)["a.png"]
+    run(editor, source, folded)
+    assert set(statuses(folded).values()) == {"skipped"}
+
+
+def test_a_photo_that_cannot_be_written_is_named_by_its_output(editor, source, tmp_path):
+    out = tmp_path / "out"
+    (out / "deep" / "b.jpg").mkdir(parents=True)
+    run(editor, source, out, replace(JOB, overwrite=True))
+    rows = {row["input"]: row for row in report(out)}
+    assert rows["deep/b.jpg"]["detail"].startswith("deep/b.jpg: could not be written")
+    source, out = tmp_path / "in", tmp_path / "other"
+
+    def full(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fader.images.Image.Image.save", lambda *_, **__: full(0))
+        run(editor, source, out)
+    rows = {row["input"]: row for row in report(out)}
+    assert rows["a.png"]["detail"].startswith("a.png: could not be written")
+
+
+def test_folders_in_folders_without_end(editor, tmp_path, astronaut):
+    source, out = tmp_path / "in", tmp_path / "out"
+    deep = Path(*"d" * 1500)
+    make_folder(source / deep)
+    astronaut.crop((160, 20, 300, 160)).save(source / deep / "a.png")
+    try:
+        assert [result.status for result in run(editor, source, out)] == ["edited"]
+        assert (out / deep / "a.png").is_file()
+        assert [result.status for result in run(editor, source, out)] == ["skipped"]
+    finally:  # pytest's own way to remove it calls itself
+        for folder in (source, out):
+            place = folder / deep
+            (place / "a.png").unlink(missing_ok=True)
+            while place != folder and place.exists():
+                place.rmdir()
+                place = place.parent
+
+
+# What is in a folder
+
+
+def test_every_suffix_of_a_photo_counts_and_the_rest_is_counted(editor, source, tmp_path):
+    data = (source / "deep" / "b.jpg").read_bytes()
+    for suffix in IMAGE_SUFFIXES:
+        (source / f"x{suffix}").write_bytes(data)
+        (source / f"X{suffix.upper()}").write_bytes(data)
+    for name in ("notes.txt", "more.TXT", "film.mov", "README", ".hidden"):
+        (source / name).write_text("")
+    photos, others = look_through(source)
+    assert len(photos) == 3 + 2 * len(IMAGE_SUFFIXES)
+    assert others == {".txt": 2, ".mov": 1, "without suffix": 1}
+    assert {".jfif", ".jpe", ".mpo", ".hif", ".jp2", ".tga", ".ppm"} <= IMAGE_SUFFIXES
+
+
+def test_edits_beside_their_photos_are_no_inputs(source, tmp_path, model):
+    arguments = ["--set", "Smiling=2", "--model", model, "--workers", "1"]
+    for more in ([], ["--variants", "Male=0,1"]):
+        photo = [str(source / "a.png"), str(source / "deep" / "b.jpg")]
+        assert CliRunner().invoke(main, ["edit", *photo, *arguments, *more]).exit_code == 0
+    Image.open(source / "a.png").save(source / "someone.edited.png")  # beside nothing
+    out = tmp_path / "out"
+    result = CliRunner().invoke(main, ["edit", str(source), "-o", str(out), *arguments])
+    assert result.exit_code == 0, result.output
+    assert statuses(out).keys() == {"a.png", "deep/b.jpg", "small.png", "someone.edited.png"}
+    assert "passed over: 6 edits beside their photos" in result.stderr
+
+
+# What the outputs say
+
+
+def test_outputs_say_what_was_asked_and_not_what_was_guessed(editor, source):
+    def mark(changes):
+        return editor.apply(source / "a.png", changes).provenance
+
+    assert mark("Smiling=+0.5").edits == "Smiling=+0.5"
+    assert mark("Smiling=0,Male=-0.2").edits == "Smiling=0, Male=-0.2"
+    assert mark("Smiling=1,Male=1").edits == "Male=1"  # it smiles already
+    assert mark("Smiling=1") is None

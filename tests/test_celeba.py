@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 from conftest import DRAWN_LANDMARKS
+from PIL import Image
 
 from fader.attributes import ATTRIBUTES
 from fader.data.celeba import read_celeba
@@ -163,6 +166,10 @@ ATTR = "list_attr_celeba.txt"
         (ATTR, lambda t: t.replace("000002.jpg -1", "000002.jpg 7"), r"line 4: 7 for 5_o_Clock"),
         (ATTR, lambda t: t.replace("000003.jpg", "000002.jpg"), r"line 5: 000002.jpg is listed tw"),
         (ATTR, lambda t: "", r"lists no images"),
+        (ATTR, lambda t: t.replace("12\n", "9" * 5000 + "\n", 1), r"promises 9{60}… images but 12"),
+        (ATTR, lambda t: t.replace("12\n", "¹²\n", 1), r"line 2: expected|line 1: expected"),
+        ("identity_CelebA.txt", lambda t: t.replace(".jpg 3", ".jpg 1e300"), r"1e\+300 is not"),
+        ("identity_CelebA.txt", lambda t: t.replace(".jpg 3", ".jpg 3.5"), r"3.5 is not the whole"),
         ("list_eval_partition.txt", lambda t: t.replace("12.jpg 2", "12.jpg 5"), r"line 12: 5 is "),
         (
             "list_eval_partition.txt",
@@ -262,6 +269,17 @@ def test_hard_labels_of_either_kind_are_read_alike(tmp_path):
         ("file,Male\n", r"lists no photos"),
         ("file;Male\n1.jpg;1\n", r"line 1: needs .* separated by commas"),
         ("file,split\n1.jpg,train\n", r"names no attributes"),
+        ("file,Male,age\n1.jpg,1,30\n", r"column 'age' is none of .*; remove that column$"),
+        ("file,Smile\n1.jpg,1\n", r"did you mean Smiling\? If not, remove that column$"),
+        ("file,Male,\n1.jpg,1,\n", r"one of its columns has no name; remove it"),
+        (",file,Male\n0,1.jpg,1\n", r"as pandas' index does.*index=False"),
+        ("Unnamed: 0,photo,Male\n0,1,1\n1,b,1\n", r"not a number|none of CelebA's"),
+        ("Unnamed: 0,photo,Male\n0,a,1\n1,b,1\n", r"pandas"),
+        ("index,file,Male\n0,1.jpg,1\n", r"pandas"),
+        ("file," + "x" * 200_000 + "\n1.jpg,1\n", r"not a proper CSV file \(field larger"),
+        ("file,Male\n1.jpg," + "x" * 200_000 + "\n", r"not a proper CSV file \(field larger"),
+        ("file,Male\n1.jpg," + "x" * 100_000 + "\n", r"'x{60}…' for Male is not a number"),
+        ("file," + "x" * 100_000 + "\n1.jpg,1\n", r"'x{60}…' is none of CelebA's"),
         ("", r"line 1"),
     ],
 )
@@ -285,3 +303,45 @@ def test_several_csv_files_without_a_labels_csv_ask_which(tmp_path):
     with pytest.raises(FaderError, match="--labels"):
         read_source(tmp_path)
     assert read_source(tmp_path, labels=tmp_path / "two.csv").names == ["2.jpg"]
+
+
+def test_a_table_is_read_by_what_it_holds(celeba):
+    original, renamed = celeba(12), celeba(12, name="renamed")
+    (renamed / ATTR).rename(renamed / "list_attr_celeba.csv")
+    to_csv(renamed / "list_eval_partition.txt", "image_id,partition")
+    (renamed / "list_eval_partition.csv").rename(renamed / "list_eval_partition.txt")
+    first, second = read_celeba(original), read_celeba(renamed)
+    assert np.array_equal(first.labels, second.labels) and first.names == second.names
+    assert np.array_equal(first.split, second.split)
+
+
+def test_a_label_csv_whose_names_are_numbers_has_no_index_column(tmp_path):
+    root = write_labels(tmp_path / "a", "id,identity,Male\n1,ann,1\n2,ben,0\n")
+    assert read_source(root).names == ["1", "2"]
+    root = write_labels(tmp_path / "b", ",Male\n1.jpg,1\n2.jpg,0\n")
+    assert read_source(root).names == ["1.jpg", "2.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders on this system")
+def test_a_table_that_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "labels.csv")
+    for path in (tmp_path / "labels.csv", "/dev/zero"):
+        with pytest.raises(FaderError, match="no regular file"):
+            read_source(tmp_path, labels=path)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_celeba_without_loss_is_read_under_lists_that_say_jpg(celeba, zipped):
+    root = celeba(6)
+    images, place = root / "img_align_celeba", root / "img_align_celeba_png"
+    expected = read_celeba(root).images.read("000003.jpg")
+    for path in images.iterdir():
+        Image.open(path).save(path.with_suffix(".png"))
+        path.unlink()
+    images.rename(place)
+    if zipped:
+        with zipfile.ZipFile(root / "img_align_celeba_png.zip", "w") as archive:
+            for path in place.iterdir():
+                archive.write(path, f"img_align_celeba_png\\{path.name}")
+        shutil.rmtree(place)
+    assert np.array_equal(read_source(root).images.read("000003.jpg"), expected)

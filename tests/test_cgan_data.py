@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -94,9 +95,9 @@ def test_a_heic_photo_is_read_where_its_library_is(tmp_path: Path) -> None:
     for i in range(10):
         save_image(Image.new("RGB", (64, 64), (200, 10, 10)), tmp_path / f"{i}.heic")
     code = (
-        "from cgan.data import open_images; from fader.data.annotations import _decode; "
+        "from cgan.data import open_images; from fader.data.images import read_photo; "
         f"print(len(open_images({str(tmp_path)!r}, 32, 3, progress=False)), "
-        f"_decode(open({str(tmp_path / '0.heic')!r}, 'rb').read()).shape)"
+        f"read_photo(open({str(tmp_path / '0.heic')!r}, 'rb').read()).pixels.shape)"
     )  # where nothing has read a HEIC before
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split("\n")[0] == "10 (64, 64, 3)", done.stderr
@@ -145,3 +146,63 @@ def test_labels_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(b"no zip")
     with pytest.raises(FaderError, match="not a whole zip"):
         open_images(tmp_path / "b.zip", 32, progress=False)
+
+
+def test_pictures_of_few_bits_are_not_black(tmp_path: Path) -> None:
+    for i in range(12):
+        values = np.linspace(0, 4095, 40 * 40).reshape(40, 40).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+    images = open_images(tmp_path, 32, 1, progress=False)
+    assert images.images.max() > 240 and not images.notes
+
+
+def test_black_pictures_are_told_of(tmp_path: Path) -> None:
+    for i in range(12):
+        draw(tmp_path / f"{i}.png", (200, 200, 200) if i % 4 else (9, 9, 16))
+    (note,) = open_images(tmp_path, 32, 3, progress=False).notes
+    assert note.startswith("3 of 12 images are black or almost so")
+
+
+def test_entries_of_one_name_count_once(tmp_path: Path) -> None:
+    for i in range(10):
+        draw(tmp_path / f"{i}.png", (200, 10 * i, 10))
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for i in range(10):
+            archive.write(tmp_path / f"{i}.png", f"cat\\{i}.png")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.write(tmp_path / "0.png", "cat\\1.png")
+    images = open_images(tmp_path / "all.zip", 32, 3, "folder", progress=False)
+    assert len(images) == 10 and images.label_names == ("cat",)
+    assert images.images[1, 0, 0].tolist() == [200, 0, 10]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are text")
+def test_names_that_are_no_text_are_written_down(tmp_path: Path) -> None:
+    for i in range(10):
+        draw(tmp_path / f"{i}.png", (200, 10 * i, 10))
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(b"no image")
+    ((name, reason),) = open_images(tmp_path, 32, 3, progress=False).rejected
+    assert name == "\\xff.png" and "not an image" in reason
+    name.encode("utf-8")
+
+
+def test_images_are_found_by_their_content(tmp_path: Path) -> None:
+    for i in range(6):
+        draw(tmp_path / f"{i}.png", (200, 10, 10))
+        (tmp_path / f"{i}.png").rename(tmp_path / f"{i}")
+        draw(tmp_path / f"{i}.jpg", (200, 10, 10))
+        (tmp_path / f"{i}.jpg").rename(tmp_path / f"{i}.jfif")
+    (tmp_path / "notes").write_text("not an image")
+    images = open_images(tmp_path, 32, 3, progress=False)
+    assert len(images) == 12 and not images.rejected
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders on this system")
+def test_a_pipe_among_the_images_is_left_out(tmp_path: Path) -> None:
+    for i in range(10):
+        draw(tmp_path / f"{i}.png", (200, 10, 10))
+    os.mkfifo(tmp_path / "pipe.jpg")
+    images = open_images(tmp_path, 32, 3, progress=False)
+    assert len(images) == 10 and images.rejected[0][0] == "pipe.jpg"
+    with pytest.raises(FaderError, match="no regular file"):
+        open_images(tmp_path / "pipe.jpg", 32, 3, progress=False)

@@ -390,6 +390,8 @@ def test_command_prints_a_table_and_writes_a_report(
         assert word in result.output
     assert "FID" not in result.output
     assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")
+    result = run("--model", model, "--data", folder, "--html", tmp_path / "out.html")
+    assert result.exit_code == 1 and "--overwrite" in result.output
 
 
 def _few_steps(original):

@@ -115,6 +115,12 @@ def test_files_by_class(emotions: Path, tmp_path: Path) -> None:
     assert (pixels(tmp_path / "grid.png")[-32:, 32:64] == one).all()
 
 
+def test_a_slash_at_the_end_means_a_folder(faces: Path, tmp_path: Path) -> None:
+    code, output = run_cgan("generate", "--model", faces, "-n", 2, "-o", f"{tmp_path}/new.faces/")
+    assert code == 0, output
+    assert len(list((tmp_path / "new.faces").glob("*.png"))) == 2
+
+
 def test_from_seed_to_seed(faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "morph.gif"
     options = ["generate", "--model", faces, "-n", 2, "--seed", 1, "-o", out]

@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -263,6 +266,109 @@ def test_edit_of_a_folder_needs_a_place_outside_it(fader, photo, tmp_path):
     assert result.exit_code == 1 and "no photos" in result.stderr
 
 
+def test_a_slash_at_the_end_means_a_folder(fader, photo, tmp_path):
+    for out in ("new/", "new.jpg/", "new/."):
+        result = fader(
+            "edit", photo, "--set", "Smiling=5", "-o", f"{tmp_path}/{out}", "--overwrite"
+        )
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / out / "photo.png").is_file()
+    result = fader("edit", photo, "--set", "Smiling=5", "-o", f"{photo}/")
+    assert result.exit_code == 2 and "is a file" in result.stderr
+    result = fader("strip", photo, "--attr", "Smiling", "--steps", "2", "-o", f"{tmp_path}/strips/")
+    assert result.stdout == f"{tmp_path}/strips/photo.strip.png\n"
+
+
+def test_two_names_of_one_file_do_not_overwrite_each_other(fader, photo, tmp_path, monkeypatch):
+    """As on a disk to which A.png is a.png."""
+    from fader.edit import outputs
+
+    twin = photo.with_name("twin.png")
+    Image.open(photo).rotate(3).save(twin)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "twin.png").symlink_to(out / "photo.png")
+    monkeypatch.setattr(outputs, "refuse_overwriting", lambda *_: None)
+    arguments = ("--set", "Smiling=5", "-o", out, "--overwrite")
+    result = fader("edit", photo, twin, *arguments)
+    assert result.exit_code == 1 and "is the same file as" in result.stderr
+    assert result.stdout == f"{out / 'photo.png'}\n"
+
+
+def test_names_that_the_terminal_cannot_show(model, photo, tmp_path):
+    arguments = ["edit", str(photo), "--set", "Smiling=5", "--model", model, "--device", "cpu"]
+    out = tmp_path / "😀.png"
+    done = subprocess.run(
+        [sys.executable, "-m", "fader", *arguments, "-o", str(out)],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+        check=False,
+    )
+    assert done.returncode == 0 and out.is_file() and not done.stderr, done.stderr
+    assert rb"\U0001f600.png" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_standard_output_stops_no_work(model, photo, tmp_path):
+    second, out = photo.with_name("second.png"), tmp_path / "out"
+    second.write_bytes(photo.read_bytes())
+    arguments = ["edit", photo, second, "--set", "Smiling=5", "--model", model, "-o", out]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fader", *map(str, arguments)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "standard output cannot be written" in done.stderr
+    assert len(list(out.iterdir())) == 2
+
+
+def commands(document):
+    """The lines of a document's blocks of commands, block by block."""
+    text = (Path(__file__).parent.parent / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [
+        [shlex.split(line, comments=True) for line in block.splitlines()]
+        for language, block in blocks
+        if language in ("", "sh")
+    ]
+    return [[words for words in block if words] for block in lines]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/photos.md"])
+def test_commands_of_the_documents_can_be_pasted_in_order(document, tmp_path, monkeypatch):
+    """Those that edit, with a small model; what they leave is in the way of those that follow."""
+    from fader.models.autoencoder import AutoencoderConfig
+    from fader.models.classifier import ClassifierConfig
+    from fader.models.io import FaderModel, available_models, model_info
+
+    attributes = tuple(model_info(available_models()[0])["autoencoder"]["attributes"])
+    made = FaderModel(
+        AutoencoderConfig(size=32, layers=3, attributes=attributes, width=8, max_width=32),
+        ClassifierConfig(size=32, width=4),
+    )
+    made.save(tmp_path / "runs" / "first" / "model")
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "group.jpg", "holiday/a.jpg", "photos/a.jpg", "portraits/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.open(ASTRONAUT).save(name)
+    ran = 0
+    for block in commands(document):
+        for words in block:
+            if words[0] != "fader" or words[1] not in ("edit", "strip", "describe"):
+                continue
+            more = [] if "--model" in words else ["--model", "runs/first"]
+            if "--where" in words:  # of a photo that is not ours
+                more += ["--where", "150,20,300,200"]
+            result = CliRunner().invoke(main, [*words[1:], *more])
+            assert result.exit_code == 0, (words, result.output)
+            ran += 1
+    assert ran >= 4
+
+
 # fader describe
 
 
@@ -279,6 +385,23 @@ def test_describe(fader, photo, wall):
     assert first["input"] == str(photo) and len(first["faces"]) == 1
     assert len(first["faces"][0]["attributes"]) == 40
     assert second["faces"] == [] and "no face" in second["detail"]
+
+
+def test_describe_a_folder(fader, photo, wall, tmp_path):
+    (tmp_path / "deep").mkdir()
+    photo.rename(tmp_path / "deep" / "photo.png")
+    (tmp_path / "notes.txt").write_text("")
+    result = fader("describe", tmp_path)
+    assert result.exit_code == 0, result.output  # a wall is to be expected there
+    assert f"{tmp_path / 'deep' / 'photo.png'}: face 1 of 1" in result.stdout
+    assert f"{wall}: no face found" in result.stderr and "1 .txt" in result.stderr
+    (tmp_path / "broken.jpg").write_text("no picture")
+    result = fader("describe", tmp_path, "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert [Path(one["input"]).name for one in document] == ["broken.jpg", "photo.png", "wall.png"]
+    (tmp_path / "empty").mkdir()
+    assert "no photos" in fader("describe", tmp_path / "empty").stderr
 
 
 # fader strip

@@ -626,6 +626,9 @@ def test_command_prints_the_contract_and_writes_a_self_contained_report(
     assert {"psnr", "ssim", "ms_ssim"} <= set(found["reconstruction"])
     assert "judge" in found["fid"]["features"] and "packaged" in found["identity"]["embedder"]
 
+    result = CliRunner().invoke(main, [*arguments, "--html", str(report)])
+    assert result.exit_code == 1 and "--overwrite" in result.stderr and not result.stdout
+
     nowhere = report / "report.html"
     result = CliRunner().invoke(main, [*arguments, "--json", "--html", str(nowhere)])
     assert result.exit_code == 1 and json.loads(result.stdout) == found

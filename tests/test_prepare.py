@@ -16,16 +16,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import DRAWN_LANDMARKS
+from PIL import Image
 
+import fader.faces.align
 import fader.faces.detect
 from fader.attributes import ATTRIBUTES
 from fader.commands import main
 from fader.data import prepared
-from fader.data.prepared import PreparedStore, is_prepared, prepare
+from fader.data.prepared import PreparedStore, is_prepared, prepare, read_source
 from fader.data.source import open_data
 from fader.errors import FaderError, UnknownAttributeError
-from fader.faces.align import align
+from fader.faces.align import TEMPLATE, align
 from fader.faces.detect import Face
+from fader.files import file_lock
 
 FILES = ("images.npy", "labels.npy", "split.npy", "identity.npy", "names.json", "rejected.csv")
 
@@ -102,6 +105,45 @@ def test_images_that_cannot_be_used_are_listed_and_leave_no_hole(celeba, tmp_pat
         assert store.identity[row] == whole.identity[before]
 
 
+def test_celebas_own_images_without_landmarks_have_them_at_the_template(
+    celeba, tmp_path, monkeypatch
+):
+    def refuse(self):
+        raise AssertionError("a detector was made")
+
+    monkeypatch.setattr(fader.faces.detect.Detector, "__init__", refuse)
+    root = celeba(6, landmarks=False, zipped=True)
+    data = read_source(root)
+    expected = [align(data.images.read(name), TEMPLATE, 32) for name in data.names]
+    store = prepare(root, tmp_path / "store", size=32, workers=1)
+    assert store.meta["alignment"] == "template"
+    assert store.meta["landmarks"] == {"given": 6, "detected": 0}
+    assert np.array_equal(store.images, expected)
+    # Asked for, it overrules landmarks that are there.
+    forced = prepare(celeba(6, name="own"), tmp_path / "forced", size=32, workers=1, aligned=True)
+    assert np.array_equal(forced.images, expected)
+    assert len(prepare(root, tmp_path / "store", size=32, aligned=True)) == 6
+    with pytest.raises(FaderError, match="alignment template instead of detected"):
+        prepare(root, tmp_path / "store", size=32, aligned=False)
+
+
+def test_images_of_another_size_are_not_taken_for_celebas_own(celeba, tmp_path, monkeypatch):
+    monkeypatch.setattr(fader.faces.detect.Detector, "__init__", lambda self: None)
+    monkeypatch.setattr(
+        fader.faces.detect.Detector,
+        "__call__",
+        lambda self, image: [Face(np.array([0.0, 0, 178, 218]), 1.0, DRAWN_LANDMARKS * 1.0)],
+    )
+    root = celeba(6, landmarks=False)
+    odd = root / "img_align_celeba" / "000004.jpg"
+    cv2.imwrite(str(odd), cv2.imread(str(odd))[:200])
+    store = prepare(root, tmp_path / "auto", size=32, workers=1)
+    assert store.meta["alignment"] == "detected" and len(store) == 6
+    store = prepare(root, tmp_path / "aligned", size=32, workers=1, aligned=True)
+    assert "178x200 pixels" in rejected(tmp_path / "aligned")["000004.jpg"]
+    assert "--detect" in rejected(tmp_path / "aligned")["000004.jpg"] and len(store) == 5
+
+
 def test_of_several_faces_the_largest_or_the_middle_one_is_taken(celeba, tmp_path, monkeypatch):
     def face(x, y, size):
         points = DRAWN_LANDMARKS / 218 * size + (x, y)
@@ -115,7 +157,8 @@ def test_of_several_faces_the_largest_or_the_middle_one_is_taken(celeba, tmp_pat
 
     def taken(name, *faces):
         found[:] = faces
-        image = prepare(root, tmp_path / name, size=32, workers=1).images[0].astype(int)
+        store = prepare(root, tmp_path / name, size=32, workers=1, aligned=False)
+        image = store.images[0].astype(int)
         errors = [np.abs(image - align(source, f.landmarks, 32)).mean() for f in faces]
         return int(np.argmin(errors))
 
@@ -148,17 +191,70 @@ def test_a_folder_of_photos_with_a_csv_is_prepared_alike(celeba, tmp_path, monke
         store.select_labels(["Mal"])
 
 
+def test_whatever_is_wrong_with_one_image_or_row_the_others_are_prepared(celeba, tmp_path):
+    root = celeba(8)
+    images = root / "img_align_celeba"
+    face = Image.open(images / "000001.jpg")
+    face.save(images / "000002.jpg", "AVIF")
+    data = bytearray((images / "000002.jpg").read_bytes())
+    data[len(data) // 2 :] = os.urandom(len(data) - len(data) // 2)
+    (images / "000002.jpg").write_bytes(data)
+    landmarks = root / "list_landmarks_align_celeba.txt"
+    lines = landmarks.read_text().splitlines()
+    lines[4] = "000003.jpg " + " ".join(["1e30"] * 10)
+    lines[5] = "000004.jpg 1e30 " + " ".join(map(str, DRAWN_LANDMARKS.ravel()[1:]))
+    lines[6] = "000005.jpg " + " ".join(["50"] * 10)
+    lines[7] = "000006.jpg " + " ".join(["-1e300"] * 10)
+    landmarks.write_text("\n".join(lines) + "\n")
+    (images / "000007.jpg").unlink()
+    (images / "000007.jpg").mkdir()
+    store = prepare(root, tmp_path / "store", size=32)
+    reasons = rejected(tmp_path / "store")
+    assert sorted(reasons) == [f"{number:06d}.jpg" for number in range(2, 8)]
+    assert "(1e+30, 1e+30) is far outside its 178x218 pixels" in reasons["000003.jpg"]
+    assert "far outside" in reasons["000004.jpg"] and "one place" in reasons["000005.jpg"]
+    assert "no regular file" in reasons["000007.jpg"] and len(store) == 2
+
+
+def test_what_one_image_brings_about_is_its_own_reason(celeba, tmp_path, monkeypatch):
+    def fail(image, landmarks, size, align=align):
+        fail.calls += 1
+        if fail.calls == 2:
+            raise MemoryError
+        return align(image, landmarks, size)
+
+    fail.calls = 0
+    monkeypatch.setattr(fader.faces.align, "align", fail)
+    store = prepare(celeba(6), tmp_path / "store", size=32, workers=1)
+    assert len(store) == 5
+    assert rejected(tmp_path / "store") == {"000002.jpg": "could not be aligned (MemoryError)"}
+
+
+def test_a_store_tells_no_places_of_this_machine(celeba, tmp_path):
+    root = celeba(6, zipped=True)
+    outside = tmp_path / "secret-folder" / "labels.csv"
+    outside.parent.mkdir()
+    outside.write_text("file,Male\n1.jpg,1\n")
+    (root / "1.jpg").write_bytes((celeba(1, name="b") / "img_align_celeba/000001.jpg").read_bytes())
+    prepare(root, tmp_path / "store", size=32, labels=outside, aligned=True)
+    prepare(root, tmp_path / "second", size=32)
+    for store in ("store", "second"):
+        for path in (tmp_path / store).iterdir():
+            assert str(tmp_path).encode() not in path.read_bytes()
+            assert b"secret-folder" not in path.read_bytes()
+
+
 # --- interruptions --------------------------------------------------------------------------
 
-#: Prepares with a SIGKILL in place of the n-th flush to disk: each step ends with one.
+#: Prepares with a SIGKILL in place of the n-th flush of a file to disk: each step ends with one.
 DYING = """
-import os, signal, sys
+import os, signal, stat, sys
 import fader.data.prepared as prepared
 source, dest, workers, n = sys.argv[1:]
 calls, fsync = 0, os.fsync
 def flush(file):
     global calls
-    calls += 1
+    calls += not stat.S_ISDIR(os.fstat(file).st_mode)
     if calls == int(n):
         os.kill(os.getpid(), signal.SIGKILL)
     fsync(file)
@@ -272,9 +368,65 @@ def test_a_folder_with_other_files_is_left_alone(celeba, tmp_path):
         prepare(root, root / "list_attr_celeba.txt", size=32)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images.npy",
+        "rejected.csv",
+        "meta.json",
+        "progress.jsonl",
+        "names.json",
+        ".lock",
+        "labels.npy",
+    ],
+)
+@pytest.mark.parametrize(
+    "content", ["", "image,reason\n", '{"format": 1}', '{"a": {}}', "[" * 9999]
+)
+def test_files_that_are_not_ours_are_never_touched(celeba, tmp_path, name, content):
+    root, dest = celeba(3), tmp_path / "mine"
+    dest.mkdir()
+    (dest / name).write_text(content)
+    (dest / "images.npy").touch()  # enough to be looked at as a store
+    before = {path.name: path.read_bytes() for path in dest.iterdir()}
+    with pytest.raises(FaderError, match=r"holds other files \(.*give a new or an empty") as caught:
+        prepare(root, dest, size=32)
+    assert "delete" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in dest.iterdir()} == before
+    with pytest.raises(FaderError, match="is not a prepared store") as caught:
+        PreparedStore(dest)
+    assert "delete" not in str(caught.value)
+    # Nor where prepared faces are kept beside their source.
+    dest.rename(root / ".fader-32")
+    with pytest.raises(FaderError, match=r"holds other files .* move them away"):
+        open_data(root, 32)
+    assert {path.name: path.read_bytes() for path in (root / ".fader-32").iterdir()} == before
+
+
+def test_other_files_in_a_store_stay_when_it_is_made_anew(celeba):
+    root = celeba(12)
+    kept = open_data(root, 32).path / "notes.txt"
+    kept.write_text("mine")
+    (kept.parent / ".tmp-mine").write_text("mine, too")
+    (root / "list_eval_partition.txt").unlink()
+    assert "hash" in open_data(root, 32).meta["split_from"]
+    assert kept.read_text() == "mine" and (kept.parent / ".tmp-mine").exists()
+
+
+def test_no_message_advises_to_delete_a_folder(celeba, tmp_path):
+    root, dest = celeba(6), tmp_path / "store"
+    prepare(root, dest, size=32)
+    meta = (dest / "meta.json").read_text()
+    for damage in (meta[:60], meta.replace('"files": {', '"files": 3, "x": {'), "[" * 100_000):
+        (dest / "meta.json").write_text(meta[:40] + damage if damage[0] == "[" else damage)
+        with pytest.raises(FaderError) as caught:
+            prepare(root, dest, size=32)
+        assert "delete" not in str(caught.value) and str(dest) in str(caught.value)
+
+
 def test_two_processes_do_not_write_one_store(celeba, tmp_path):
     root, dest = celeba(6), tmp_path / "store"
-    with prepared._locked(dest, wait=False), pytest.raises(FaderError, match="another process"):
+    with file_lock(dest / ".lock"), pytest.raises(FaderError, match="another process"):
         prepare(root, dest, size=32)
     assert len(prepare(root, dest, size=32)) == 6
 

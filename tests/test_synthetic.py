@@ -12,6 +12,7 @@ from fader.commands import main
 from fader.data import synthetic
 from fader.data.synthetic import DRAWN, face_number, sample_face, write_dataset
 from fader.errors import FaderError, UnknownAttributeError
+from fader.files import file_lock
 from fader.images import open_image
 
 CELEBA_MEAN = np.array(
@@ -263,6 +264,19 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path, dataset):
         write_dataset(tmp_path / "notes.txt", 10, progress=False)
     with pytest.raises(FaderError, match="other settings"):
         write_dataset(dataset, 40, seed=8, progress=False)
+
+
+def test_two_do_not_draw_into_one_folder(tmp_path):
+    dest = tmp_path / "faces"
+    with file_lock(dest / ".lock"):
+        for number in (5, 9):
+            with pytest.raises(FaderError, match="another process is drawing into it"):
+                write_dataset(dest, number, counterfactuals=False, progress=False)
+    (dest / ".tmp-abcd1234.json").touch()  # of one killed before it had begun
+    write_dataset(dest, 5, counterfactuals=False, progress=False)
+    assert not [path for path in dest.iterdir() if path.name.startswith(".")]
+    with file_lock(dest / ".lock"), pytest.raises(FaderError, match="other settings"):
+        write_dataset(dest, 9, counterfactuals=False, progress=False)
 
 
 # ---------------------------------------------------------------- the command

@@ -30,8 +30,9 @@ from PIL import Image
 from fader import Editor
 from fader.attributes import parse_changes
 from fader.commands.options import model_option
-from fader.edit.batch import Job, edit_folder, find_photos
 from fader.edit.editor import FaceEdit, settle
+from fader.edit.folder import edit_folder, find_photos
+from fader.edit.job import Job
 from fader.edit.workers import sensible_workers
 from fader.images import open_photo, save_photo
 
@@ -70,14 +71,12 @@ def breakdown(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
         (estimates,) = editor.estimate(crops)
         before = {name: estimates[name] for name in editor.attributes}
         edit = FaceEdit(faces[0], before, settle(before, changes))
-        codes = [[list(edit.before.values()), list(edit.after.values())]]
-        own = np.array(codes)[:, 0]
-        ((before, after),) = editor.decode(crops, np.array(codes), own)
+        own, asked = ([list(values.values())] for values in (edit.before, edit.after))
+        ((decoded,),) = editor.decode(crops, np.array([asked]), np.array(own))
         times.append(time.process_time())
         from fader.faces.blend import composite
 
-        (tinted,) = editor.tinted(np.array(codes)[:, 1], own)
-        edited = opened.edited(composite(opened.pixels, edit.face, before, after, tinted))
+        edited = opened.edited(composite(opened.pixels, edit.face, decoded))
         times.append(time.process_time())
         save_photo(edited, out / f"breakdown{photo.suffix}")
         times.append(time.process_time())

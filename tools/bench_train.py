@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fader.commands.options import device_option, resolve_device
-from fader.models.autoencoder import Autoencoder, AutoencoderConfig, DecoderLayer
+from fader.models.autoencoder import Autoencoder, DecoderLayer
+from fader.models.config import AutoencoderConfig
 from fader.models.discriminators import LatentDiscriminator, UnfoldedConv2d
 from fader.train import losses
 from fader.train.config import TrainConfig
@@ -56,9 +57,8 @@ class Literal:
         self.autoencoder = Autoencoder(config).to(device)
         for i, layer in enumerate(self.autoencoder.decoder):
             self.autoencoder.decoder[i] = ConcatenatedPlanes(layer)
-        self.discriminator = LatentDiscriminator(config.feature_shapes, len(config.attributes)).to(
-            device
-        )
+        self.discriminator = LatentDiscriminator(config.latent_shape, len(config.attributes))
+        self.discriminator.to(device)
         for name, module in self.discriminator.convolutions.named_children():
             if isinstance(module, UnfoldedConv2d):
                 setattr(self.discriminator.convolutions, name, module.as_convolution().to(device))
@@ -70,7 +70,7 @@ class Literal:
     def step(self, x: Tensor, y: Tensor) -> None:
         self.discriminator.train()
         with torch.no_grad():
-            code = self.autoencoder.encode(x)
+            code = self.autoencoder.encode(x)[-1]
         loss = losses.attribute_nll(self.discriminator(code), y)
         self.of_discriminator.zero_grad()
         loss.backward()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fader.commands.options import device_option, json_option, resolve_device
+from cgan.commands.options import model_option
+from fader.commands.echo import say, say_json
+from fader.commands.options import (
+    device_option,
+    json_option,
+    overwrite_option,
+    refuse_replacing,
+    resolve_device,
+)
 
 if TYPE_CHECKING:
     from cgan.networks import Generator
@@ -17,13 +24,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="Example: cgan evaluate --model runs/emotions --data emotions48.zip --html report.html"
 )
-@click.option(
-    "--model",
-    default="default",
-    show_default=True,
-    metavar="NAME|RUN",
-    help="The generator: the name of one that comes in the package, or the folder of a run.",
-)
+@model_option
 @click.option(
     "--data",
     required=True,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write a report with pictures: one HTML file.",
 )
+@overwrite_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @device_option
 @json_option
@@ -75,6 +77,7 @@ def command(
     judge: str | None,
     truncation: float,
     report: Path | None,
+    overwrite: bool,
     seed: int,
     device: str,
     as_json: bool,
@@ -93,6 +96,7 @@ def command(
     from cgan.evaluate.table import text
     from cgan.io import find_generator, generator_config, load_generator
 
+    refuse_replacing(report, overwrite)
     where = resolve_device(device)
     generator = load_generator(model, where)
     if only is not None and generator.label_kind != "none":
@@ -106,7 +110,7 @@ def command(
         images = images.only(only)
     if images.rejected:
         name, reason = images.rejected[0]
-        click.echo(f"{len(images.rejected)} files left out, such as {name}: {reason}", err=True)
+        say(f"{len(images.rejected)} files left out, such as {name}: {reason}", err=True)
     label_judge = find_label_judge(images, judge, where)
     reals = Reals.seen(images, space, limit=n, seed=seed)
     notes = generator_config(find_generator(model)).get("training") or {}
@@ -123,12 +127,12 @@ def command(
     )
     # First what took long; the report may fail for want of a place.
     if as_json:
-        click.echo(json.dumps(evaluation.document, indent=2))
+        say_json(evaluation.document)
     else:
-        click.echo(text(evaluation.document))
+        say(*text(evaluation.document).split("\n"))
     if report is not None:
         write_report(evaluation, report)
-        click.echo(f"report: {report}", err=True)
+        say(f"report: {report}", err=True)
 
 
 def _labels(generator: Generator, only: str | None) -> str | tuple[str, ...]:

@@ -7,20 +7,16 @@ from pathlib import Path
 
 import click
 
-from fader.commands.options import device_option, overwrite_option, resolve_device
+from cgan.commands.options import model_option
+from fader.commands.echo import say
+from fader.commands.options import device_option, names_folder, overwrite_option, resolve_device
 from fader.errors import FaderError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @click.command("generate", epilog="Example: cgan generate --set Male=0,Blond_Hair=1 -n 10")
-@click.option(
-    "--model",
-    default="default",
-    show_default=True,
-    metavar="NAME|FOLDER",
-    help="The generator: one that comes with the package (cgan models), or a run of cgan train.",
-)
+@model_option
 @click.option(
     "--set",
     "values",
@@ -62,7 +58,8 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    "name",
+    metavar="OUT",
     help="A picture (.png, .jpg) for a grid, .gif with --interpolate, or a folder for a file "
     "each.  [default: MODEL-seed-SEED.png]",
 )
@@ -77,7 +74,7 @@ def command(
     truncation: float,
     second_seed: int | None,
     frames: int,
-    out: Path | None,
+    name: str | None,
     overwrite: bool,
     device: str,
 ) -> None:
@@ -91,20 +88,20 @@ def command(
     animated = second_seed is not None
     suffix = ".gif" if animated else ".png"
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
-    out = out or Path(f"{Path(model).name}-seed-{chosen}{suffix}")
+    out = Path(name or f"{Path(model).name}-seed-{chosen}{suffix}")
     if animated != (out.suffix.lower() == ".gif"):
         raise click.UsageError(
             "--interpolate makes a GIF: give -o a name that ends in .gif"
             if animated
             else "a GIF needs --interpolate SEED2; for a grid end the name in .png"
         )
-    as_files = not out.suffix or out.is_dir()
+    as_files = not out.suffix or out.is_dir() or names_folder(name or "-")
     if not as_files and out.suffix.lower() not in (*_PICTURES, ".gif"):
         raise click.UsageError(f"{out}: give a name that ends in .png or .jpg, or a folder")
     if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
         raise FaderError(f"{out}: is already there; add --overwrite, or give another -o")
 
-    from cgan.generate import asked_labels, interpolation
+    from cgan.generate import asked_labels, file_names, interpolation
     from cgan.io import load_generator
     from cgan.pictures import grid, save_animation, save_png
     from fader.images import save_image
@@ -123,13 +120,12 @@ def command(
         z = truncation * generator.latents(count, chosen).repeat(kinds, 1)
         faces = generator.render(z, labels)
         if as_files:
+            prefixes = [f"{name}-" for name in file_names(classes)] or [""]
             for i in range(len(faces)):
-                kind = f"{classes[i // count]}-" if classes else ""
-                save_png(
-                    grid(faces[i : i + 1], 1), out / f"{kind}seed-{chosen}-{i % count:04d}.png"
-                )
+                name = f"{prefixes[i // count]}seed-{chosen}-{i % count:04d}.png"
+                save_png(grid(faces[i : i + 1], 1), out / name)
         else:
             save_image(grid(faces, columns, titles), out)
     if seed is None:
-        click.echo(f"seed {chosen}: --seed {chosen} draws the same again", err=True)
-    click.echo(out)
+        say(f"seed {chosen}: --seed {chosen} draws the same again", err=True)
+    say(out)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from fader.commands.echo import say, say_json
 from fader.commands.options import json_option
 
 
@@ -17,12 +16,12 @@ def command(as_json: bool) -> None:
 
     models = {name: generator_config(find_generator(name)) for name in available_generators()}
     if as_json:
-        click.echo(json.dumps(models, indent=2))
+        say_json(models)
         return
     for name, info in models.items():
         settings = info["generator"]
         asked = ", ".join(settings["label_names"]) or "no labels"
         colour = "grey" if settings["channels"] == 1 else "colour"
-        click.echo(f"{name}: {settings['size']} px, {colour}, {asked}")
+        say(f"{name}: {settings['size']} px, {colour}, {asked}")
     if not models:
-        click.echo("no generator comes with this installation; cgan train makes one", err=True)
+        say("no generator comes with this installation; cgan train makes one", err=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fader.commands.echo import say
+
 
 @click.command("progress", epilog="Example: cgan progress runs/faces")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -18,4 +20,4 @@ def command(run: Path) -> None:
     from fader.train.run import RunFolder
 
     for path in save_progress(RunFolder(run, samples="snapshots")):
-        click.echo(path)
+        say(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.attributes import parse_attributes
+from fader.commands.echo import say
 from fader.commands.options import device_option, resolve_device, user_parameter
 from fader.errors import FaderError
-from fader.files import atomic_path, write_text
+from fader.files import atomic_path
 
 if TYPE_CHECKING:
     from cgan.config import GanConfig
@@ -94,7 +94,8 @@ def command(
 
     OUT/model (or OUT itself) is what `cgan generate --model` takes; OUT/snapshots, progress.gif,
     losses.png and grid.png show how it went. A run that was stopped or killed goes on exactly
-    where its last backup was with --resume --out OUT, which needs no other option.
+    where its last backup was with --resume --out OUT, from any folder; that needs no other option,
+    and takes only the images that the run was started on.
     """
     if data is None and not resume:
         raise click.UsageError("Missing option '--data', a folder or zip of images")
@@ -105,22 +106,26 @@ def command(
     out = out or _default_out(data, labels, only)
 
     from cgan.data import open_images
-    from cgan.io import load_generator
+    from cgan.io import available_generators, load_generator
     from cgan.trainer import GanTrainer
+    from fader.train.inputs import check_data, check_same, find_data, place
     from fader.train.run import RunFolder
 
     given = {"size": size, "channels": channels, "steps": steps, "snapshot_every": snapshot_every}
     overrides = [*settings, *(f"{name}={value}" for name, value in given.items() if value)]
     run = RunFolder(out, samples="snapshots")
     resume = resume and run.config.exists()  # killed before it began: begin
+    inputs: dict[str, Any] = {}
+    named = data is not None
     if resume:
         if preset:
             raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
         config, inputs = _resumed(run, overrides)
         asked = {"labels": None if only else _plain(labels), "only": only}
-        if (labels or only) and asked != {name: inputs[name] for name in asked}:
+        if (labels or only) and asked != {name: inputs.get(name) for name in asked}:
             raise FaderError(f"{out}: was started with other labels; start another run")
-        data, labels, only = data or Path(inputs["data"]), inputs["labels"], inputs["only"]
+        check_same(run, inputs, ("default", *available_generators()), init=init)
+        data, labels, only = find_data(run, inputs, data), inputs.get("labels"), inputs.get("only")
         init = init or inputs.get("init")
     elif data is None:
         raise FaderError(f"{out}: holds no run to resume")
@@ -134,30 +139,34 @@ def command(
     if only:
         images = images.only(only)
     if not resume:
-        named = {"label_names": images.label_names, "label_kind": images.label_kind}
-        config = _new(preset or "default", overrides, named)
+        known = {"label_names": images.label_names, "label_kind": images.label_kind}
+        config = _new(preset or "default", overrides, known)
+    run.started_on = {
+        "data": place(data),
+        "data_checksum": check_data(run, inputs, data, images, given=named),
+        "labels": None if only else _plain(labels),
+        "only": only,
+        "init": place(init, ("default", *available_generators())),
+    }
     trainer = GanTrainer(
         config,
         images,
-        out,
+        run,
         device=resolve_device(device),
         initial=load_generator(init) if init and not run.list_checkpoints() else None,
         resume=resume,
         warn=_warn,
     )
-    labels = None if only else _plain(labels)
-    inputs = {"data": str(data), "labels": labels, "only": only, "init": init}
-    write_text(_inputs(run), json.dumps(inputs) + "\n")
     _tell_about(images, run)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:
-        click.echo(
+        say(
             f"stopped at step {trainer.done}; go on with: cgan train --resume --out {out}", err=True
         )
         raise SystemExit(130) from None
-    click.echo(f"step {trainer.done} of {config.steps}; the generator is {run.model}")
+    say(f"step {trainer.done} of {config.steps}; the generator is {run.model}")
 
 
 def _default_out(data: Path | None, labels: str | tuple[str, ...] | None, only: str | None) -> Path:
@@ -177,34 +186,36 @@ def _new(preset: str, overrides: list[str], named: dict[str, Any]) -> GanConfig:
 
 
 def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str, Any]]:
-    """The run's own settings (some changed, such as steps), and where its images came from."""
+    """The run's own settings (some changed, such as steps), and what it was started on."""
     from cgan.config import GanConfig, apply_overrides
+    from fader.train.inputs import read_inputs
 
     config = GanConfig.from_dict(apply_overrides(run.read_config(), overrides))
-    path = _inputs(run)
-    if not path.exists():
+    inputs = read_inputs(run)
+    if inputs is None or not inputs.get("data"):
         raise FaderError(f"{run.path}: was not started by cgan train, so --resume cannot know it")
-    return config, json.loads(path.read_text(encoding="utf-8"))
-
-
-def _inputs(run: RunFolder) -> Path:
-    return run.path / "inputs.json"
+    return config, inputs
 
 
 def _tell_about(images: ImageSet, run: RunFolder) -> None:
     """How many images there are, and which files are not among them."""
     if images.rejected:
         path = run.path / "rejected.csv"
-        with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             csv.writer(file).writerows([("image", "reason"), *images.rejected])
         for name, reason in images.rejected[:3]:
-            click.echo(f"left out: {name}: {reason}", err=True)
-        click.echo(f"{len(images.rejected)} files left out; {path} lists them", err=True)
-    click.echo(f"{len(images.indices(0))} images to learn from", err=True)
+            say(f"left out: {name}: {reason}", err=True)
+        say(f"{len(images.rejected)} files left out; {path} lists them", err=True)
+    say(f"{len(images.indices(0))} images to learn from", err=True)
+    for note in images.notes:
+        say(f"warning: {note}", err=True)
 
 
 def _warn(sentence: str) -> None:
     from tqdm import tqdm
 
     with tqdm.external_write_mode():
-        click.echo(f"warning: {sentence}", err=True)
+        say(f"warning: {sentence}", err=True)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from cgan.data import ImageSet
 from cgan.evaluate.features import as_rgb
 from fader.data.batches import Augmentation, Batches
+from fader.data.cache import cache_folder, mark_used
 from fader.errors import FaderError
 from fader.evaluate.judge import PACKAGED, Judge
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
@@ -104,6 +105,7 @@ def find_label_judge(
     if not (cache / CONFIG).is_file():
         _train(images, learnt_from, training, cache, device, progress)
     classifier = load_classifier(cache).requires_grad_(False).to(device)
+    mark_used(cache)
     name = "trained on the training images"
     return LabelJudge(Judge(classifier, name, model_info(cache)["training"]), "classes", held_out)
 
@@ -114,8 +116,7 @@ def _cache_of(images: ImageSet, rows: np.ndarray, training: ClassTraining) -> Pa
     for chunk in np.array_split(rows, max(1, len(rows) // 1024)):
         key.update(np.ascontiguousarray(images.images[chunk]))
         key.update(np.ascontiguousarray(images.labels[chunk]))
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fader"
-    return root / f"judge-{key.hexdigest()[:16]}"
+    return cache_folder() / f"judge-{key.hexdigest()[:16]}"
 
 
 def _train(

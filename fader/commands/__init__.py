@@ -6,16 +6,21 @@ Command modules keep heavy imports (torch, cv2) inside their functions, so that 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import click
 
 from fader._version import __version__
+from fader.commands.echo import say, silence_stdout, stdout_failed, visible
 from fader.errors import FaderError
+from fader.files import FULL
 
 #: Subcommand → the one line ``fader --help`` shows.
 COMMANDS = {
@@ -28,6 +33,7 @@ COMMANDS = {
     "evaluate": "Measure how well a model edits, on people it never saw.",
     "synth": "Draw a dataset of faces with known attributes.",
     "models": "List the models that --model knows by name.",
+    "cache": "Show or clear what is kept of data that was prepared on the way.",
 }
 
 
@@ -54,17 +60,51 @@ class CommandGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(self.summaries.items()))
 
-    def invoke(self, ctx: click.Context) -> object:
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            # It may be in a legacy code page that cannot print every file name, nor all the help.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        # It tells of a home folder that cannot be written to, which is none of the user's worries.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         try:
-            return super().invoke(ctx)
-        except FaderError as error:
-            raise click.ClickException(str(error)) from error
+            return super().main(*args, **kwargs)
         except OSError as error:
-            # A place that cannot be read or written, which no one has put into words yet.
-            if isinstance(error, BrokenPipeError) or error.filename is None:
+            # All else is answered by `invoke`; this was said by --help or --version.
+            if error.errno is None or error.filename is not None:
                 raise
-            place = click.format_filename(os.fspath(error.filename))
-            raise click.ClickException(f"{place}: {error.strerror}") from error
+            say(f"Error: standard output cannot be written to ({error.strerror})", err=True)
+            silence_stdout()
+            raise SystemExit(1) from None
+
+    def invoke(self, ctx: click.Context) -> object:
+        with _failures_in_words():
+            result = super().invoke(ctx)
+        if stdout_failed(ctx):
+            raise SystemExit(1)
+        return result
+
+
+@contextmanager
+def _failures_in_words() -> Iterator[None]:
+    try:
+        yield
+    except FaderError as error:
+        raise click.ClickException(visible(str(error))) from error
+    except click.ClickException as error:
+        error.message = visible(error.message)
+        raise
+    except OSError as error:
+        # A place that cannot be read or written, which no one has put into words yet.
+        if isinstance(error, BrokenPipeError):
+            raise
+        reason = "the disk is full" if error.errno in FULL else error.strerror
+        if error.filename is not None:
+            place = visible(os.fsdecode(error.filename))
+            raise click.ClickException(f"{place}: {reason}") from error
+        if error.errno not in FULL:
+            raise
+        raise click.ClickException(f"{reason}; free some space and run the same again") from error
 
 
 @click.group(
@@ -79,9 +119,3 @@ def main() -> None:
     """Edit face attributes in your own photos, and train the models that do it."""
     # What Pillow warns of (odd EXIF, large photos) is answered by results, in one sentence each.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-if sys.platform == "win32":  # pragma: no cover
-    # The Windows console may be in a legacy code page that cannot print every file name.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fader.commands.echo import say, say_json
 from fader.commands.options import device_option, json_option, model_option, resolve_device
 from fader.errors import FaderError
+
+if TYPE_CHECKING:
+    from fader.edit.editor import Description, Editor
+    from fader.metadata import Provenance
 
 
 @click.command(epilog="Example: fader describe photo.jpg --json")
@@ -23,52 +29,80 @@ from fader.errors import FaderError
 def command(
     photos: tuple[Path, ...], everything: bool, model: str, device: str, as_json: bool
 ) -> None:
-    """Find the faces in photos and estimate their attributes.
+    """Find the faces in photos, or in those of a folder, and estimate their attributes.
 
     For each face its place and size, and the attributes it more likely has than not, the surest
     first. --json gives box, landmarks and all attributes. A photo whose
     metadata says that a trained model edited it is said to be such.
     """
     from fader.edit.editor import Editor
-    from fader.images import open_photo
 
     editor = Editor(model, resolve_device(device))
     _ = editor.model  # A model that is not there is one failure, not one per photo.
     document, failed = [], False
-    for photo in photos:
-        provenance = None
-        try:
-            opened = open_photo(photo)
-            provenance = opened.provenance
-            faces = editor.describe(opened)
-            detail = "" if faces else f"{photo}: no face found"
-        except FaderError as error:
-            faces, detail = [], str(error)
-        document.append(
-            {
-                "input": str(photo),
-                "provenance": provenance and asdict(provenance),
-                "faces": [face.to_dict() for face in faces],
-            }
-        )
-        if detail:
-            failed = True
-            document[-1]["detail"] = detail
-            click.echo(f"Error: {detail}", err=True)
-        if as_json:
-            continue
-        if provenance:
-            click.echo(f"{click.format_filename(photo)}: edited by a trained model: {provenance}")
-        for number, face in enumerate(faces, 1):
-            x0, y0, x1, y1 = (round(v) for v in face.face.box)
-            click.echo(
-                f"{click.format_filename(photo)}: face {number} of {len(faces)}, "
-                f"{x1 - x0}x{y1 - y0} pixels at ({x0}, {y0}), score {face.face.score:.3f}"
-            )
-            for name, value in sorted(face.attributes.items(), key=lambda item: -item[1]):
-                if everything or value > 0.5:
-                    click.echo(f"  {name:<20} {value:.2f}")
+    for photo, alone in _each(photos):
+        provenance, faces, detail = _described(editor, photo)
+        entry: dict[str, Any] = {
+            "input": str(photo),
+            "provenance": provenance and asdict(provenance),
+            "faces": [face.to_dict() for face in faces or ()],
+        }
+        if not faces:
+            # In a folder, photos of other things than faces are to be expected.
+            failed |= alone or faces is None
+            entry["detail"] = detail
+            say(f"{'Error' if alone or faces is None else 'Note'}: {detail}", err=True)
+        document.append(entry)
+        if not as_json:
+            _print(photo, provenance, faces or [], everything)
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        say_json(document)
     if failed:
         raise SystemExit(1)
+
+
+def _each(photos: tuple[Path, ...]) -> Iterator[tuple[Path, bool]]:
+    """Every photo, and whether it was named itself: those of folders were not."""
+    from fader.edit.folder import counted, look_through
+
+    for photo in photos:
+        if not photo.is_dir():
+            yield photo, True
+            continue
+        found, others = look_through(photo)
+        for one in found:
+            yield one, False
+        if others:
+            say(f"{photo}: passed over {counted(others)}", err=True)
+
+
+def _described(
+    editor: Editor, photo: Path
+) -> tuple[Provenance | None, list[Description] | None, str]:
+    """A photo's mark, its faces, and what to say where there are none; None if it is unreadable."""
+    from fader.images import open_photo
+
+    try:
+        opened = open_photo(photo)
+    except FaderError as error:
+        return None, None, str(error)
+    try:
+        return opened.provenance, editor.describe(opened), f"{photo}: no face found"
+    except FaderError as error:
+        return opened.provenance, None, str(error)
+
+
+def _print(
+    photo: Path, provenance: Provenance | None, faces: list[Description], everything: bool
+) -> None:
+    if provenance:
+        say(f"{photo}: edited by a trained model: {provenance}")
+    for number, face in enumerate(faces, 1):
+        x0, y0, x1, y1 = (round(v) for v in face.face.box)
+        say(
+            f"{photo}: face {number} of {len(faces)}, "
+            f"{x1 - x0}x{y1 - y0} pixels at ({x0}, {y0}), score {face.face.score:.3f}"
+        )
+        for name, value in sorted(face.attributes.items(), key=lambda item: -item[1]):
+            if everything or value > 0.5:
+                say(f"  {name:<20} {value:.2f}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
@@ -14,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.attributes import WORDS, parse_changes, parse_words
+from fader.commands.echo import say, say_json
 from fader.commands.options import (
     device_option,
     json_option,
     model_option,
+    names_folder,
     overwrite_option,
     resolve_device,
     user_parameter,
@@ -25,8 +26,8 @@ from fader.commands.options import (
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
-    from fader.edit.batch import Job, Result
     from fader.edit.editor import Editor
+    from fader.edit.job import FileId, Job, Result
 
 
 # What can become of a photo; of its variants, the worst counts.
@@ -108,9 +109,8 @@ class _EditCommand(click.Command):
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
     metavar="OUT",
-    help="A file for one photo, a folder for several or for a folder. "
+    help="A file for one photo; a folder, as in new/, for several or for a folder. "
     "Default: PHOTO.edited.EXT beside the photo.",
 )
 @click.option(
@@ -165,7 +165,7 @@ def command(
     photos: tuple[Path, ...],
     sets: tuple[str, ...],
     words: tuple[str, ...],
-    out: Path | None,
+    out: str | None,
     face: str | int,
     where: tuple[float, ...] | None,
     variants: tuple[str, ...],
@@ -185,17 +185,18 @@ def command(
     """
     if not (sets or words or variants):
         raise click.UsageError("nothing to change; give --set, such as --set Smiling=0, or --to")
-    folder = _folder(photos, out)
+    place = None if out is None else Path(out)
+    folder = _folder(photos, place)
 
     from fader.attributes import ATTRIBUTES
-    from fader.edit.batch import Job, combinations
     from fader.edit.editor import Editor
+    from fader.edit.job import Job, combinations
 
     try:
         names = [name for name, _ in combinations(variants, ATTRIBUTES)] if variants else [""]
     except FaderError as error:
         raise click.BadParameter(str(error), param_hint="--variants") from None
-    places = [] if folder else _places(photos, out, names)
+    files = [] if folder else _places(photos, place, names, bool(out) and names_folder(out))
 
     editor = Editor(model, resolve_device(device))
     known = editor.attributes
@@ -206,19 +207,19 @@ def command(
 
     results: list[Result] = []
     try:
-        with closing(_run(editor, folder, out, places, job, workers)) as run:
+        with closing(_run(editor, folder, place, files, job, workers)) as run:
             for result in run:
                 results.append(result)
                 if result.output and result.status == "edited" and not as_json:
-                    click.echo(click.format_filename(result.output))
+                    say(result.output)
                 if result.detail and not (result.status == "skipped" and result.output):
                     kind = "Note" if result.status in ("edited", "skipped") else "Error"
-                    click.echo(f"{kind}: {result.detail}", err=True)
+                    say(f"{kind}: {result.detail}", err=True)
     except KeyboardInterrupt:
-        click.echo("Stopped. Run the same again to go on from here.", err=True)
+        say("Stopped. Run the same again to go on from here.", err=True)
         raise SystemExit(130) from None
     if as_json:
-        click.echo(json.dumps([result.to_dict() for result in results], indent=2))
+        say_json([result.to_dict() for result in results])
     # In a folder, photos of other things than faces are to be expected.
     harmless = {"edited", "skipped", "no-face"} if folder else {"edited"}
     if any(result.status not in harmless for result in results):
@@ -229,21 +230,24 @@ def _run(
     editor: Editor,
     folder: Path | None,
     out: Path | None,
-    places: list[tuple[Path, list[Path]]],
+    files: list[tuple[Path, list[Path]]],
     job: Job,
     workers: int | None,
 ) -> Iterator[Result]:
     from tqdm import tqdm
 
-    from fader.edit.batch import edit_file, edit_folder, find_photos
+    from fader.edit.folder import counted, edit_folder, look_through
+    from fader.edit.job import edit_file
+    from fader.edit.report import REPORT
     from fader.edit.workers import sensible_workers
 
     if folder is None:
-        inputs = [photo for photo, _ in places]
-        for photo, outputs in tqdm(places, disable=None if len(places) > 1 else True, unit="photo"):
-            yield from edit_file(editor, photo, outputs, job, inputs)
+        inputs = [photo for photo, _ in files]
+        written: dict[FileId, Path] = {}
+        for photo, outputs in tqdm(files, disable=None if len(files) > 1 else True, unit="photo"):
+            yield from edit_file(editor, photo, outputs, job, inputs, written)
         return
-    photos = find_photos(folder)
+    photos, others = look_through(folder)
     workers = workers or sensible_workers(editor, len(photos))
     counts: Counter[str] = Counter()
     faces = 0
@@ -260,9 +264,10 @@ def _run(
             yield from results
     seconds = time.monotonic() - begin
     parts = ", ".join(f"{counts[status]} {status}" for status in _BAD if counts[status])
-    click.echo(
+    passed = f"; passed over: {counted(others)}" if others else ""
+    say(
         f"{len(photos)} photos: {parts}; {faces} faces; {seconds:.1f} s "
-        f"({len(photos) / seconds:.1f} photos/s); report: {click.format_filename(out)}/report.csv",
+        f"({len(photos) / seconds:.1f} photos/s){passed}; report: {out / REPORT}",
         err=True,
     )
 
@@ -286,17 +291,17 @@ def _folder(photos: tuple[Path, ...], out: Path | None) -> Path | None:
 
 
 def _places(
-    photos: tuple[Path, ...], out: Path | None, names: list[str]
+    photos: tuple[Path, ...], out: Path | None, names: list[str], is_folder: bool
 ) -> list[tuple[Path, list[Path]]]:
-    """Each photo with its output files, one per variant."""
+    """Each photo with its output files, one per variant; ``is_folder`` says that ``out`` is one."""
     from fader.edit.outputs import beside, inside
 
     if out is None:
         places = [(photo, [beside(photo, name) for name in names]) for photo in photos]
-    elif len(photos) == 1 and len(names) == 1 and not out.is_dir():
+    elif len(photos) == 1 and len(names) == 1 and not (is_folder or out.is_dir()):
         return [(photos[0], [out])]
     elif out.is_file():
-        raise click.UsageError(f"-o {out}: is a file; several outputs need a folder")
+        raise click.UsageError(f"-o {out}: is a file, and what is asked for needs a folder")
     else:
         places = [
             (photo, [inside(out, Path(photo.name), name) for name in names]) for photo in photos

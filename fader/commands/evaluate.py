@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from fader.commands.echo import say, say_json
 from fader.commands.options import (
     device_option,
     json_option,
     model_option,
     open_store,
+    overwrite_option,
+    refuse_replacing,
     resolve_device,
 )
 
@@ -35,6 +37,7 @@ from fader.commands.options import (
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write a report with pictures: one HTML file.",
 )
+@overwrite_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @device_option
 @json_option
@@ -45,6 +48,7 @@ def command(
     split: str,
     limit: int | None,
     report: Path | None,
+    overwrite: bool,
     seed: int,
     device: str,
     as_json: bool,
@@ -62,6 +66,7 @@ def command(
     from fader.evaluate.table import text
     from fader.models.io import load_model
 
+    refuse_replacing(report, overwrite)
     where = resolve_device(device)
     loaded = load_model(model, where)
     arbiter = load_judge(judge, loaded, where)
@@ -69,9 +74,9 @@ def command(
     evaluation = evaluate(loaded, arbiter, store, name=model, split=split, limit=limit, seed=seed)
     # First what took long; the report may fail for want of a place.
     if as_json:
-        click.echo(json.dumps(evaluation.document, indent=2))
+        say_json(evaluation.document)
     else:
-        click.echo(text(evaluation.document))
+        say(*text(evaluation.document).split("\n"))
     if report is not None:
         write_report(evaluation, report)
-        click.echo(f"report: {report}", err=True)
+        say(f"report: {report}", err=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from fader.commands.echo import say, say_json
 from fader.commands.options import json_option
 
 
@@ -17,8 +16,8 @@ def command(as_json: bool) -> None:
 
     models = {name: model_info(name) for name in available_models()}
     if as_json:
-        click.echo(json.dumps(models, indent=2))
+        say_json(models)
         return
     for name, info in models.items():
         network = info["autoencoder"]
-        click.echo(f"{name}: {network['size']} px, {', '.join(network['attributes'])}")
+        say(f"{name}: {network['size']} px, {', '.join(network['attributes'])}")

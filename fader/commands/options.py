@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from fader.commands.echo import say
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +29,8 @@ model_option = click.option(
     default="default",
     show_default=True,
     metavar="NAME|FOLDER|HUB_ID",
-    help="The model: 'default' comes with the package, a folder is a run's model/, "
-    "and user/name is looked up on the Hugging Face Hub.",
+    help="The model: 'default' comes with the package, a folder is a run of fader train or its "
+    "model/, and user/name is looked up on the Hugging Face Hub.",
 )
 
 json_option = click.option(
@@ -37,6 +40,19 @@ json_option = click.option(
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace an output that is already there."
 )
+
+
+def names_folder(text: str) -> bool:
+    """Whether a path that need not exist is one of a folder, as in ``-o new/``."""
+    return os.path.basename(text) in ("", ".", "..")
+
+
+def refuse_replacing(path: Path | None, overwrite: bool) -> None:
+    """Refuse, before the work for it is done, to write what is there already."""
+    from fader.errors import FaderError
+
+    if path is not None and os.path.lexists(path) and not overwrite:
+        raise FaderError(f"{path}: is already there; add --overwrite, or give another name")
 
 
 def user_parameter(parse: Callable[[str], Any]) -> Callable[..., Any]:
@@ -61,7 +77,7 @@ def open_store(path: Path, size: int) -> PreparedStore:
     store = open_data(path, size)
     if rejected := store.rejected:
         name, reason = rejected[0]
-        click.echo(
+        say(
             f"{len(rejected)} images left out, such as {name}: {reason}; "
             f"{store.path / 'rejected.csv'} lists them",
             err=True,

@@ -6,6 +6,14 @@ from pathlib import Path
 
 import click
 
+from fader.commands.echo import say
+
+_ALIGNMENTS = {
+    "landmarks": "by the source's landmarks, detected where it has none",
+    "template": "taken for CelebA's own aligned images (--detect looks for the faces)",
+    "detected": "faces detected",
+}
+
 
 @click.command(
     "prepare",
@@ -29,6 +37,12 @@ import click
     metavar="CSV",
     help="The labels of a folder of photos: file name, then attributes; default: its labels.csv.",
 )
+@click.option(
+    "--aligned/--detect",
+    default=None,
+    help="Take the images for CelebA's own aligned 178x218 ones, or detect every face; default: "
+    "by the list of landmarks, without one aligned if CelebA's at 178x218, else detected.",
+)
 def command(
     source: Path,
     dest: Path,
@@ -37,6 +51,7 @@ def command(
     limit: int | None,
     hard: bool,
     labels: Path | None,
+    aligned: bool | None,
 ) -> None:
     """Align the faces of SOURCE into the store DEST, which training reads.
 
@@ -49,14 +64,22 @@ def command(
 
     before = is_prepared(dest)
     store = prepare(
-        source, dest, size=size, workers=workers, limit=limit, soft=not hard, labels=labels
+        source,
+        dest,
+        size=size,
+        workers=workers,
+        limit=limit,
+        soft=not hard,
+        labels=labels,
+        aligned=aligned,
     )
     rejected = store.meta["rejected"]
-    click.echo(
+    say(
         f"{dest}: {'already done, ' if before else ''}{len(store)} faces of {size}x{size}, "
         f"{len(store.attribute_names)} attributes ({store.meta['labels']} labels)"
     )
+    say(f"alignment: {_ALIGNMENTS[store.meta['alignment']]}")
     sizes = ", ".join(f"{name} {store.meta['splits'][name]}" for name in SPLIT_NAMES)
-    click.echo(f"split: {sizes} (from {store.meta['split_from']})")
+    say(f"split: {sizes} (from {store.meta['split_from']})")
     if rejected:
-        click.echo(f"rejected: {rejected}, listed in {dest / REJECTED}")
+        say(f"rejected: {rejected}, listed in {dest / REJECTED}")

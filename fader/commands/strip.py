@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from fader.attributes import parse_attributes
+from fader.commands.echo import say
 from fader.commands.options import (
     device_option,
     model_option,
+    names_folder,
     overwrite_option,
     resolve_device,
     user_parameter,
@@ -42,8 +44,7 @@ from fader.commands.options import (
     "-o",
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
-    help="The picture to write; .gif gives an animation.",
+    help="The picture to write, or the folder for it, as in new/; .gif gives an animation.",
 )
 @click.option(
     "--face",
@@ -61,7 +62,7 @@ def command(
     start: float,
     stop: float,
     steps: int,
-    out: Path,
+    out: str,
     face: int,
     overwrite: bool,
     model: str,
@@ -77,13 +78,16 @@ def command(
     from fader.edit.strip import strip
     from fader.images import save_image
 
-    refuse_overwriting(out, [photo], overwrite)
+    place = Path(out)
+    if names_folder(out) or place.is_dir():
+        place /= f"{photo.stem}.strip.png"
+    refuse_overwriting(place, [photo], overwrite)
     editor = Editor(model, resolve_device(device))
     names = [name for group in attributes for name in group]
     result = strip(editor, photo, names, start, stop, steps, face=face)
-    if out.suffix.lower() == ".gif":
+    if place.suffix.lower() == ".gif":
         first, *rest = result.loop()
-        save_image(first, out, save_all=True, append_images=rest, duration=120, loop=0)
+        save_image(first, place, save_all=True, append_images=rest, duration=120, loop=0)
     else:
-        write(result.grid(), out)
-    click.echo(click.format_filename(out))
+        write(result.grid(), place)
+    say(place)

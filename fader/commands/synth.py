@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fader.commands.echo import say
+
 
 @click.command(epilog="Example: fader synth drawn-faces -n 2000")
 @click.argument("dest", type=click.Path(path_type=Path))
@@ -41,9 +43,9 @@ def command(dest: Path, number: int, seed: int, counterfactuals: bool) -> None:
     from fader.data.synthetic import write_dataset
 
     write_dataset(dest, number, seed, counterfactuals)
-    click.echo(
+    say(
         f"drew {number} faces; try: fader train --attrs Eyeglasses,Smiling "
         f"--data {dest} --preset tiny",
         err=True,
     )
-    click.echo(dest)
+    say(dest)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fader.attributes import parse_attributes
+from fader.commands.echo import say
 from fader.commands.options import device_option, open_store, resolve_device, user_parameter
 from fader.errors import FaderError
-from fader.files import write_text
 
 if TYPE_CHECKING:
     from fader.train.config import TrainConfig
@@ -54,17 +52,11 @@ if TYPE_CHECKING:
 @click.option(
     "--classifier",
     metavar="MODEL",
-    help="Guides and scores the training: a model with a classifier, or a run of "
-    "train-classifier.  [default: the packaged one, where the preset uses it]",
+    help="Scores the held-out edits and is saved with the model: a model with a classifier, or a "
+    "run of train-classifier.  [default: the packaged one]",
 )
 @click.option(
     "--init", metavar="MODEL", help="Start from this model's weights instead of from chance."
-)
-@click.option(
-    "--init-discriminators",
-    "rivals",
-    metavar="RUN",
-    help="Start the discriminators from those of this run of the same attributes.",
 )
 @click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
 @device_option
@@ -77,14 +69,14 @@ def command(
     resume: bool,
     classifier: str | None,
     init: str | None,
-    rivals: str | None,
     minutes: float | None,
     device: str,
 ) -> None:
     """Train a Fader Network to edit the given attributes.
 
     OUT/model is what `fader edit --model` takes. A run that was stopped or killed goes on exactly
-    where its last checkpoint was with --resume --out OUT, which needs no other option.
+    where its last checkpoint was with --resume --out OUT, from any folder; that needs no other
+    option, and takes only the data that the run was started on.
     """
     if not attrs and not resume:
         raise click.UsageError("Missing option '--attrs', such as --attrs Male,Young")
@@ -92,87 +84,87 @@ def command(
         raise click.UsageError("--resume needs --out, the folder of the run to go on with")
     out = out or Path("runs") / "-".join(attrs or ())
 
-    from fader.models.io import load_classifier, load_model
+    from fader.models.io import available_models, load_classifier, load_model
+    from fader.train.inputs import check_data, check_same, find_data, place, read_inputs
     from fader.train.run import RunFolder
     from fader.train.trainer import Trainer
 
     run = RunFolder(out)
     resume = resume and run.config.exists()  # killed before it began: begin
+    inputs: dict[str, Any] = {}
     if resume:
         if preset:
             raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
-        config, inputs = _resumed(run, attrs, settings)
+        config, inputs = _resumed(run, attrs, settings), read_inputs(run) or {}
+        models = {"classifier": classifier, "init": init}
+        check_same(run, inputs, available_models(), **models)
     else:
         if not attrs:
             raise FaderError(f"{out}: holds no run to resume")
-        config, inputs = _new(attrs, preset or "default", settings), {}
-    data = data or Path(inputs.get("data") or os.environ.get("FADER_DATA") or "data/celeba")
+        config = _new(attrs, preset or "default", settings)
+    where = find_data(run, inputs, data) or Path(os.environ.get("FADER_DATA") or "data/celeba")
     classifier = classifier or inputs.get("classifier")
     init = init or inputs.get("init")
-    rivals = rivals or inputs.get("init_discriminators")
     begins = not (resume and run.list_checkpoints())
-    if classifier is None and config.classifier_weight:
-        classifier = "default"
+    classifier = classifier or "default"
 
-    store = open_store(data, config.model.size)
+    store = open_store(where, config.model.size)
+    run.started_on = {
+        "data": place(where),
+        "data_checksum": check_data(run, inputs, where, store, given=data is not None),
+        "classifier": place(classifier, available_models()),
+        "init": place(init, available_models()),
+    }
     trainer = Trainer(
         config,
         store,
-        out,
+        run,
         device=resolve_device(device),
-        classifier=load_classifier(classifier) if classifier else None,
+        classifier=load_classifier(classifier),
         initial=load_model(init) if init and begins else None,
-        rivals=RunFolder(rivals) if rivals and begins else None,
         resume=resume,
     )
-    if trainer.main:
-        inputs = {
-            "data": str(data),
-            "classifier": classifier,
-            "init": init,
-            "init_discriminators": rivals,
-        }
-        write_text(_inputs(run), json.dumps(inputs) + "\n")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:
-        click.echo(
+        say(
             f"stopped at step {trainer.done}; go on with: fader train --resume --out {out}",
             err=True,
         )
         raise SystemExit(130) from None
     if trainer.main:
-        click.echo(f"step {trainer.done} of {config.steps}; the model is {out / 'model'}")
+        say(f"step {trainer.done} of {config.steps}; the model is {out / 'model'}")
 
 
 def _new(attrs: tuple[str, ...], preset: str, settings: tuple[str, ...]) -> TrainConfig:
+    from fader.models.schema import check_settings
     from fader.train.config import TrainConfig, apply_overrides, load_preset
 
     values = apply_overrides(load_preset(preset), settings)
     values["model"]["attributes"] = attrs
+    check_settings(TrainConfig, values, "settings")
     return TrainConfig.from_dict(values)
 
 
 def _resumed(
     run: RunFolder, attrs: tuple[str, ...] | None, settings: tuple[str, ...]
-) -> tuple[TrainConfig, dict[str, str]]:
-    """The run's own settings (some changed, such as steps), and where its data came from."""
+) -> TrainConfig:
+    """The run's own settings, some of them changed, such as steps."""
+    from fader.models.schema import check_settings
     from fader.train.config import TrainConfig, apply_overrides
 
-    saved = TrainConfig.from_dict(run.read_config())
+    values = run.read_config()
+    check_settings(TrainConfig, values, run.config)
+    saved = TrainConfig.from_dict(values)
     if attrs and attrs != saved.model.attributes:
         raise FaderError(
             f"{run.path}: was started with --attrs {','.join(saved.model.attributes)}; resume it "
             "with those (or none), or start another run"
         )
-    config = TrainConfig.from_dict(apply_overrides(saved.to_dict(), settings))
-    # The last stage, in which the model erases, may be added to any run.
-    if config.model not in (saved.model, dataclasses.replace(saved.model, erase=True)):
+    values = apply_overrides(saved.to_dict(), settings)
+    check_settings(TrainConfig, values, "settings")
+    config = TrainConfig.from_dict(values)
+    if config.model != saved.model:
         raise FaderError(f"{run.path}: a resumed run cannot change its model; start another run")
-    path = _inputs(run)
-    return config, json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _inputs(run: RunFolder) -> Path:
-    return run.path / "inputs.json"
+    return config

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from fader.commands.echo import say, say_json
 from fader.commands.options import device_option, json_option, open_store, resolve_device
 
 
@@ -71,13 +72,17 @@ def command(
     if init:
         inside = Path(init) / "model"
         initial = load_classifier(inside if inside.is_dir() else init)
-    scores = train_classifier(store, out, training, initial=initial, device=resolve_device(device))
+    device = resolve_device(device)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    try:
+        scores = train_classifier(store, out, training, initial=initial, device=device)
+    except KeyboardInterrupt:
+        say("stopped; a classifier's training is not resumed, but begun again", err=True)
+        raise SystemExit(130) from None
     if as_json:
-        click.echo(json.dumps({name: asdict(score) for name, score in scores.items()}, indent=2))
+        say_json({name: asdict(score) for name, score in scores.items()})
         return
-    click.echo(f"{'attribute':<22}{'accuracy':>9}{'balanced':>9}{'majority':>9}")
+    say(f"{'attribute':<22}{'accuracy':>9}{'balanced':>9}{'majority':>9}")
     for name, score in scores.items():
-        click.echo(
-            f"{name:<22}{score.accuracy:9.3f}{score.balanced_accuracy:9.3f}{score.majority:9.3f}"
-        )
-    click.echo(f"saved {out / 'model'}")
+        say(f"{name:<22}{score.accuracy:9.3f}{score.balanced_accuracy:9.3f}{score.majority:9.3f}")
+    say(f"saved {out / 'model'}")

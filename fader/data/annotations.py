@@ -9,23 +9,26 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
-import zipfile
-import zlib
+import stat
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from difflib import get_close_matches
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from fader.attributes import attribute_name
-from fader.errors import FaderError, UnknownAttributeError, UnreadableImageError
-from fader.images import open_image, register_heif
+from fader.attributes import ATTRIBUTES, attribute_name
+from fader.data.images import FolderImages, ZipImages, has_image_suffix
+from fader.errors import FaderError, UnknownAttributeError
 
 TRAIN, VALID, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "valid", "test")
+
+#: A table of labels has at most this many bytes: forty of them for ten million images.
+MOST_TABLE_BYTES = 1 << 30
+# A longer piece of a table is not repeated in full by what is said of it.
+_MOST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class AnnotatedImages:
     Row ``i`` of every array belongs to ``names[i]``. ``labels`` is (N, n) float32 in 0..1 in the
     order of ``attribute_names``; ``split`` is (N,) uint8 (0 train, 1 valid, 2 test); ``identity``
     is (N,) int64, -1 where unknown; ``landmarks`` is (N, 5, 2) float32 (x, y) pixels, NaN where
-    unknown. ``files`` are the annotation files (and the zip) all this came from.
+    unknown. ``files`` are the annotation files (and the zip) all this came from; ``celeba`` says
+    that they are in CelebA's layout.
     """
 
     root: Path
@@ -49,90 +53,10 @@ class AnnotatedImages:
     identity: np.ndarray
     landmarks: np.ndarray
     files: tuple[Path, ...]
+    celeba: bool
 
     def __len__(self) -> int:
         return len(self.names)
-
-
-# --- images ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class FolderImages:
-    """Images by their path relative to ``folder``."""
-
-    folder: Path
-
-    def read(self, name: str) -> np.ndarray:
-        """The upright image, (H, W, 3) uint8 RGB; raises :class:`UnreadableImageError`."""
-        try:
-            data = (self.folder / name).read_bytes()
-        except FileNotFoundError:
-            raise UnreadableImageError("missing") from None
-        except (OSError, ValueError) as error:
-            raise UnreadableImageError(f"unreadable: {error}") from None
-        return _decode(data)
-
-
-class ZipImages:
-    """Images read straight from a zip, by file name whatever folder they are in inside it.
-
-    Can be sent to other processes: each opens the zip for itself, because a file position shared
-    between processes would mix up their reads.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._owner = 0
-        self._open()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_owner": 0}
-
-    def _open(self) -> None:
-        try:
-            self._zip = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise FaderError(
-                f"{self.path}: not a whole zip file ({error}); fetch it again"
-            ) from None
-        self._members = {
-            PurePosixPath(info.filename).name: info
-            for info in self._zip.infolist()
-            if not info.is_dir()
-        }
-        self._owner = os.getpid()
-
-    def read(self, name: str) -> np.ndarray:
-        """The upright image, (H, W, 3) uint8 RGB; raises :class:`UnreadableImageError`."""
-        if self._owner != os.getpid():
-            self._open()
-        try:
-            data = self._zip.read(self._members[name])
-        except KeyError:
-            raise UnreadableImageError("missing") from None
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-            raise UnreadableImageError(f"broken in the zip: {error}") from None
-        return _decode(data)
-
-
-def _decode(data: bytes) -> np.ndarray:
-    register_heif()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(open_image(image))
-    except (
-        # Pillow's decoders answer broken data with any of these.
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        TypeError,
-        Image.DecompressionBombError,
-    ) as error:
-        reason = str(error).split(" <_io")[0] or type(error).__name__
-        raise UnreadableImageError(f"broken: {reason}") from None
 
 
 # --- tables ---------------------------------------------------------------------------------
@@ -161,7 +85,7 @@ class Table:
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             raise FaderError(
-                f"{self.path}: has no row for {names[missing[0]]}"
+                f"{self.path}: has no row for {shown(names[missing[0]])}"
                 + (f" and {len(missing) - 1} other images" if len(missing) > 1 else "")
                 + "; it does not belong to this list of attributes, or is cut short"
             )
@@ -171,46 +95,86 @@ class Table:
 def read_rows(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
     """A table's column names (without the first, the image) and its rows with line numbers.
 
-    Reads CelebA's three ways of writing a table: ``.csv`` with a header line; text whose first
-    two lines are the number of rows and the column names; text with rows only (no names).
+    Reads CelebA's three ways of writing a table, told apart by what the file holds: commas and a
+    header line; a first line with the number of rows and a second with the column names; rows
+    only (no names).
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise FaderError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise FaderError(f"{path}: cannot be read ({error.strerror})") from None
-    if path.suffix.lower() == ".csv":
+    text = _read_text(path)
+    first = text.partition("\n")[0].strip()
+    counted = first.isascii() and first.isdigit()
+    if "," in first or (path.suffix.lower() == ".csv" and not counted):
         reader = csv.reader(io.StringIO(text))
-        header = [cell.strip() for cell in next(reader, [])]
+        try:
+            header = [cell.strip() for cell in next(reader, [])]
+        except csv.Error as error:
+            raise _improper(path, error) from None
         if len(header) < 2:
             raise FaderError(
                 f"{path}, line 1: needs an image column and at least one more, separated by commas"
             )
-        cells = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
-        return tuple(header[1:]), _csv_errors(path, cells)
+        return tuple(header[1:]), _csv_rows(path, reader, header)
     lines = text.splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
-    if lines and len(lines[0].split()) == 1 and lines[0].strip().isdigit():
-        count, rows = int(lines[0]), len(lines) - 2
-        if count != max(rows, 0):
+    if lines and counted:
+        rows = max(len(lines) - 2, 0)
+        # As text: Python refuses to read numbers of thousands of digits.
+        if (first.lstrip("0") or "0") != str(rows):
             raise FaderError(
-                f"{path}, line 1: promises {count} images but {max(rows, 0)} rows follow; "
+                f"{path}, line 1: promises {shown(first)} images but {rows} rows follow; "
                 "fetch the file again or correct the count"
             )
-        columns = tuple(lines[1].split()) if count else ()
+        columns = tuple(lines[1].split()) if rows else ()
         return columns, ((n, lines[n - 1].split()) for n in range(3, len(lines) + 1))
     return (), ((n, line.split()) for n, line in enumerate(lines, 1))
 
 
-def _csv_errors(
-    path: Path, rows: Iterator[tuple[int, list[str]]]
+def _read_text(path: Path) -> str:
+    try:
+        # Pipes and devices have no end, or none before somebody writes to them.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FaderError(f"{path}: no regular file, so it cannot be read as a table")
+        if (size := path.stat().st_size) > MOST_TABLE_BYTES:
+            raise FaderError(f"{path}: is {size / 1e9:.1f} GB large, and no table of labels is")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise FaderError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise FaderError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def shown(text: str) -> str:
+    """``text`` as a sentence about it may repeat it."""
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def _improper(path: Path, error: csv.Error) -> FaderError:
+    return FaderError(f"{path}: is not a proper CSV file ({error})")
+
+
+def _csv_rows(
+    path: Path, reader: Iterator[list[str]], header: Sequence[str]
 ) -> Iterator[tuple[int, list[str]]]:
     try:
-        yield from rows
+        for number, row in enumerate(row for row in reader if row):
+            cells = [cell.strip() for cell in row]
+            if number == 0 and _is_index(header, cells):
+                raise FaderError(
+                    f"{path}: its first column only counts the rows, as pandas' index does, and "
+                    "the images' names must come first; remove it, or write the file with "
+                    "to_csv(…, index=False)"
+                )
+            yield reader.line_num, cells
     except csv.Error as error:
-        raise FaderError(f"{path}: is not a proper CSV file ({error})") from None
+        raise _improper(path, error) from None
+
+
+def _is_index(header: Sequence[str], cells: Sequence[str]) -> bool:
+    """Whether the first column counts rows, of which these are the first one's cells."""
+    if len(cells) < 2 or not cells[0].isdecimal():
+        return False
+    nameless = not header[0] or header[0].startswith("Unnamed:")
+    return has_image_suffix(cells[1]) or (nameless and not _is_number(cells[1]))
 
 
 def checked_rows(
@@ -225,7 +189,9 @@ def checked_rows(
                 f"{len(cells)} fields; mend the line or fetch the file again"
             )
         if cells[0] in seen:
-            raise FaderError(f"{path}, line {line}: {cells[0]} is listed twice; remove one row")
+            raise FaderError(
+                f"{path}, line {line}: {shown(cells[0])} is listed twice; remove one row"
+            )
         seen.add(cells[0])
         yield line, cells
 
@@ -246,9 +212,8 @@ def read_table(path: Path, width: int | None = None) -> Table:
         try:
             values.extend(map(float, cells[1:]))
         except ValueError:
-            raise FaderError(
-                f"{path}, line {line}: {_first_non_number(cells[1:])!r} is not a number"
-            ) from None
+            wrong = next(cell for cell in cells[1:] if not _is_number(cell))
+            raise FaderError(f"{path}, line {line}: {shown(wrong)!r} is not a number") from None
         names.append(cells[0])
         lines.append(line)
     if not names:
@@ -260,13 +225,12 @@ def read_table(path: Path, width: int | None = None) -> Table:
     return table
 
 
-def _first_non_number(cells: Sequence[str]) -> str:
-    for cell in cells:
-        try:
-            float(cell)
-        except ValueError:
-            return cell
-    raise AssertionError("every cell is a number")
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def require(table: Table, valid: np.ndarray, what: str) -> None:
@@ -305,14 +269,23 @@ def read_attribute_names(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
     for column in columns:
         try:
             name = attribute_name(column)
-        except UnknownAttributeError as error:
-            raise UnknownAttributeError(f"{path}: {error}") from None
+        except UnknownAttributeError:
+            raise UnknownAttributeError(f"{path}: {_no_attribute(column)}") from None
         if name in names:
             raise FaderError(f"{path}: the column {name} comes twice; remove one")
         names.append(name)
     if not names:
         raise FaderError(f"{path}: names no attributes; its header must list them")
     return tuple(names)
+
+
+def _no_attribute(column: str) -> str:
+    if not column:
+        return "one of its columns has no name; remove it"
+    by_folded = {name.casefold(): name for name in ATTRIBUTES}
+    close = get_close_matches(column.casefold(), by_folded, n=1)
+    hint = f"did you mean {by_folded[close[0]]}? If not, " if close else ""
+    return f"the column {shown(column)!r} is none of CelebA's attributes; {hint}remove that column"
 
 
 # --- splits ---------------------------------------------------------------------------------

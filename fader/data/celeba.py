@@ -15,17 +15,17 @@ import numpy as np
 
 from fader.data.annotations import (
     AnnotatedImages,
-    FolderImages,
-    ZipImages,
     read_attribute_names,
     read_labels,
     read_table,
     require,
     split_by_hash,
 )
+from fader.data.images import FolderImages, ZipImages
 from fader.errors import FaderError
 
-IMAGES = "img_align_celeba"
+#: Folders of images, or zips of them: as JPEG, and without loss.
+IMAGES = ("img_align_celeba", "img_align_celeba_png")
 ATTRIBUTES_FILE = "list_attr_celeba"
 PARTITION_FILE = "list_eval_partition"
 IDENTITY_FILE = "identity_CelebA"
@@ -46,7 +46,7 @@ def find_files(root: Path, soft: bool = True) -> dict[str, Path]:
         IDENTITY_FILE: _find_table(root, IDENTITY_FILE),
         PARTITION_FILE: _find_table(root, PARTITION_FILE),
         LANDMARKS_FILE: _find_table(root, LANDMARKS_FILE),
-        IMAGES: _find(root, f"{IMAGES}.zip"),
+        IMAGES[0]: _find_zip(root),
     }
     if found[ATTRIBUTES_FILE] is None:
         raise FaderError(
@@ -89,6 +89,8 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
     identity = np.full(len(names), -1, dtype=np.int64)
     if path := files.get(IDENTITY_FILE):
         table = read_table(path, width=1)
+        whole = (table.values == np.rint(table.values)) & (np.abs(table.values) < 2**53)
+        require(table, whole, "the whole number of a person")
         rows = table.rows_of(names)
         identity[rows >= 0] = table.values[rows[rows >= 0], 0]
 
@@ -105,7 +107,9 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
     if path := files.get(LANDMARKS_FILE):
         table = read_table(path, width=10)
         rows = table.rows_of(names)
-        landmarks[rows >= 0] = table.values[rows[rows >= 0]].reshape(-1, 5, 2)
+        # What no image reaches is refused with its image; here it has to fit the type.
+        values = table.values.clip(-1e30, 1e30).reshape(-1, 5, 2)
+        landmarks[rows >= 0] = values[rows[rows >= 0]]
 
     return AnnotatedImages(
         root=root,
@@ -119,6 +123,7 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
         identity=identity,
         landmarks=landmarks,
         files=tuple(files.values()),
+        celeba=True,
     )
 
 
@@ -129,7 +134,7 @@ def _places(root: Path) -> Iterator[Path]:
         yield from sorted(
             place
             for place in root.iterdir()
-            if place.is_dir() and place.name != IMAGES and not place.name.startswith(".")
+            if place.is_dir() and place.name not in IMAGES and not place.name.startswith(".")
         )
     except OSError as error:
         raise FaderError(f"{root}: cannot be read ({error.strerror})") from None
@@ -143,22 +148,28 @@ def _find_table(root: Path, stem: str) -> Path | None:
     return _find(root, f"{stem}.txt") or _find(root, f"{stem}.csv")
 
 
+def _find_zip(root: Path) -> Path | None:
+    return _find(root, f"{IMAGES[0]}.zip") or _find(root, f"{IMAGES[1]}.zip")
+
+
 def _find_folder(root: Path) -> Path | None:
     for place in _places(root):
-        if (place / IMAGES).is_dir():
-            nested = place / IMAGES / IMAGES
-            return nested if nested.is_dir() else place / IMAGES
+        for name in IMAGES:
+            if (place / name).is_dir():
+                nested = place / name / name
+                return nested if nested.is_dir() else place / name
     return None
 
 
 def _has_images(root: Path) -> bool:
-    return _find(root, f"{IMAGES}.zip") is not None or _find_folder(root) is not None
+    return _find_zip(root) is not None or _find_folder(root) is not None
 
 
 def _find_images(root: Path) -> FolderImages | ZipImages:
     # The zip first: a folder beside it may be a half-finished unpacking.
-    if path := _find(root, f"{IMAGES}.zip"):
-        return ZipImages(path)
+    if path := _find_zip(root):
+        return ZipImages(path, preferred=IMAGES)
     if folder := _find_folder(root):
         return FolderImages(folder)
-    raise FaderError(f"{root}: has no {IMAGES}.zip and no folder {IMAGES}; put one of them there")
+    name = IMAGES[0]
+    raise FaderError(f"{root}: has no {name}.zip and no folder {name}; put one of them there")

@@ -20,14 +20,15 @@ from fader.data.annotations import (
     TRAIN,
     VALID,
     AnnotatedImages,
-    FolderImages,
     Table,
     checked_rows,
     read_attribute_names,
     read_labels,
     read_rows,
+    shown,
     split_by_hash,
 )
+from fader.data.images import FolderImages
 from fader.errors import FaderError
 
 _SPLITS = {
@@ -86,7 +87,7 @@ def read_folder(root: Path, labels: Path) -> AnnotatedImages:
                 values[row, index] = float(cell)
             except ValueError:
                 raise FaderError(
-                    f"{path}, line {lines[row]}: {cell!r} for {column} is not a number"
+                    f"{path}, line {lines[row]}: {shown(cell)!r} for {column} is not a number"
                 ) from None
     values, kind = read_labels(Table(path, attributes, names, values, lines))
 
@@ -98,7 +99,7 @@ def read_folder(root: Path, labels: Path) -> AnnotatedImages:
         for row, cell in enumerate(by_column[extra["split"]]):
             if cell.casefold() not in _SPLITS:
                 raise FaderError(
-                    f"{path}, line {lines[row]}: split {cell!r} is not train, valid or test"
+                    f"{path}, line {lines[row]}: split {shown(cell)!r} is not train, valid or test"
                 )
             split[row] = _SPLITS[cell.casefold()]
         split_from = path.name
@@ -118,6 +119,7 @@ def read_folder(root: Path, labels: Path) -> AnnotatedImages:
         identity=identity,
         landmarks=np.full((len(names), 5, 2), np.nan, dtype=np.float32),
         files=(path,),
+        celeba=False,
     )
 
 

@@ -12,6 +12,9 @@ A store is a folder::
 
 While it is being made there is also ``progress.jsonl``: its first line holds the settings, each
 further line a finished block of rows. A kill at any moment loses only the blocks under way.
+
+A folder is a store by what is in ``meta.json`` or ``progress.jsonl``; files of these names in any
+other folder are somebody else's, and left alone.
 """
 
 from __future__ import annotations
@@ -23,26 +26,29 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import threading
-import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from fader._version import __version__
 from fader.attributes import attribute_name
-from fader.data.annotations import SPLIT_NAMES, AnnotatedImages, FolderImages, ZipImages
+from fader.data.annotations import SPLIT_NAMES, AnnotatedImages, shown
 from fader.data.celeba import find_files, is_celeba, read_celeba
 from fader.data.folder import find_labels, read_folder
-from fader.errors import FaderError, NoFaceError, UnknownAttributeError
-from fader.files import atomic_path, write_text
+from fader.data.images import FolderImages, ZipImages
+from fader.errors import FaderError, NoFaceError, UnknownAttributeError, UnreadableImageError
+from fader.files import FULL, atomic_path, file_lock, flush, sweep_temporaries, write_text
 
 FORMAT = 1
 #: Images per unit of work: what a kill can lose, for each worker.
@@ -50,6 +56,13 @@ BLOCK = 64
 
 IMAGES, META, PROGRESS, REJECTED = "images.npy", "meta.json", "progress.jsonl", "rejected.csv"
 _LOCK = ".lock"
+_ARRAYS = ("labels.npy", "split.npy", "identity.npy")
+_OURS = (META, PROGRESS, IMAGES, *_ARRAYS, "names.json", REJECTED)
+# How both files of ours that say what a folder is begin, be they whole or cut short.
+_MARK = re.compile(rb'\s*\{\s*"format"\s*:\s*\d+\s*,\s*"si')
+
+#: Width and height of CelebA's own aligned images, whose landmarks are the template's.
+CELEBA_SIZE = (178, 218)
 
 
 # --- reading a store ------------------------------------------------------------------------
@@ -73,15 +86,16 @@ class PreparedStore:
         self.size = int(self.meta["size"])
         self.attribute_names: tuple[str, ...] = tuple(self.meta["attributes"])
         count = int(self.meta["images"])
-        self.images = self._array("images", (count, self.size, self.size, 3), np.uint8, "r")
-        self.labels = self._array("labels", (count, len(self.attribute_names)), np.float32)
-        self.split = self._array("split", (count,), np.uint8)
-        self.identity = self._array("identity", (count,), np.int64)
+        self.images = self._array("images", (count, self.size, self.size, 3), np.uint8)
+        labels = self._array("labels", (count, len(self.attribute_names)), np.float32)
+        self.labels = np.array(labels)
+        self.split = np.array(self._array("split", (count,), np.uint8))
+        self.identity = np.array(self._array("identity", (count,), np.int64))
         try:
             self.names: list[str] = json.loads((self.path / "names.json").read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             raise _damaged(self.path / "names.json") from None
-        if len(self.names) != count:
+        if not isinstance(self.names, list) or len(self.names) != count:
             raise _damaged(self.path / "names.json")
 
     def __reduce__(self) -> tuple[type[PreparedStore], tuple[Path]]:
@@ -91,15 +105,16 @@ class PreparedStore:
     def __len__(self) -> int:
         return len(self.images)
 
-    def _array(
-        self, name: str, shape: tuple[int, ...], dtype: type, mode: str | None = None
-    ) -> np.ndarray:
+    def _array(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         path = self.path / f"{name}.npy"
         try:
-            values = np.load(path, mmap_mode=mode, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            raise _damaged(path) from None
-        if values.shape != shape or values.dtype != dtype:
+            # Mapped, so that no memory is taken for what a damaged header claims.
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+            fits = values.shape == shape and values.dtype == dtype
+        # The header is Python, and answered with whatever its parser ran into.
+        except Exception:
+            fits = False
+        if not fits:
             raise _damaged(path)
         return values
 
@@ -109,7 +124,7 @@ class PreparedStore:
         try:
             with open(self.path / REJECTED, newline="", encoding="utf-8") as file:
                 return [(row["image"], row["reason"]) for row in csv.DictReader(file)]
-        except (OSError, KeyError, csv.Error):
+        except (OSError, ValueError, KeyError, csv.Error):
             return []
 
     def indices(self, split: int) -> np.ndarray:
@@ -135,18 +150,28 @@ class PreparedStore:
 
 def is_prepared(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` is a finished store (which may still prove damaged when opened)."""
-    return (Path(path) / META).is_file() and (Path(path) / IMAGES).is_file()
+    return (Path(path) / IMAGES).is_file() and _is_marked(Path(path) / META)
 
 
 def is_unfinished(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` is a store whose preparation was interrupted."""
-    return (Path(path) / PROGRESS).is_file() and not (Path(path) / META).is_file()
+    return _is_marked(Path(path) / PROGRESS) and not _is_marked(Path(path) / META)
+
+
+def _is_marked(path: Path) -> bool:
+    """Whether a file is one that tells of a store, whole or damaged."""
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            return bool(_MARK.match(file.read(200)))
+    except OSError:
+        return False
 
 
 def _damaged(path: Path) -> FaderError:
     return FaderError(
-        f"{path}: missing, cut short or damaged; delete the folder {path.parent} and run "
-        "fader prepare again"
+        f"{path}: missing, cut short or damaged; prepare the source again, into another folder"
     )
 
 
@@ -157,8 +182,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
         )
     if not is_prepared(path):
         raise FaderError(
-            f"{path}: is not a prepared store (no {META} with {IMAGES}); make one with "
-            f"fader prepare SOURCE {path}"
+            f"{path}: is not a prepared store (no {META} of Fader's with {IMAGES}); make one with "
+            "fader prepare SOURCE NEW_FOLDER"
         )
     try:
         meta = json.loads((path / META).read_text("utf-8"))
@@ -169,7 +194,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
                 int(meta["images"]),
                 [str(name) for name in meta["attributes"]],
             )
-    except (OSError, ValueError, KeyError, TypeError):
+            meta.setdefault("alignment", "landmarks")  # stores from before it was recorded
+    # The last is what deep nesting, and what numbers of thousands of digits, are answered with.
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         raise _damaged(path / META) from None
     if version > FORMAT:
         raise FaderError(
@@ -233,14 +260,19 @@ def prepare(
     soft: bool = True,
     labels: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    aligned: bool | None = None,
 ) -> PreparedStore:
     """Align every face of ``source`` into a prepared store at ``dest`` and open it.
 
-    Where the source gives landmarks they are used; where not, the largest face is detected (of
-    several of like size, the one nearest to the image's centre). An image that is missing,
-    broken or faceless becomes a row of ``rejected.csv``. ``limit`` takes the first N images
-    only; ``soft`` and ``labels`` are those of :func:`read_source`; ``workers`` is the number of
-    processes (default: one per processor).
+    Where the source gives landmarks they are used. CelebA's own aligned images (178x218) without
+    a list of landmarks have theirs at the template. In anything else the largest face is detected
+    (of several of like size, the one nearest to the image's centre). ``aligned`` overrules this:
+    true takes every image for one of CelebA's aligned ones, false detects every face.
+    ``meta["alignment"]`` says what was done: ``"landmarks"``, ``"template"`` or ``"detected"``.
+
+    An image that is missing, broken or faceless becomes a row of ``rejected.csv``. ``limit``
+    takes the first N images only; ``soft`` and ``labels`` are those of :func:`read_source`;
+    ``workers`` is the number of processes (default: one per processor).
 
     A preparation that was interrupted is resumed; one that is finished is opened at once.
 
@@ -249,15 +281,15 @@ def prepare(
     writing ``dest``, or no image at all could be used.
     """
     dest = Path(dest)
-    settings = _settings(Path(source), size, limit, labels, soft)
-    _refuse_strangers(dest)
+    request = _Request(Path(source), size, limit, labels, soft, aligned)
+    settings = request.settings()
+    _refuse_strangers(dest, "give a new or an empty folder")
     with _locked(dest, wait=False):
-        if (old := _settings_of(dest)) and (differences := _differences(old, settings)):
+        if (old := _settings_of(dest)) and (differences := _differences(dest, old, settings)):
             raise FaderError(
-                f"{dest}: was prepared otherwise ({', '.join(differences)}); give another folder, "
-                "or delete this one to prepare it anew"
+                f"{dest}: was prepared otherwise ({', '.join(differences)}); give another folder"
             )
-        return _prepare(dest, settings, labels, soft, workers, progress)
+        return _prepare(dest, request, settings, workers, progress)
 
 
 def prepare_cache(
@@ -273,55 +305,89 @@ def prepare_cache(
     rank of the same training, say) is making it, this one waits for the result.
     """
     dest = Path(dest)
-    settings = _settings(Path(source), size, None, None, True)
+    request = _Request(Path(source), size)
+    settings = request.settings()
+    _refuse_strangers(dest, f"move them away, it is where prepared faces of {source} are kept")
     with _locked(dest, wait=True):
         # The place does not matter: a data folder that was moved takes its cache with it.
         old = _settings_of(dest)
-        if old and _differences({**old, "source": settings["source"]}, settings):
-            for path in dest.iterdir():
-                if path.name != _LOCK:
-                    path.unlink()
-        return _prepare(dest, settings, None, True, workers, progress)
+        if old and _differences(dest, {**old, "source": settings["source"]}, settings):
+            for name in _OURS:
+                (dest / name).unlink(missing_ok=True)
+        return _prepare(dest, request, settings, workers, progress)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked of :func:`prepare`."""
+
+    source: Path
+    size: int
+    limit: int | None = None
+    labels: str | os.PathLike[str] | None = None
+    soft: bool = True
+    aligned: bool | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What decides a store's content, as it is recorded; the files are stamped later.
+
+        ``alignment`` is None where it is left to the source. Of the places of the source and of
+        files outside it only the names are told: a store may be given to others.
+        """
+        return {
+            "format": FORMAT,
+            "size": self.size,
+            "limit": self.limit,
+            "source": self.source.resolve().name,
+            "alignment": {None: None, True: "template", False: "detected"}[self.aligned],
+            "files": self.files(),
+        }
+
+    def files(self) -> dict[str, Path]:
+        """The files that the source is read from, by their names inside it."""
+        root = self.source.resolve()
+        found = {}
+        for path in source_files(self.source, self.labels, self.soft):
+            place = path.resolve()
+            inside = place.is_relative_to(root)
+            found[place.relative_to(root).as_posix() if inside else path.name] = path
+        return found
 
 
 def _prepare(
-    dest: Path,
-    settings: dict[str, Any],
-    labels: str | os.PathLike[str] | None,
-    soft: bool,
-    workers: int | None,
-    progress: bool,
+    dest: Path, request: _Request, settings: dict[str, Any], workers: int | None, progress: bool
 ) -> PreparedStore:
-    for path in dest.glob(".tmp-*"):
-        # Left by a kill in the middle of an atomic write.
-        path.unlink()
+    sweep_temporaries(dest)
     if is_prepared(dest):
         (dest / PROGRESS).unlink(missing_ok=True)
         return PreparedStore(dest)
 
-    data = read_source(settings["source"], labels, soft)
-    size = settings["size"]
-    count = min(settings["limit"] or len(data), len(data))
+    data = read_source(request.source, request.labels, request.soft)
+    size = request.size
+    count = min(request.limit or len(data), len(data))
     log = _Progress(dest / PROGRESS)
     if not log.settings:
+        _require_room(dest, count, size)
+        stamped = {name: _stamp(path) for name, path in settings["files"].items()}
+        alignment = settings["alignment"] or _alignment_of(data, count)
+        log.start({**settings, "files": stamped, "alignment": alignment})
+    if not log.rejected_by_block:
         _allocate(dest / IMAGES, count, size)
-        stamped = {name: _stamp(Path(path)) for name, path in settings["files"].items()}
-        log.start({**settings, "files": stamped})
 
     starts = range(0, count, BLOCK)
     todo = [start for start in starts if start not in log.rejected_by_block]
     if todo:
-        _align_blocks(data, dest, size, count, todo, log, workers, progress)
+        _align_blocks(data, dest, log.settings, count, todo, log, workers, progress)
     rejected = {row: reason for block in log.rejected_by_block.values() for row, reason in block}
 
     _write_rejected(dest / REJECTED, data.names, rejected)
     if len(rejected) == count:
         # Forgotten, so that a mended source is tried anew.
-        (dest / PROGRESS).unlink()
+        log.give_up()
         (dest / IMAGES).unlink()
         first = min(rejected)
         raise FaderError(
-            f"{data.root}: none of the {count} images could be used ({data.names[first]}: "
+            f"{data.root}: none of the {count} images could be used ({shown(data.names[first])}: "
             f"{rejected[first]}); {dest / REJECTED} lists them"
         )
     rows = _fill_holes(dest / IMAGES, count, size, rejected, log)
@@ -345,6 +411,8 @@ def _describe(
     from fader.faces.align import template
 
     given = np.isfinite(data.landmarks[rows]).all(axis=(1, 2))
+    if settings["alignment"] != "landmarks":
+        given[:] = settings["alignment"] == "template"
     return {
         **settings,
         "fader_version": __version__,
@@ -361,18 +429,20 @@ def _describe(
     }
 
 
-def _settings(
-    source: Path, size: int, limit: int | None, labels: str | os.PathLike[str] | None, soft: bool
-) -> dict[str, Any]:
-    """What decides a store's content; ``files`` maps names inside the source to paths."""
-    files = source_files(source, labels, soft)
-    return {
-        "format": FORMAT,
-        "size": size,
-        "limit": limit,
-        "source": str(source.resolve()),
-        "files": {Path(os.path.relpath(path, source)).as_posix(): str(path) for path in files},
-    }
+def _alignment_of(data: AnnotatedImages, count: int) -> str:
+    """How the faces are aligned when nobody says it: see :func:`prepare`."""
+    if np.isfinite(data.landmarks[:count]).all(axis=(1, 2)).any():
+        return "landmarks"
+    if not data.celeba:
+        return "detected"
+    sizes = set()
+    for row in np.linspace(0, count - 1, min(count, 32)).astype(int):
+        try:
+            height, width = data.images.read(data.names[row]).shape[:2]
+            sizes.add((width, height))
+        except UnreadableImageError:
+            continue
+    return "template" if sizes == {CELEBA_SIZE} else "detected"
 
 
 def _settings_of(dest: Path) -> dict[str, Any] | None:
@@ -382,24 +452,24 @@ def _settings_of(dest: Path) -> dict[str, Any] | None:
     return _Progress(dest / PROGRESS).settings or None
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def _differences(dest: Path, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     try:
         found = [
             f"{key} {old[key] or 'none'} instead of {new[key] or 'none'}"
             for key in ("format", "size", "limit", "source")
             if old[key] != new[key]
         ]
+        if new["alignment"] not in (None, old["alignment"]):
+            found.append(f"alignment {old['alignment']} instead of {new['alignment']}")
         for name in sorted({*old["files"], *new["files"]}):
             if name not in old["files"]:
                 found.append(f"without {name}")
             elif name not in new["files"]:
                 found.append(f"with {name}")
-            elif _changed(old["files"][name], Path(new["files"][name])):
+            elif _changed(old["files"][name], new["files"][name]):
                 found.append(f"from another {name}")
     except (KeyError, TypeError, AttributeError):
-        raise FaderError(
-            "the prepared store's settings are damaged; delete its folder and prepare it again"
-        ) from None
+        raise _damaged(dest / (META if is_prepared(dest) else PROGRESS)) from None
     return found
 
 
@@ -424,14 +494,15 @@ def _changed(stamp: dict[str, Any], path: Path) -> bool:
     return status.st_mtime_ns != stamp["mtime_ns"] and _stamp(path)["sha256"] != stamp["sha256"]
 
 
-def _refuse_strangers(dest: Path) -> None:
+def _refuse_strangers(dest: Path, mend: str) -> None:
+    """Raise :class:`FaderError` unless ``dest`` is absent, empty, or a store that we began."""
     if not dest.is_dir() or is_prepared(dest) or is_unfinished(dest):
         return
-    for path in dest.iterdir():
-        if path.name not in (_LOCK, IMAGES, REJECTED) and not path.name.startswith(".tmp-"):
-            raise FaderError(
-                f"{dest}: holds other files ({path.name}); give a new or an empty folder"
-            )
+    for path in sorted(dest.iterdir()):
+        # What a kill leaves that comes before the first file of ours.
+        begun = path.name == _LOCK or path.name.startswith(".tmp-")
+        if not begun or path.is_symlink() or (path.name == _LOCK and path.stat().st_size):
+            raise FaderError(f"{dest}: holds other files ({path.name}); {mend}")
 
 
 class _Progress:
@@ -450,19 +521,27 @@ class _Progress:
             # The next entry must not be appended to the torn one.
             os.truncate(path, len(whole))
         try:
-            self.settings, *entries = [json.loads(line) for line in whole.splitlines()]
+            settings, *entries = [json.loads(line) for line in whole.splitlines()]
+            if settings.get("given_up"):
+                return
+            self.settings = settings
+            self.settings.setdefault("alignment", "landmarks")  # from before it was recorded
             for entry in entries:
                 if "block" in entry:
                     rejected = [(int(row), str(reason)) for row, reason in entry["rejected"]]
-                    self.rejected_by_block[entry["block"]] = rejected
+                    self.rejected_by_block[int(entry["block"])] = rejected
                 else:
                     self.compacted = True
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise _damaged(path) from None
 
     def start(self, settings: dict[str, Any]) -> None:
         write_text(self.path, json.dumps(settings) + "\n")
         self.settings = settings
+
+    def give_up(self) -> None:
+        """Begin again next time, with whatever settings; the folder stays marked as ours."""
+        write_text(self.path, json.dumps({"format": FORMAT, "size": 0, "given_up": True}) + "\n")
 
     def finish_block(self, start: int, rejected: list[tuple[int, str]]) -> None:
         self._append({"block": start, "rejected": rejected})
@@ -476,7 +555,7 @@ class _Progress:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno())
 
 
 # --- the pixels -----------------------------------------------------------------------------
@@ -491,14 +570,21 @@ def _header(count: int, size: int) -> bytes:
     return file.getvalue()
 
 
-def _allocate(path: Path, count: int, size: int) -> None:
-    total = len(_header(count, size)) + count * size * size * 3
-    free = shutil.disk_usage(path.parent).free
+def _bytes_of(count: int, size: int) -> int:
+    return len(_header(count, size)) + count * size * size * 3
+
+
+def _require_room(dest: Path, count: int, size: int) -> None:
+    total, free = _bytes_of(count, size), shutil.disk_usage(dest).free
     if free < total:
         raise FaderError(
-            f"{path.parent}: {total / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free on this disk; "
+            f"{dest}: {total / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free on this disk; "
             "give a folder on another one, or a smaller --size or --limit"
         )
+
+
+def _allocate(path: Path, count: int, size: int) -> None:
+    total = _bytes_of(count, size)
     with open(path, "wb") as file:
         file.write(_header(count, size))
         file.flush()
@@ -507,7 +593,8 @@ def _allocate(path: Path, count: int, size: int) -> None:
             try:
                 os.posix_fallocate(file.fileno(), 0, total)
             except OSError as error:
-                raise FaderError(f"{path}: no room for it ({error.strerror})") from None
+                if error.errno in FULL:
+                    raise FaderError(f"{path}: no room for it ({error.strerror})") from None
         file.truncate(total)
 
 
@@ -546,9 +633,9 @@ def _truncate(path: Path, count: int, size: int) -> None:
     header = _header(count, size)
     with open(path, "r+b") as file:
         file.write(header)
-        file.truncate(len(header) + count * size * size * 3)
+        file.truncate(_bytes_of(count, size))
         file.flush()
-        os.fsync(file.fileno())
+        flush(file.fileno())
 
 
 def _write_array(path: Path, values: np.ndarray) -> None:
@@ -569,9 +656,12 @@ def _write_rejected(path: Path, names: list[str], rejected: dict[int, str]) -> N
 class _Aligner:
     """Reads, aligns and stores single images; each worker process has one."""
 
-    def __init__(self, images: FolderImages | ZipImages, path: Path, count: int, size: int) -> None:
+    def __init__(
+        self, images: FolderImages | ZipImages, path: Path, count: int, size: int, alignment: str
+    ) -> None:
         self._source = images
         self._size = size
+        self._alignment = alignment
         self._target = _map(path, count, size)
         self._detector: Any = None
 
@@ -583,14 +673,28 @@ class _Aligner:
                 self._target[row] = self._face(self._source.read(name), points)
             except FaderError as error:
                 rejected.append((row, str(error)))
+            # Whatever one image brings about must not keep the others from being prepared.
+            except Exception as error:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                rejected.append((row, f"could not be aligned ({reason})"))
         self._target.flush()
         return rejected
 
     def _face(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        from fader.faces.align import align
+        from fader.faces.align import TEMPLATE, align
 
-        if not np.isfinite(landmarks).all():
+        if self._alignment == "template":
+            height, width = image.shape[:2]
+            if (width, height) != CELEBA_SIZE:
+                raise FaderError(
+                    f"is {width}x{height} pixels, and CelebA's aligned images are 178x218; "
+                    "prepare with --detect to look for the faces"
+                )
+            landmarks = TEMPLATE
+        elif self._alignment == "detected" or not np.isfinite(landmarks).all():
             landmarks = self._detect(image)
+        else:
+            _require_inside(landmarks, image)
         return align(image, landmarks, self._size)
 
     def _detect(self, image: np.ndarray) -> np.ndarray:
@@ -615,11 +719,28 @@ class _Aligner:
         return min((face for face in faces if area(face) > 0.7 * largest), key=distance).landmarks
 
 
+def _require_inside(landmarks: np.ndarray, image: np.ndarray) -> None:
+    """Raise :class:`FaderError` for landmarks farther away than a face that is half out of view."""
+    size = np.array(image.shape[1::-1], dtype=np.float64)
+    away = (landmarks < -size) | (landmarks > 2 * size)
+    if away.any():
+        x, y = landmarks[away.any(axis=1)][0]
+        raise FaderError(
+            f"its landmark ({x:g}, {y:g}) is far outside its {size[0]:.0f}x{size[1]:.0f} pixels; "
+            "mend its row in the list of landmarks"
+        )
+
+
 _aligner: _Aligner
 
 
 def _start_worker(
-    images: FolderImages | ZipImages, path: Path, count: int, size: int, detect: bool
+    images: FolderImages | ZipImages,
+    path: Path,
+    count: int,
+    size: int,
+    alignment: str,
+    detect: bool,
 ) -> None:
     import cv2
 
@@ -629,13 +750,15 @@ def _start_worker(
         import torch
 
         torch.set_num_threads(1)
+    # What Pillow warns of is answered by results, in one sentence each.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     # Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A killed parent cannot stop its workers, and one that goes on would write into a store that
     # a resumed run has finished meanwhile.
     threading.Thread(target=_die_with_parent, daemon=True).start()
     global _aligner
-    _aligner = _Aligner(images, path, count, size)
+    _aligner = _Aligner(images, path, count, size, alignment)
 
 
 def _die_with_parent() -> None:
@@ -652,7 +775,7 @@ def _work(start: int, names: list[str], landmarks: np.ndarray) -> list[tuple[int
 def _align_blocks(
     data: AnnotatedImages,
     dest: Path,
-    size: int,
+    settings: dict[str, Any],
     count: int,
     todo: list[int],
     log: _Progress,
@@ -661,14 +784,16 @@ def _align_blocks(
 ) -> None:
     from tqdm import tqdm
 
-    arguments = (data.images, dest / IMAGES, count, size)
+    alignment = settings["alignment"]
+    arguments = (data.images, dest / IMAGES, count, settings["size"], alignment)
     workers = min(workers or _processors(), len(todo))
     tasks = [
         (start, data.names[start:stop], data.landmarks[start:stop])
         for start in todo
         for stop in [min(start + BLOCK, count)]
     ]
-    detect = not all(np.isfinite(landmarks).all() for _, _, landmarks in tasks)
+    known = all(np.isfinite(landmarks).all() for _, _, landmarks in tasks)
+    detect = alignment == "detected" or (alignment == "landmarks" and not known)
     done = count - sum(len(names) for _, names, _ in tasks)
     with tqdm(
         total=count,
@@ -711,36 +836,9 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-@contextmanager
-def _locked(dest: Path, wait: bool) -> Iterator[None]:
-    """Hold ``dest`` (made if absent) for this process alone; the system frees it on any death."""
-    try:
-        dest.mkdir(parents=True, exist_ok=True)
-        file = open(dest / _LOCK, "ab")  # noqa: SIM115
-    except FileExistsError:
-        raise FaderError(f"{dest}: is a file; give a folder for the prepared store") from None
-    except OSError as error:
-        raise FaderError(f"{dest}: cannot be written ({error.strerror})") from None
-    with file:
-        while not _try_lock(file):
-            if not wait:
-                raise FaderError(
-                    f"{dest}: another process is preparing it; wait until that one is done"
-                )
-            time.sleep(0.5)
-        yield
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    try:
-        if os.name == "nt":  # pragma: no cover
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _locked(dest: Path, wait: bool) -> AbstractContextManager[None]:
+    """Hold ``dest`` (made if absent) for this process alone."""
+    if dest.exists() and not dest.is_dir():
+        raise FaderError(f"{dest}: is a file; give a folder for the prepared store")
+    held = f"{dest}: another process is preparing it; wait until that one is done"
+    return file_lock(dest / _LOCK, held, wait)

@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from fader.data.cache import cache_folder, mark_used
 from fader.data.prepared import PreparedStore, is_prepared, is_unfinished, prepare_cache
 from fader.errors import FaderError
 
@@ -19,8 +20,8 @@ def open_data(
     """The data at ``path`` as a store of ``size`` by ``size`` pixels.
 
     A prepared store is opened. CelebA's layout or a labelled photo folder is prepared once, into
-    ``path/.fader-<size>`` or, where ``path`` is read-only, under ``~/.cache/fader`` (or
-    ``$XDG_CACHE_HOME/fader``), and again when its annotations or its image zip have changed.
+    ``path/.fader-<size>`` or, where ``path`` is read-only, into the user's cache
+    (:mod:`fader.data.cache`), and again when its annotations or its image zip have changed.
 
     Raises :class:`FaderError` when nothing usable is there, with how to get some, or when the
     store holds faces of another size.
@@ -42,13 +43,14 @@ def open_data(
             "to the folder they are in; to try without, draw faces with "
             "'fader synth data/celeba -n 5000'"
         )
-    return prepare_cache(path, _cache_for(path, size), size, workers, progress)
+    store = prepare_cache(path, _cache_for(path, size), size, workers, progress)
+    mark_used(store.path)
+    return store
 
 
 def _cache_for(path: Path, size: int) -> Path:
     # The mode as well as the access: to root everything is writable, also what was protected.
     if path.is_dir() and os.access(path, os.W_OK) and path.stat().st_mode & 0o222:
         return path / f".fader-{size}"
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fader"
     key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    return root / f"{key}-{size}"
+    return cache_folder() / f"{key}-{size}"

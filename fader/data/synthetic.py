@@ -27,7 +27,7 @@ from tqdm import tqdm
 from fader.attributes import ATTRIBUTES, GROUPS, attribute_name
 from fader.data import drawing
 from fader.errors import FaderError
-from fader.files import write_text
+from fader.files import file_lock, sweep_temporaries, write_text
 
 #: The attributes that are drawn and labelled truly. All others are -1 in every annotation.
 DRAWN: tuple[str, ...] = (
@@ -339,6 +339,7 @@ TRAIN, VALID, TEST = 0, 1, 2
 _IMAGES = "img_align_celeba"
 _COUNTERFACTUALS = "counterfactuals"
 _SETTINGS_FILE = "synth.json"
+_LOCK = ".lock"
 _DRAWING_VERSION = 1  # raise when pictures change, so that no folder mixes two styles
 _JPEG = (
     cv2.IMWRITE_JPEG_QUALITY,
@@ -384,8 +385,8 @@ def write_dataset(
     The same seed gives the same bytes. A run that was stopped is finished by the same call; the
     annotation files come last, so a folder that has them is complete.
 
-    Raises :class:`~fader.errors.FaderError` when ``dest`` holds anything else, ``n`` is out of
-    range, or the disk refuses.
+    Raises :class:`~fader.errors.FaderError` when ``dest`` holds anything else or another process
+    is drawing into it, ``n`` is out of range, or the disk refuses.
     """
     if not 3 <= n <= 999_999:
         raise FaderError(f"cannot draw {n} faces; the number must be 3 to 999999")
@@ -399,38 +400,50 @@ def write_dataset(
         "drawn_attributes": list(DRAWN),
     }
     try:
-        _claim(dest, settings)
-        faces = [face_number(number, seed) for number in range(1, n + 1)]
-        pictures = [(dest / _IMAGES / image_name(i), face) for i, face in enumerate(faces, 1)]
-        changed = _counterfactuals(faces) if counterfactuals else []
-        pictures += [(dest / file, face) for _, _, file, face in changed]
-        _draw_missing(pictures, progress)
-        if counterfactuals:
-            write_text(dest / "counterfactuals.csv", _counterfactual_table(faces, changed))
-        _write_annotations(dest, faces)
+        _refuse_others(dest, settings)
+        held = f"{dest}: another process is drawing into it; wait for it, or give a new folder"
+        with file_lock(dest / _LOCK, held):
+            sweep_temporaries(dest)
+            _refuse_others(dest, settings)
+            _write_dataset(dest, settings, progress)
     except OSError as error:
         raise FaderError(f"{dest}: could not be written ({error.strerror or error})") from None
 
 
-def _claim(dest: Path, settings: dict[str, Any]) -> None:
-    """Make ``dest`` ours, or find that it already is with these very settings."""
+def _write_dataset(dest: Path, settings: dict[str, Any], progress: bool) -> None:
+    n, seed = settings["n"], settings["seed"]
+    if not (dest / _SETTINGS_FILE).exists():
+        write_text(dest / _SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
+    faces = [face_number(number, seed) for number in range(1, n + 1)]
+    pictures = [(dest / _IMAGES / image_name(i), face) for i, face in enumerate(faces, 1)]
+    changed = _counterfactuals(faces) if settings["counterfactuals"] else []
+    pictures += [(dest / file, face) for _, _, file, face in changed]
+    _draw_missing(pictures, progress)
+    if settings["counterfactuals"]:
+        write_text(dest / "counterfactuals.csv", _counterfactual_table(faces, changed))
+    _write_annotations(dest, faces)
+
+
+def _refuse_others(dest: Path, settings: dict[str, Any]) -> None:
+    """Raise :class:`FaderError` unless ``dest`` is absent, empty, or ours with these settings."""
     if dest.exists() and not dest.is_dir():
         raise FaderError(f"{dest}: is a file; give the name of a new folder")
     path = dest / _SETTINGS_FILE
     if path.exists():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if found != settings:
             raise FaderError(
                 f"{dest}: holds faces drawn with other settings (see {path.name} in it); "
                 "repeat with those, or give a new folder"
             )
-        return
-    if dest.exists() and any(dest.iterdir()):
+    # Only the lock and a temporary file come before the settings.
+    elif dest.exists() and any(
+        path.name != _LOCK and not path.name.startswith(".tmp-") for path in dest.iterdir()
+    ):
         raise FaderError(f"{dest}: is not empty; give a new or empty folder")
-    write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
 def _counterfactuals(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from fader.attributes import Change, attribute_name, parse_changes
+from fader.attributes import Change, attribute_name, parse_changes, rivals
 from fader.errors import FaderError, NoFaceError
 from fader.faces.align import warp
-from fader.faces.blend import composite_into, overlap
+from fader.faces.blend import DecodedFace, composite_into, region
 from fader.faces.detect import Detector, Face, select
 from fader.images import ImageLike, Photo, open_photo, save_photo
 from fader.metadata import Provenance
@@ -93,13 +93,15 @@ class FaceEdit:
 class Edit:
     """An edited photo (or crop, or pair), how many faces the photo has, and the edits made.
 
-    ``notes`` are short phrases on what was left alone or could not be kept.
+    ``notes`` are short phrases on what was left alone or could not be kept; ``asked`` are the
+    changes that were asked for.
     """
 
     photo: Photo
     found: int
     faces: tuple[FaceEdit, ...]
     notes: tuple[str, ...] = ()
+    asked: tuple[Change, ...] = ()
 
     @cached_property
     def image(self) -> Image.Image:
@@ -108,9 +110,10 @@ class Edit:
 
     @property
     def provenance(self) -> Provenance | None:
-        """The mark for the result's file: what was set. None when nothing was changed."""
+        """The mark for the result's file: what was asked for and done, and not what was guessed
+        about a face. None when nothing was changed."""
         values = [
-            ", ".join(f"{name}={value:.4g}" for name, value in edit.changed.items())
+            ", ".join(str(change) for change in self.asked if change.attribute in edit.changed)
             for edit in self.faces
             if edit.changed
         ]
@@ -136,15 +139,14 @@ class Ask:
     """What an edit under way asks the networks: see :meth:`Editor.answer`.
 
     Without ``values`` the estimates of ``crops`` (N, S, S, 3) are asked for, with ``values``
-    (N, K, n) and the crops' own ones (N, n) their decodings, ``held`` (N, n) true for values that
-    were asked for. ``pixels`` is how many the photo has, which it holds in memory.
+    (N, K, n) and the crops' own ones (N, n) their decodings. ``pixels`` is how many the photo has,
+    which it holds in memory.
     """
 
     crops: np.ndarray
     values: np.ndarray | None
     pixels: int
     own: np.ndarray | None = None
-    held: np.ndarray | None = None
 
 
 class Editor:
@@ -202,18 +204,11 @@ class Editor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Text that differs between models whose weights, regions, sliders or copies differ."""
+        """Text that differs between models whose weights or edit strengths differ."""
         import hashlib
 
-        from fader.models.regions import Regions
-
-        model = self.model
-        rules = [part.rules for part in model.modules() if isinstance(part, Regions)]
-        settings = sorted(model.beyond.items()), sorted(model.reach.items()), model.copies, rules
-        digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
-        # Buffers also have what is not saved, such as the regions of edits.
-        values = {**self.model.state_dict(), **dict(self.model.named_buffers())}
-        for name, value in sorted(values.items()):
+        digest = hashlib.blake2b(self.model.settings.encode(), digest_size=16)
+        for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -375,7 +370,8 @@ class Editor:
             if output == "pair":
                 both = np.concatenate([photo.pixels, result.pixels], axis=1)
                 result = Photo(both, photo.name, icc=photo.icc)
-            yield Edit(result, found, tuple(edits), (*photo.notes, *notes, *there))
+            told = (*photo.notes, *notes, *there)
+            yield Edit(result, found, tuple(edits), told, tuple(wanted))
 
     def _choose(
         self, photo: Photo, which: Which, where: Box | None
@@ -438,9 +434,8 @@ class Editor:
         edits = self._settled(faces, (yield Ask(crops, None, photo.size // 3)), changes)
         own = np.array([_vector(edit.before) for edit in edits])
         values = np.array([[_vector(edit.after)] for edit in edits])
-        held = self._held(changes, len(own))
-        decoded = yield Ask(crops, values, photo.size // 3, own, held)
-        return np.rint(np.concatenate(decoded[:, 0], axis=1)).astype(np.uint8), edits
+        decoded = yield Ask(crops, values, photo.size // 3, own)
+        return np.concatenate([one.image for (one,) in decoded], axis=1), edits
 
     def _edited(
         self, photo: np.ndarray, faces: Sequence[Face], changes: Sequence[Change]
@@ -457,14 +452,11 @@ class Editor:
             if not some:
                 continue
             own = np.array([_vector(settled[i].before) for i in some])
-            after = np.array([_vector(settled[i].after) for i in some])
-            values = np.stack([own, after], axis=1)
-            held = self._held(changes, len(own))
-            decoded = yield Ask(crops[some], values, photo.size // 3, own, held)
-            tinted = self.tinted(after, own)
+            values = np.array([[_vector(settled[i].after)] for i in some])
+            decoded = yield Ask(crops[some], values, photo.size // 3, own)
             photo = photo.copy() if photo is original else photo
-            for i, images, where in zip(some, decoded, tinted, strict=True):
-                composite_into(photo, settled[i].face, *images, where)
+            for i, (one,) in zip(some, decoded, strict=True):
+                composite_into(photo, settled[i].face, one)
         return photo, [edits[i] for i in range(len(faces))]
 
     def _settled(
@@ -477,11 +469,6 @@ class Editor:
             FaceEdit(face, before, settle(before, changes))
             for face, before in zip(faces, self._present(estimates), strict=True)
         ]
-
-    def _held(self, changes: Sequence[Change], count: int) -> np.ndarray:
-        """Which attributes ``changes`` ask for, in as many rows: (count, n)."""
-        asked = {change.attribute for change in changes}
-        return np.tile([name in asked for name in self.attributes], (count, 1))
 
     # What the networks are asked, for edits of other shapes than a photo (strips, pages).
 
@@ -503,11 +490,11 @@ class Editor:
                 continue
             crops = np.concatenate([asks[i].crops for i in some])
             if count:
-                values, own, held = (
+                values, own = (
                     np.concatenate([getattr(asks[i], name) for i in some])
-                    for name in ("values", "own", "held")
+                    for name in ("values", "own")
                 )
-                made = self.decode(crops, values, own, held)
+                made = self.decode(crops, values, own)
             else:
                 made = []
                 for start in range(0, len(crops), together):
@@ -537,49 +524,30 @@ class Editor:
         return estimates
 
     def decode(
-        self,
-        crops: np.ndarray,
-        values: np.ndarray,
-        own: np.ndarray,
-        held: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Each of N crops decoded to show K rows of values: (N, K, S, S, 3) float32 in 0..255.
+        self, crops: np.ndarray, values: np.ndarray, own: np.ndarray
+    ) -> list[list[DecodedFace]]:
+        """Each of N crops decoded to show K rows of values: N lists of K.
 
         ``crops`` is (N, S, S, 3) uint8, ``values`` (N, K, n) with n the model's attributes, and
-        ``own`` (N, n) what the crops show now; ``held`` (N, n) is true for values that were asked
-        for (see :meth:`FaderModel.decode`). Each crop is encoded once.
+        ``own`` (N, n) what the crops show now. Each crop is encoded once.
         """
         import torch
 
-        size, count = self.model.size, values.shape[1]
-        decoded = np.empty((len(crops), count, size, size, 3), np.float32)
+        count = values.shape[1]
+        decoded: list[list[DecodedFace]] = [[] for _ in crops]
         for first in range(0, len(crops), _BATCH):
-            some = slice(first, first + _BATCH)
-            step = max(1, _BATCH // len(crops[some]))
+            some = range(first, min(first + _BATCH, len(crops)))
+            step = max(1, _BATCH // len(some))
             with torch.inference_mode():
-                features = self.model.encode(self._tensor(crops[some]))
+                features = self.model.encode(self._tensor(crops[first : first + _BATCH]))
                 present = torch.from_numpy(own[some].astype(np.float32)).to(self.device)
-                stay = None if held is None else torch.from_numpy(held[some]).to(self.device)
                 for start in range(0, count, step):
-                    # Row m of the codes decodes image m mod N, so the images go round fastest.
+                    # Row m of the values decodes image m mod N, so the images go round fastest.
                     codes = values[some, start : start + step].swapaxes(0, 1)
                     y = torch.from_numpy(codes.astype(np.float32)).flatten(0, 1).to(self.device)
-                    x = self.model.decode(features, y, present, held=stay)
-                    x = x.float().permute(0, 2, 3, 1)
-                    pixels = ((x + 1) * 127.5).clamp(0, 255).cpu().numpy()
-                    pixels = pixels.reshape(*codes.shape[:2], size, size, 3)
-                    decoded[some, start : start + step] = pixels.swapaxes(0, 1)
+                    for row, face in enumerate(self.model.change(features, y, present).faces()):
+                        decoded[first + row % len(some)].append(face)
         return decoded
-
-    def tinted(self, values: np.ndarray, own: np.ndarray) -> list[np.ndarray | None]:
-        """Where only the colour of hair differs between rows of values (N, n) and of ``own`` ones:
-        N maps (S, S) in 0..1, or as many times None; for :func:`fader.faces.blend.composite`."""
-        import torch
-
-        y, present = (torch.from_numpy(a.astype(np.float32)).to(self.device) for a in (values, own))
-        with torch.inference_mode():
-            maps = self.model.tinted(y, present)
-        return [None] * len(values) if maps is None else list(maps[:, 0].float().cpu().numpy())
 
     def _tensor(self, crops: np.ndarray) -> torch.Tensor:
         import torch
@@ -622,14 +590,21 @@ def settle(before: Mapping[str, float], changes: Iterable[Change]) -> dict[str, 
 
     A classifier hardly ever answers exactly 0 or 1. So that asking for what is there changes
     nothing, a value to set within 0..1 that is no further than :data:`ALREADY_THERE` from the
-    estimate gives the estimate itself. Relative changes always move.
+    estimate gives the estimate itself. Relative changes always move. An attribute that rises takes
+    those it excludes down with it (:func:`fader.attributes.rivals`), unless they are asked for,
+    too: black hair that is to be blond is no longer black.
     """
     after = dict(before)
+    changes = list(changes)
+    asked = {change.attribute for change in changes}
     for change in changes:
         estimate = before[change.attribute]
         value = change.apply(after[change.attribute])
         there = abs(value - estimate) <= ALREADY_THERE and 0 <= value <= 1
         after[change.attribute] = estimate if there and not change.relative else value
+        if after[change.attribute] > estimate:
+            for rival in set(rivals(change.attribute, list(before))) - asked:
+                after[rival] = min(after[rival], max(0.0, 1 - after[change.attribute]))
     return after
 
 
@@ -661,11 +636,13 @@ def _turns(faces: Sequence[Face], shape: tuple[int, ...]) -> list[list[int]]:
     Faces that overlap come one after the other, the earlier (larger) one first: the later one's
     edit then begins with what the earlier one's left.
     """
-    turn: list[int] = []
-    for i, face in enumerate(faces):
-        before = [turn[j] for j in range(i) if overlap(face, faces[j], shape)]
-        turn.append(1 + max(before, default=-1))
-    return [[i for i, t in enumerate(turn) if t == n] for n in sorted(set(turn))]
+    places = np.array([region(face, shape) for face in faces])
+    turn = np.zeros(len(faces), int)
+    for i, (x0, y0, x1, y1) in enumerate(places):
+        left, top, right, bottom = places[:i].T
+        meets = (left < x1) & (right > x0) & (top < y1) & (bottom > y0)
+        turn[i] = 1 + turn[:i][meets].max(initial=-1)
+    return [np.flatnonzero(turn == n).tolist() for n in np.unique(turn)]
 
 
 def _vector(values: Mapping[str, float]) -> list[float]:

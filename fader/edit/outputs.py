@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -42,29 +42,32 @@ def inside(folder: Path, relative: Path, variant: str = "") -> Path:
 
 
 def plan(
-    folder: Path, relatives: Sequence[Path], variants: Sequence[str] = ("",)
+    folder: Path,
+    relatives: Sequence[Path],
+    variants: Sequence[str] = ("",),
+    fold: Callable[[str], str] = str,
 ) -> list[list[Path]]:
     """The places in an output folder of many photos, no two the same: a list per photo.
 
-    A photo that keeps its name comes first; one whose new name is taken gets a number.
+    A photo that keeps its name comes first; one whose new name is taken gets a number. ``fold``
+    makes names alike that the disk takes for the same.
     """
     wanted = [[inside(folder, relative, name) for name in variants] for relative in relatives]
-    taken = {
-        place
-        for relative, places in zip(relatives, wanted, strict=True)
-        for place in places
-        if place == folder / relative
-    }
+    taken: set[str] = set()
+    renamed: list[tuple[list[Path], int]] = []
     for relative, places in zip(relatives, wanted, strict=True):
         for i, place in enumerate(places):
-            if place == folder / relative:
-                continue
-            number, free = 2, place
-            while free in taken:
-                free = place.with_name(_fitting(f"{place.stem}-{number}", place.suffix))
-                number += 1
-            taken.add(free)
-            places[i] = free
+            if place == folder / relative and fold(str(place)) not in taken:
+                taken.add(fold(str(place)))
+            else:
+                renamed.append((places, i))
+    for places, i in renamed:
+        number, free = 2, places[i]
+        while fold(str(free)) in taken:
+            free = free.with_name(_fitting(f"{places[i].stem}-{number}", free.suffix))
+            number += 1
+        taken.add(fold(str(free)))
+        places[i] = free
     return wanted
 
 

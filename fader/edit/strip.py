@@ -138,16 +138,15 @@ def strip(
         list(settle(before, [Change(name, value)]).values()) for name in names for value in values
     ]
     own = np.array([list(before.values())])
-    present, *decoded = editor.decode(crops, np.array([[*own, *codes]]), own)[0]
+    (decoded,) = editor.decode(crops, np.array([codes]), own)
 
     # The aligned face plays the photo: the same blending, at the size it is shown.
     aligned = warp(photo, chosen.transform(side), side)
     stage = Face(np.array([0.0, 0.0, side, side]), chosen.score, template(side))
     unchanged = list(before.values())
-    tinted = editor.tinted(np.array(codes), np.repeat(own, len(codes), axis=0))
     cells = [
-        aligned if code == unchanged else composite(aligned, stage, present, after, where)
-        for code, after, where in zip(codes, decoded, tinted, strict=True)
+        aligned if code == unchanged else composite(aligned, stage, one)
+        for code, one in zip(codes, decoded, strict=True)
     ]
     shape = (len(names), len(values), side, side, 3)
     return Strip(

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fader.attributes import rivals
 from fader.data.batches import to_images
 from fader.faces.align import template
 from fader.faces.blend import composite
 from fader.faces.detect import Face
-from fader.models.io import FaderModel
+from fader.models.io import Decoding, FaderModel
 
 # Where a mask is below this, a pixel counts as outside.
 _OUTSIDE = 0.05
@@ -22,24 +23,42 @@ def device_of(model: FaderModel) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
+def asked_of(model: FaderModel, own: Tensor, column: int, value: float) -> Tensor:
+    """The values ``own`` (N×n) with one attribute set, and those it excludes taken down with it as
+    the editor does (:func:`fader.edit.editor.settle`)."""
+    asked = own.clone()
+    asked[:, column] = value
+    rises = value > own[:, column]
+    for rival in rivals(model.attributes[column], model.attributes):
+        other = model.attributes.index(rival)
+        most = own[:, other].clamp(max=max(0.0, 1 - value))
+        asked[:, other] = torch.where(rises, most, own[:, other])
+    return asked
+
+
 def decode(
     model: FaderModel, features: list[Tensor], y: Tensor, own: Tensor | None = None
 ) -> Tensor:
     """The faces decoded with values ``y`` (N×n), N×3×S×S in [-1, 1]: as they are, where these are
     their ``own`` (which is what None says)."""
-    if hasattr(model, "change"):
-        return model.decode(features, y, y if own is None else own)
-    return model.decode(features, y)
+    return model.decode(features, y, y if own is None else own)
 
 
 @dataclass(frozen=True)
 class Edited:
-    """Faces after an edit: ``image`` N×3×S×S in [-1, 1], the model's ``mask`` N×1×S×S in 0..1
-    (None of a model without), and where only a tint changed (see :meth:`FaderModel.tinted`)."""
+    """Faces after an edit: ``made`` as :meth:`FaderModel.change` gives it."""
 
-    image: Tensor
-    mask: Tensor | None
-    tinted: Tensor | None
+    made: Decoding
+
+    @property
+    def image(self) -> Tensor:
+        """N×3×S×S in [-1, 1]."""
+        return self.made.image
+
+    @property
+    def mask(self) -> Tensor | None:
+        """N×1×S×S in 0..1; None of a model without."""
+        return None if bool((self.made.mask == 1).all()) else self.made.mask
 
     @property
     def pictures(self) -> np.ndarray:
@@ -50,13 +69,8 @@ class Edited:
 def edit(
     model: FaderModel, features: list[Tensor], asked: Tensor, own: Tensor, unedited: Tensor
 ) -> Edited:
-    """The faces with the values ``asked`` (N×n) in the place of their ``own``; ``unedited`` is
-    what :func:`decode` makes of their own."""
-    if hasattr(model, "change"):
-        change = model.change(features, asked, own)
-        return Edited(change.image, change.mask, None)
-    image = model.decode(features, asked, own, unedited)
-    return Edited(image, None, model.tinted(asked, own))
+    """The faces with the values ``asked`` (N×n) in the place of their ``own``."""
+    return Edited(model.change(features, asked, own))
 
 
 def code(model: FaderModel, x: Tensor) -> Tensor:
@@ -65,7 +79,9 @@ def code(model: FaderModel, x: Tensor) -> Tensor:
     Of a model with a mask that is the latent code: its skips bring the photo itself, and are meant
     to. Of another it is all that the decoder gets.
     """
-    features = model.encode(x)[-1:] if hasattr(model, "change") else model.encode(x, copies=1)
+    _, *features = model.encode(x)
+    if getattr(model.autoencoder.config, "kind", None) == "difference":
+        features = features[-1:]
     return torch.cat([f.flatten(1) for f in features], dim=1).float().cpu()
 
 
@@ -87,11 +103,8 @@ def paste(photos: np.ndarray, before: np.ndarray, edited: Edited) -> np.ndarray:
     editor does in a photo; all uint8 N×S×S×3."""
     size = photos.shape[1]
     whole = Face(np.array([0, 0, size, size], float), 1.0, template(size))
-    tinted = [None] * len(photos)
-    if edited.tinted is not None:
-        tinted = edited.tinted[:, 0].float().cpu().numpy()
     pasted = [
-        composite(photo, whole, b.astype(np.float32), a.astype(np.float32), where)
-        for photo, b, a, where in zip(photos, before, edited.pictures, tinted, strict=True)
+        composite(photo, whole, face)
+        for photo, face in zip(photos, edited.made.faces(), strict=True)
     ]
     return np.stack(pasted) if pasted else photos

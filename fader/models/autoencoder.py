@@ -2,83 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fader.errors import FaderError
-from fader.models.copies import moved, moved_back
-from fader.models.erasure import Erasure
-from fader.models.regions import Regions
-
-
-@dataclass(frozen=True)
-class AutoencoderConfig:
-    """What an :class:`Autoencoder` is made of. The defaults of the options are the paper's.
-
-    size: side of the square images, in pixels; a multiple of 2**layers.
-    layers: stride-2 layers each way; the latent is size / 2**layers on a side.
-    attributes: names of the binary attributes the decoder is given.
-    width, max_width: channels of layer i are min(width · 2**i, max_width).
-    conditioning: how the decoder gets the attributes. ``planes`` concatenates the one-hot code as
-        constant planes at every layer (the paper); ``modulation`` scales and shifts every
-        normalised layer by a linear map of the code (conditional batch normalisation, Dumoulin
-        et al. 2017, arXiv 1610.07629), which costs no wider convolutions.
-    blur_upsampling: low-pass every transposed convolution by a filter that is zero at the Nyquist
-        frequency, so that the period-2 checkerboard of transposed convolutions cannot survive.
-    residual_blocks: 3×3 residual blocks after each of the decoder's layers below half resolution.
-    skip: number of encoder layers (counted from the latent) joined to their decoder twins, U-Net
-        fashion. Detail survives better; only the ``perceptron`` discriminator reads them too.
-    instance_norm: normalise by instance instead of by batch.
-    erase: the encoder ends in an :class:`~fader.models.erasure.Erasure` of the attributes.
-    regions: what differs between a face's decodings is confined to where the attributes that differ
-        are (:mod:`fader.models.regions`).
-    """
-
-    size: int = 256
-    layers: int = 6
-    attributes: tuple[str, ...] = ()
-    width: int = 32
-    max_width: int = 512
-    conditioning: Literal["planes", "modulation"] = "planes"
-    blur_upsampling: bool = False
-    residual_blocks: int = 0
-    skip: int = 0
-    instance_norm: bool = False
-    erase: bool = False
-    regions: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "attributes", tuple(self.attributes))
-        if self.conditioning not in ("planes", "modulation"):
-            raise FaderError(
-                f"conditioning={self.conditioning!r}: must be 'planes' or 'modulation'"
-            )
-        if self.layers < 2 or self.size < 2**self.layers or self.size % 2**self.layers:
-            raise FaderError(
-                f"size={self.size} with layers={self.layers}: the size must be a multiple of "
-                f"2**layers, and layers at least 2"
-            )
-        if not 0 <= self.skip < self.layers:
-            raise FaderError(f"skip={self.skip}: must be from 0 to layers - 1 = {self.layers - 1}")
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Output channels of the encoder's layers, outermost first."""
-        return tuple(min(self.width * 2**i, self.max_width) for i in range(self.layers))
-
-    @property
-    def feature_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(C, H, W) of all that the decoder gets of an image; the last is the latent code."""
-        return tuple(
-            (self.channels[i], self.size // 2 ** (i + 1), self.size // 2 ** (i + 1))
-            for i in range(self.layers - 1 - self.skip, self.layers)
-        )
+from fader.models.config import AutoencoderConfig
 
 
 class Autoencoder(nn.Module):
@@ -118,84 +47,20 @@ class Autoencoder(nn.Module):
                     modulation=code - planes,
                     norm=norm if i else None,
                     blur=config.blur_upsampling,
-                    # At full and half resolution a residual block would cost more than all the
-                    # layers below together.
-                    residual_blocks=config.residual_blocks if i > 1 else 0,
                 ),
             )
-        erase = config.erase and config.attributes
-        self.erasure = Erasure(config.feature_shapes, len(config.attributes)) if erase else None
-        self.regions = Regions(config.attributes, config.size) if config.regions else None
-        self.frozen = False
 
-    def encode(self, x: Tensor, copies: int = 1) -> list[Tensor]:
-        """Images N×3×S×S in [-1, 1] → what the decoder needs of them.
-
-        Shaped as ``config.feature_shapes`` says: the last element is the latent; before it, for a
-        model with ``skip``, the encoder features that are joined to the decoder. Of several
-        ``copies`` (:mod:`fader.models.copies`) there are as many times the channels, and
-        :meth:`decode` makes their mean.
-        """
-        if copies > 1:
-            each = [self.encode(moved(x, copy)) for copy in range(copies)]
-            return [torch.cat(parts, dim=1) for parts in zip(*each, strict=True)]
-        features = self._features(x)
-        if self.erasure is None or not self.erasure.measured:
-            return features
-        return self.erasure(features)
-
-    def _features(self, x: Tensor) -> list[Tensor]:
-        """:meth:`encode` before anything is erased."""
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Images N×3×S×S in [-1, 1] → what the decoder needs of them: for a network with ``skip``
+        the joined encoder features, then the latent code."""
         features = []
         for layer in self.encoder:
             x = layer(x)
             features.append(x)
         return features[-1 - self.config.skip :]
 
-    def decode(
-        self,
-        features: list[Tensor],
-        y: Tensor,
-        own: Tensor | None = None,
-        unedited: Tensor | None = None,
-    ) -> Tensor:
-        """What :meth:`encode` gave for N images, and attribute values M×n → M×3×S×S in [-1, 1].
-
-        M ≥ N; row m of ``y`` decodes image m mod N, so one call decodes a batch several ways.
-        With ``own``, the images' own values N×n, a model with ``regions`` changes no more of them
-        than :meth:`confined` says. ``unedited`` is the decoding with ``own`` (N×3×S×S), where it is
-        there already.
-        """
-        if own is None or self.regions is None:
-            return self._decode(features, y)
-        if unedited is not None:
-            return self.confined(self._decode(features, y), unedited, y, own)
-        n = len(own)
-        if len(y) >= n and torch.equal(y[:n], own):  # the first row decodes them as they are
-            decoded = self._decode(features, y)
-            return self.confined(decoded, decoded[:n], y, own)
-        decoded = self._decode(features, torch.cat([own, y]))
-        return self.confined(decoded[n:], decoded[:n], y, own)
-
-    def confined(self, changed: Tensor, decoded: Tensor, y: Tensor, own: Tensor) -> Tensor:
-        """The decodings ``changed`` (M×3×S×S) with values ``y``, where the attributes are in which
-        ``y`` is not ``own`` (N×n); elsewhere ``decoded`` (N×3×S×S), those with ``own``.
-
-        Without ``regions`` all of ``changed``.
-        """
-        if self.regions is None:
-            return changed
-        return self.regions(changed, decoded, y, own)
-
-    def _decode(self, features: list[Tensor], y: Tensor) -> Tensor:
-        copies = features[-1].shape[1] // self.config.channels[-1]
-        if copies > 1:
-            each = zip(*[f.chunk(copies, dim=1) for f in features], strict=True)
-            decoded = [moved_back(self._decode(list(f), y), i) for i, f in enumerate(each)]
-            return sum(decoded) / copies
-        whole, rest = divmod(len(y), len(features[-1]))
-        if (whole, rest) != (1, 0):
-            features = [torch.cat([f] * whole + [f[:rest]]) for f in features]
+    def decode(self, features: list[Tensor], y: Tensor) -> Tensor:
+        """What :meth:`encode` gave for N images, and attribute values N×n → N×3×S×S in [-1, 1]."""
         code = torch.stack([1 - y, y], dim=2).flatten(1)  # one-hot, two values per attribute
         *skipped, h = features
         for i, layer in enumerate(self.decoder):
@@ -204,30 +69,10 @@ class Autoencoder(nn.Module):
             h = layer(h, code)
         return torch.tanh(h)
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Encode ``x`` once, decode it with every row of ``y``: the features and the decodings."""
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The latent code N×C×s×s of ``x`` and its decoding with the values ``y`` (N×n)."""
         features = self.encode(x)
-        return features, self.decode(features, y)
-
-    def freeze_encoder(self) -> None:
-        """From now on the encoder does not change, and normalises as in evaluation."""
-        self.encoder.requires_grad_(False)
-        self.frozen = True
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Autoencoder:
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
-
-    @torch.no_grad()
-    def measure_erasure(self, batches: Iterable[tuple[Tensor, Tensor]], sample: int = 1) -> None:
-        """Learn what to erase from ``batches`` of images and their own values, encoded as they
-        would be now, ``sample`` as in :meth:`Erasure.measure`; for a model whose configuration
-        says ``erase``."""
-        features = ((self._features(x), self._features(x.flip(3)), y) for x, y in batches)
-        self.erasure.measure(features, sample)
+        return features[-1], self.decode(features, y)
 
 
 class DecoderLayer(nn.Module):
@@ -242,7 +87,6 @@ class DecoderLayer(nn.Module):
         modulation: int,
         norm: type[nn.Module] | None,
         blur: bool,
-        residual_blocks: int,
     ) -> None:
         super().__init__()
         self.planes = planes
@@ -254,7 +98,6 @@ class DecoderLayer(nn.Module):
         # The image itself gets a filter that is sharper below Nyquist: 0.75 at half of it, not 0.5.
         taps = (1, 2, 1) if norm else (-1, 4, 10, 4, -1)
         self.blur = Blur(outputs, taps) if blur else nn.Identity()
-        self.residual = nn.ModuleList(ResidualBlock(outputs, norm) for _ in range(residual_blocks))
         self.norm = norm(outputs, affine=not modulation) if norm else None
         self.modulation = nn.Linear(modulation, 2 * outputs) if modulation and norm else None
         if self.modulation is not None:
@@ -263,8 +106,6 @@ class DecoderLayer(nn.Module):
 
     def forward(self, h: Tensor, code: Tensor) -> Tensor:
         h = self.blur(self._up_with_planes(h, code) if self.planes else self.up(h))
-        for block in self.residual:
-            h = block(h)
         if self.norm is None:
             return h
         h = self.norm(h)
@@ -334,66 +175,3 @@ class Blur(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         channels, _, side, _ = self.kernel.shape
         return F.conv2d(h, self.kernel.to(h.dtype), padding=side // 2, groups=channels)
-
-
-class ResidualBlock(nn.Module):
-    """h + two 3×3 convolutions of it; starts as the identity."""
-
-    def __init__(self, channels: int, norm: type[nn.Module] | None) -> None:
-        super().__init__()
-        normalise = norm or nn.BatchNorm2d
-        self.body = nn.Sequential(
-            normalise(channels, affine=True),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            normalise(channels, affine=True),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-        nn.init.zeros_(self.body[-1].weight)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return h + self.body(h)
-
-
-def copy_weights(source: Autoencoder, target: Autoencoder) -> None:
-    """Start ``target`` from the weights of ``source``, which may know other attributes.
-
-    What a layer learned of an attribute goes to the attribute of the same name; attributes that
-    are new to ``target`` start without influence, and nothing is erased. Raises
-    :class:`FaderError` when the two differ in more than their attributes, ``erase`` and
-    ``regions``.
-    """
-    old, new = source.config, target.config
-    free = {"attributes": new.attributes, "erase": new.erase, "regions": new.regions}
-    if replace(old, **free) != new:
-        raise FaderError(
-            "the model to start from has another architecture; leave it out, or use the preset "
-            "and model settings it was trained with"
-        )
-    taken, code = source.state_dict(), 2 * len(old.attributes)
-    start = target.state_dict()
-    for key, value in start.items():
-        if key.startswith("erasure."):
-            continue
-        if key.endswith("modulation.weight"):
-            value.zero_()
-            _copy_code(taken[key], value, old.attributes, new.attributes, dim=1)
-        elif key.endswith("up.weight") and new.conditioning == "planes":
-            inputs = len(taken[key]) - code
-            value[:inputs] = taken[key][:inputs]
-            value[inputs:] = 0
-            _copy_code(taken[key][inputs:], value[inputs:], old.attributes, new.attributes, dim=0)
-        else:
-            value.copy_(taken[key])
-    target.load_state_dict(start)
-
-
-def _copy_code(
-    source: Tensor, target: Tensor, old: tuple[str, ...], new: tuple[str, ...], dim: int
-) -> None:
-    """Copy the two slices of each attribute that both know along ``dim``."""
-    for i, name in enumerate(new):
-        if name in old:
-            j = old.index(name)
-            target.narrow(dim, 2 * i, 2).copy_(source.narrow(dim, 2 * j, 2))

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor
-from tqdm import tqdm
 
 from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.batches import Augmentation, Batches, to_images, to_tensor
@@ -19,7 +19,8 @@ from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import CONFIG, save_classifier
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged
-from fader.train.run import RunFolder, check_finite
+from fader.train.loop import Loop, training_loop
+from fader.train.run import RunFolder
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,6 @@ def train_classifier(
     :class:`FaderError` when it is of another kind.
     """
     run = RunFolder(out)
-    if (run.model / CONFIG).exists():
-        raise FaderError(f"{out}: already holds a classifier; delete it or give another --out")
     accelerator = make_accelerator(torch.device(device))
     rows = _half(store, store.indices(TRAIN), settings.identities)
     if not len(rows):
@@ -83,13 +82,6 @@ def train_classifier(
     attributes = tuple(np.array(store.attribute_names)[varied])
     if not attributes:
         raise FaderError("no attribute varies over the training images; nothing can be learned")
-    labels = store.labels[:, varied]
-    # What an attempt that was stopped left is of no use: a classifier's training is not resumed.
-    if run.config.exists() and run.read_config().keys() == asdict(settings).keys():
-        run.config.unlink()
-        run.metrics.unlink(missing_ok=True)
-    run.start(asdict(settings))
-
     torch.manual_seed(settings.seed)
     classifier = AttributeClassifier(
         ClassifierConfig(attributes, settings.size, settings.width, settings.architecture)
@@ -100,6 +92,55 @@ def train_classifier(
                 "the classifier to start from has other attributes, size, width or architecture"
             )
         classifier.load_state_dict(initial.state_dict())
+    main = accelerator.is_main_process
+    if main:
+        _start(run, settings)
+    with training_loop(run, settings.steps, log_every=50, progress=progress, main=main) as loop:
+        _fit(classifier, store, rows, store.labels[rows][:, varied], settings, accelerator, loop)
+        if loop.stopped:
+            raise KeyboardInterrupt
+        held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
+        if settings.even_handed:
+            make_even_handed(classifier, store, held_out)
+        scores = score_classifier(classifier, store, held_out)
+        notes = {**asdict(settings), "scores": {name: asdict(s) for name, s in scores.items()}}
+        if len(unseen := store.indices(TEST)):
+            # Nothing is chosen by these.
+            scores = score_classifier(classifier, store, unseen)
+            notes["test_scores"] = {name: asdict(s) for name, s in scores.items()}
+        if main:
+            save_classifier(classifier, run.model, notes)
+    return scores
+
+
+def _start(run: RunFolder, settings: ClassifierTraining) -> None:
+    """Begin a run; what an attempt that was stopped left is of no use, as none is resumed."""
+    run.hold()
+    try:
+        if (run.model / CONFIG).exists():
+            raise FaderError(
+                f"{run.path}: already holds a classifier; delete it or give another --out"
+            )
+        if run.config.exists() and run.read_config().keys() == asdict(settings).keys():
+            run.config.unlink()
+            run.metrics.unlink(missing_ok=True)
+    except FaderError:
+        run.release()
+        raise
+    run.start(asdict(settings))
+
+
+def _fit(
+    classifier: AttributeClassifier,
+    store: PreparedStore,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    settings: ClassifierTraining,
+    accelerator: Accelerator,
+    loop: Loop,
+) -> None:
+    """Train ``classifier`` on these rows with their labels; in the end it has the averaged weights
+    and is in evaluation mode."""
     net = accelerator.prepare(classifier.to(memory_format=torch.channels_last))
     optimizer = torch.optim.AdamW(
         net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -112,19 +153,15 @@ def train_classifier(
     batches = Batches(
         _Resized(store, settings.size),
         rows,
-        labels[rows],
+        labels,
         settings.batch_size,
         Augmentation(flip=True, rotation=3, zoom=0.04, shift=0.02),
         seed=settings.seed,
         rank=accelerator.process_index,
         balance=0.5,
     )
-    bar = tqdm(
-        batches.from_step(0), total=settings.steps, unit="step", disable=None if progress else True
-    )
-    recent = 0.0
-    for step, (x, y) in enumerate(bar):
-        if step == settings.steps:
+    for step, (x, y) in enumerate(batches.from_step(0)):
+        if loop.last or loop.must_stop():
             break
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         x = photographic(x, random).to(accelerator.device)
@@ -134,26 +171,11 @@ def train_classifier(
         optimizer.step()
         schedule.step()
         ema.update_parameters(classifier)
-        value = float(loss.detach())
-        recent = value if step == 0 else 0.98 * recent + 0.02 * value
-        check_finite({"loss": value}, step + 1, run)
-        if (step + 1) % 50 == 0:
-            run.log(run.metrics, {"step": step + 1, "loss": recent})
-            bar.set_postfix_str(f"loss={recent:.4f}")
+        row = loop.count({"loss": loss}, len(x))
+        if row and accelerator.is_main_process:
+            loop.log(row, f"loss={row['loss']:.4f}")
     classifier.load_state_dict(ema.module.state_dict())
     classifier.eval()
-    held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
-    if settings.even_handed:
-        make_even_handed(classifier, store, held_out)
-    scores = score_classifier(classifier, store, held_out)
-    notes = {**asdict(settings), "scores": {name: asdict(s) for name, s in scores.items()}}
-    if len(unseen := store.indices(TEST)):
-        # Nothing is chosen by these.
-        scores = score_classifier(classifier, store, unseen)
-        notes["test_scores"] = {name: asdict(s) for name, s in scores.items()}
-    if accelerator.is_main_process:
-        save_classifier(classifier, run.model, notes)
-    return scores
 
 
 @torch.no_grad()

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fader.errors import FaderError
-from fader.models.autoencoder import AutoencoderConfig
-from fader.models.copies import MOST_COPIES
-from fader.models.discriminators import LATENT_DISCRIMINATORS
+from fader.models.config import AutoencoderConfig
 from fader.train.settings import (
     check_names,
     parse_value,
@@ -24,62 +22,54 @@ from fader.train.settings import (
 class TrainConfig:
     """Everything that decides a run, but for the data.
 
-    model: the network. steps: all optimisation steps; the first ``pretrain_steps`` of them with
-    λ = 0, the next ``ramp_steps`` with λ rising to ``lambda_max``, the last ``decay_steps`` with
-    a falling learning rate. The last ``erase_steps`` (but none before λ is at its maximum) have the
-    encoder frozen, what is linear of the attributes erased from its code in closed form
-    (``model.erase``, see :class:`fader.models.erasure.Erasure`), and the decoder trained on.
-    structure_weight scales 1 − SSIM of the reconstruction, from the first step. classifier_weight,
-    patch_weight, recognition_weight and change_weight scale the optional terms (asked attributes
-    seen by a fixed classifier, patches real, asked attributes seen by the image discriminator,
-    change small), computed on the decodings of ``changed_fraction`` of each batch with other
-    attributes, and rise together with λ: one flipped or, for ``shuffled_fraction`` of them, all
-    those of another face; moved by chance up to ``longest_move`` times as far as that.
-    copies: in how many of the copies of :mod:`fader.models.copies`, drawn by chance, images are
-    decoded; what is looked at is their mean, as in a finished model that decodes in copies.
-    unconvinced_weight: how much the image discriminator learns that a changed decoding still has
-    the face's own attributes, so that painting what only goes with one does not pay.
-    gradient_penalty: weight of the image discriminator's R1 term. image_learning_rate: its learning
-    rate, in parts of ``learning_rate`` (two time scales, Heusel et al. 2017, arXiv 1706.08500).
-    image_discriminator: ``fresh``, or the ``classifier``'s copy, which learns on (see
-    :class:`fader.models.discriminators.PretrainedDiscriminator`).
-    discriminator: what reads the latent: ``convolutions`` (the paper's) or ``perceptron`` (learns
-    in fewer steps what is in it, see :mod:`fader.models.discriminators`).
-    adversarial_target: what the encoder wants it to guess: the ``opposite`` of the truth (the
+    model: the network, and with its kind the objective. batch_size, seed, mixed_precision (``auto``
+    is bf16 or fp16 where the device is fast at it).
+
+    Stages: steps is all optimisation steps; in the first ``pretrain_steps`` λ is 0 and the
+    autoencoder only reconstructs, over the next ``ramp_steps`` λ (and, with a mask, its weight)
+    rises to its maximum, and over the last ``decay_steps`` the learning rate falls.
+
+    Objective of both kinds: lambda_max is the weight λ_E of the latent term, and adversarial_target
+    what the encoder wants the latent discriminator to guess: the ``opposite`` of the truth (the
     paper's eq. 2) or the ``prior``, each attribute's share among the images drawn, whatever the
-    face (domain confusion, Tzeng et al. 2015, arXiv 1510.02192): an encoder that is done hiding
-    is then left in peace.
+    face (domain confusion, Tzeng et al. 2015, arXiv 1510.02192).
+
+    Objective of the kind ``difference``: lambda_rec, lambda_adv, lambda_cls and lambda_mask weigh
+    the reconstruction where nothing is to change, the image discriminator's verdict, its attribute
+    head's, and the mask's size. unchanged is the share of each batch with nothing to change,
+    shuffled that of the edits which ask for all values of another face, longest how many times as
+    far as to the other side edits go. r1_gamma weighs the discriminator's gradient penalty.
+
+    Optimiser: Adam with learning_rate and adam_beta1, adam_beta2; the image discriminator's rate is
+    discriminator_rate times that (two time scales, Heusel et al. 2017, arXiv 1706.08500).
     gradient_clip: a network's gradient is scaled down to at most this many times its usual norm (0:
-    never), so that no single batch throws a discriminator off.
-    balance: see :class:`fader.data.batches.Batches`.
-    rotation, zoom, shift, colour: see :class:`fader.data.batches.Augmentation`. mixed_precision:
-    ``auto`` is bf16 or fp16 where the device is fast at it.
+    never), so that no single batch throws a discriminator off. ema_decay: of the averaged weights,
+    which are what is validated and saved.
+
+    Data: balance, see :class:`fader.data.batches.Batches`; flip, rotation, zoom, shift and colour,
+    see :class:`fader.data.batches.Augmentation`.
     """
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     batch_size: int = 32
+    seed: int = 0
+    mixed_precision: str = "auto"
     steps: int = 1_000_000
     pretrain_steps: int = 0
     ramp_steps: int = 500_000
     decay_steps: int = 0
-    erase_steps: int = 0
     lambda_max: float = 1e-4
-    structure_weight: float = 0.0
-    classifier_weight: float = 0.0
-    patch_weight: float = 0.0
-    recognition_weight: float = 0.0
-    unconvinced_weight: float = 0.0
-    change_weight: float = 0.0
-    gradient_penalty: float = 0.0
-    changed_fraction: float = 0.5
-    shuffled_fraction: float = 0.0
-    longest_move: float = 1.0
-    copies: int = 1
-    discriminator: str = "convolutions"
     adversarial_target: str = "opposite"
+    lambda_rec: float = 10.0
+    lambda_adv: float = 0.5
+    lambda_cls: float = 2.0
+    lambda_mask: float = 0.2
+    unchanged: float = 0.2
+    shuffled: float = 0.3
+    longest: float = 1.5
+    r1_gamma: float = 0.1
     learning_rate: float = 2e-3
-    image_discriminator: str = "fresh"
-    image_learning_rate: float = 1.0
+    discriminator_rate: float = 3.0
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
     gradient_clip: float = 0.0
@@ -90,8 +80,6 @@ class TrainConfig:
     zoom: float = 0.0
     shift: float = 0.0
     colour: float = 0.0
-    seed: int = 0
-    mixed_precision: str = "auto"
     log_every: int = 10
     sample_every: int = 500
     validate_every: int = 500
@@ -99,22 +87,10 @@ class TrainConfig:
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 2
 
-    def changed_images(self, n: int) -> int:
-        """How many of a batch of n are also decoded with an attribute flipped."""
-        return max(1, round(self.changed_fraction * n))
-
     def __post_init__(self) -> None:
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
             raise FaderError(
                 f"mixed_precision={self.mixed_precision}: must be auto, no, bf16 or fp16"
-            )
-        if self.discriminator not in LATENT_DISCRIMINATORS:
-            raise FaderError(
-                f"discriminator={self.discriminator}: must be {' or '.join(LATENT_DISCRIMINATORS)}"
-            )
-        if self.image_discriminator not in ("fresh", "classifier"):
-            raise FaderError(
-                f"image_discriminator={self.image_discriminator}: must be fresh or classifier"
             )
         if self.adversarial_target not in ("opposite", "prior"):
             raise FaderError(
@@ -126,23 +102,16 @@ class TrainConfig:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.batch_size < 2:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
-        if bool(self.erase_steps) != self.model.erase:
-            object.__setattr__(
-                self, "model", dataclasses.replace(self.model, erase=bool(self.erase_steps))
-            )
-        if self.longest_move < 1:
-            raise FaderError(f"longest_move={self.longest_move}: must be at least 1")
-        if not 1 <= self.copies <= MOST_COPIES:
-            raise FaderError(f"copies={self.copies}: must be from 1 to {MOST_COPIES}")
-        if not 0 < self.changed_fraction <= 1:
-            raise FaderError(f"changed_fraction={self.changed_fraction}: must be in (0, 1]")
+        if self.longest < 1:
+            raise FaderError(f"longest={self.longest}: must be at least 1")
+        for name in ("unchanged", "shuffled"):
+            if not 0 <= getattr(self, name) < 1:
+                raise FaderError(f"{name}={getattr(self, name)}: must be at least 0 and below 1")
 
     @property
-    def erase_from(self) -> int | None:
-        """The step at which the last stage begins; never before λ is at its maximum."""
-        if not self.erase_steps:
-            return None
-        return max(self.steps - self.erase_steps, self.pretrain_steps + self.ramp_steps)
+    def edited_images(self) -> int:
+        """How many of a batch are edited; the others are asked to stay as they are."""
+        return self.batch_size - max(1, round(self.unchanged * self.batch_size))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for :meth:`from_dict`."""

@@ -23,13 +23,8 @@ def best_precision(device: torch.device) -> str:
     return "no"
 
 
-def make_accelerator(
-    device: torch.device, precision: str = "auto", freezes: bool = False
-) -> Accelerator:
-    """An accelerator for one training; ``precision`` is ``auto``, ``no``, ``bf16`` or ``fp16``.
-
-    ``freezes`` says that weights may stop being trained on the way.
-    """
+def make_accelerator(device: torch.device, precision: str = "auto") -> Accelerator:
+    """An accelerator for one training; ``precision`` is ``auto``, ``no``, ``bf16`` or ``fp16``."""
     # Accelerate keeps its settings for the life of the process and refuses others. A process
     # that trains twice (a classifier, then a model) may well want others.
     if AcceleratorState._shared_state and PartialState().num_processes == 1:
@@ -37,5 +32,6 @@ def make_accelerator(
     return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision=best_precision(device) if precision == "auto" else precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=freezes)],
+        # While nothing is edited, the image discriminator gives no verdicts.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fader.data.batches import Batches
-from fader.train import losses
-from fader.train.config import TrainConfig
 
 #: How many batches :func:`recalibrate` is to see: every time the same.
 CALIBRATION_BATCHES = 8
@@ -35,14 +33,14 @@ def averaged(net: nn.Module, decay: float) -> AveragedModel:
 def recalibrate(net: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
     """Measure the batch-normalisation statistics of ``net`` anew, over ``batches`` of its inputs.
 
-    Parts that stay in evaluation mode when ``net`` is set to training keep theirs.
-
     Averaged weights have other activations than the weights they are averages of, so the average
     of those weights' statistics does not fit them (Izmailov et al. 2018, arXiv 1803.05407, §3.2).
     """
     net.train()
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.training]
+    if not norms:
+        net.eval()
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -54,16 +52,6 @@ def recalibrate(net: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
         norm.momentum = momentum
 
 
-def calibration(batches: Batches, config: TrainConfig) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs such as an autoencoder sees in training with ``config``, for :func:`recalibrate`:
-    faces N×3×S×S, and the values (N + M)×n to decode them with, their own and those of the M that
-    are changed.
-
-    Measured on faces as they are alone, decodings are too contrasty and less alike.
-    """
-    for i in range(CALIBRATION_BATCHES):
-        x, y = batches.batch(i)
-        random = torch.Generator().manual_seed(i)
-        own = y[: config.changed_images(len(y))]
-        asked, _ = losses.flip_one(own, batches.prior, random)
-        yield x, torch.cat([y, losses.lengthened(own, asked, config.longest_move, random)])
+def calibration(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of training faces and their values, for :func:`recalibrate`."""
+    return (batches.batch(i) for i in range(CALIBRATION_BATCHES))

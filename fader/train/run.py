@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
-import pickle
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fader.documents import check_regular, read_json
 from fader.errors import FaderError
-from fader.files import atomic_path, write_text
+from fader.files import atomic_path, file_lock, make_folder, sweep_temporaries, write_text
+
+#: What trainings write into a run's folder at last.
+_FILES = ("rejected.csv", "progress.gif", "grid.png", "losses.png")
 
 
 class RunFolder:
@@ -21,39 +27,88 @@ class RunFolder:
     def __init__(self, path: str | Path, samples: str = "samples") -> None:
         self.path = Path(path)
         self.config = self.path / "config.json"
+        self.inputs = self.path / "inputs.json"
+        #: What it is started on, such as its data (see :mod:`fader.train.inputs`), with absolute
+        #: paths; kept in ``inputs.json``, which is not part of ``model/``.
+        self.started_on: dict[str, Any] | None = None
         self.metrics = self.path / "metrics.jsonl"
         self.validation = self.path / "validation.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / samples
         self.tensorboard = self.path / "tensorboard"
         self.model = self.path / "model"
+        self._held = ExitStack()
+        self._is_held = False
+
+    # Whose it is
+
+    def hold(self) -> None:
+        """Keep other processes from training this run, until :meth:`release` or the end.
+
+        Removes what killed ones were just writing. Raises :class:`FaderError` while another
+        process trains it.
+        """
+        if self._is_held:
+            return
+        held = (
+            f"{self.path}: another process is training this run; wait until it is done, or give "
+            "another --out"
+        )
+        self._held.enter_context(file_lock(self.path / ".lock", held))
+        self._is_held = True
+        best = self.path / "best"
+        for folder in (self.path, self.checkpoints, self.samples, self.model, best):
+            if not folder.is_symlink() or folder == self.path:
+                sweep_temporaries(folder)
+
+    def release(self) -> None:
+        """Let others train it."""
+        self._held.close()
+        self._is_held = False
 
     def start(self, config: dict[str, Any]) -> None:
-        """Make a new run; refuses a folder that has one."""
-        if self.config.exists():
-            raise FaderError(
-                f"{self.path}: already holds a run; add --resume to go on with it, or give "
-                "another --out"
-            )
+        """Make a new run, and :meth:`hold` it; refuses a folder that has one."""
+        self.hold()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if self.config.exists():
+                raise FaderError(
+                    f"{self.path}: already holds a run; add --resume to go on with it, or give "
+                    "another --out"
+                )
+            for name in self._written():
+                raise FaderError(
+                    f"{name}: is there already, and a run would write over it; give another --out"
+                )
             for folder in (self.checkpoints, self.samples):
-                folder.mkdir(exist_ok=True)
-            self.write_config(config)
+                make_folder(folder)
+            self.write_config(config)  # last: with it there is a run
+        except FaderError:
+            self.release()
+            raise
         except OSError as error:
+            self.release()
             raise FaderError(f"{self.path}: cannot be written ({error.strerror})") from None
 
+    def _written(self) -> Iterator[Path]:
+        """What lies where a run writes. One killed before its first step has left none of it."""
+        for name in (*_FILES, self.metrics.name, self.validation.name, self.model.name, "best"):
+            if os.path.lexists(self.path / name):
+                yield self.path / name
+        for folder in (self.checkpoints, self.samples):
+            yield from folder.iterdir() if folder.is_dir() else ()
+
     def write_config(self, config: dict[str, Any]) -> None:
+        """Write the settings, and before them what the run is started on."""
+        if self.started_on is not None:
+            write_text(self.inputs, json.dumps(self.started_on, indent=2) + "\n")
         write_text(self.config, json.dumps(config, indent=2) + "\n")
 
     def read_config(self) -> dict[str, Any]:
         """The settings the run was started with."""
         try:
-            return json.loads(self.config.read_text(encoding="utf-8"))
+            return read_json(self.config)
         except FileNotFoundError:
             raise FaderError(f"{self.path}: holds no run to resume") from None
-        except ValueError as error:
-            raise FaderError(f"{self.config}: not readable as JSON ({error})") from None
 
     # Checkpoints
 
@@ -61,8 +116,8 @@ class RunFolder:
         return self.checkpoints / f"step-{step:08d}.pt"
 
     def list_checkpoints(self) -> list[Path]:
-        """Oldest first."""
-        return sorted(self.checkpoints.glob("step-*.pt"))
+        """Oldest first; copies under other names are not among them."""
+        return numbered(self.checkpoints, ".pt")
 
     def save_checkpoint(self, step: int, state: dict[str, Any], keep: int) -> Path:
         """Write a checkpoint atomically, then drop all but the ``keep`` newest."""
@@ -71,33 +126,45 @@ class RunFolder:
             with atomic_path(path) as temporary:
                 torch.save(state, temporary)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            raise FaderError(
-                f"{path}: the checkpoint could not be written ({error}); earlier ones are intact, "
-                "free some space and --resume"
-            ) from None
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise FaderError(f"{path}: the checkpoint could not be written ({reason})") from None
         for old in self.list_checkpoints()[:-keep]:
             old.unlink(missing_ok=True)
         return path
 
     def load_checkpoint(self, map_location: torch.device) -> dict[str, Any] | None:
-        """The newest checkpoint's state, or None before the first one."""
+        """The newest checkpoint's state, or None before the first one. Its ``step`` is checked."""
         paths = self.list_checkpoints()
         if not paths:
             return None
+        path = paths[-1]
         try:
-            return torch.load(paths[-1], map_location=map_location, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            check_regular(path)
+            state = torch.load(path, map_location=map_location, weights_only=True)
+            if state["step"] != _step(path):
+                raise ValueError(f"it is of step {state['step']}")
+        except FaderError:
+            raise
+        except Exception as error:  # damaged pickles are answered with any exception there is
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise FaderError(
-                f"{paths[-1]}: broken ({str(error).splitlines()[0]}); delete it to resume from "
-                "the one before"
+                f"{path}: broken ({reason}); delete it to resume from the one before"
             ) from None
+        return state
 
     # Metrics
 
     def log(self, path: Path, row: dict[str, Any]) -> None:
-        """Append a row to ``metrics`` or ``validation``, one JSON object a line."""
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Append a row to ``metrics`` or ``validation``, one JSON object a line.
+
+        Raises :class:`OSError` with the file's name where that fails.
+        """
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            error.filename = str(path)
+            raise
 
     def forget_after(self, step: int) -> None:
         """Drop what a killed process logged beyond its last checkpoint, and a half line."""
@@ -106,30 +173,41 @@ class RunFolder:
             write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def numbered(folder: Path, suffix: str) -> list[Path]:
+    """The files of ``folder`` that are named by a step exactly as a run names them, such as
+    ``step-00000050.pt``, by their numbers; ``step-00000050-best.pt`` is somebody else's."""
+    steps = {
+        path: _step(path)
+        for path in folder.glob(f"step-*{suffix}")
+        if re.fullmatch(rf"step-(\d{{8}}|[1-9]\d{{8,17}}){re.escape(suffix)}", path.name)
+        and not path.is_dir()
+    }
+    return sorted(steps, key=steps.__getitem__)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All whole rows of a JSON-lines file; a last line cut short by a kill is left out."""
-    if not path.exists():
+    """All rows of a JSON-lines file that are objects with a whole number as ``step``; what else is
+    there, such as a line cut short by a kill, is left out.
+
+    Raises :class:`FaderError` for what is no file.
+    """
+    try:
+        check_regular(path)
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise FaderError(f"{path}: cannot be read ({error.strerror})") from None
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            rows.append(row)
     return rows
-
-
-def check_finite(losses: dict[str, float], step: int, run: RunFolder) -> None:
-    """Raise a :class:`FaderError` that names the loss that is no number any more."""
-    bad = [name for name, value in losses.items() if not math.isfinite(value)]
-    if bad:
-        paths = run.list_checkpoints()
-        go_on = (
-            f"the last good checkpoint is {paths[-1]}; go on from it with --resume and a lower "
-            "learning_rate"
-            if paths
-            else "start again with a lower learning rate"
-        )
-        raise FaderError(
-            f"training diverged at step {step} ({bad[0]} is {losses[bad[0]]}); {go_on}"
-        )

@@ -12,6 +12,7 @@ from torch import Tensor
 from fader.data.batches import to_images
 from fader.images import save_image
 from fader.models.io import FaderModel
+from fader.train.edits import other_side
 
 
 @torch.no_grad()
@@ -20,10 +21,9 @@ def sample_grid(model: FaderModel, x: Tensor, y: Tensor) -> Image.Image:
     photo, its reconstruction, and the decoding with each attribute asked to be on its other
     side."""
     features = model.encode(x)
-    columns = [to_images(x), to_images(model.decode(features, y))]
+    columns = [to_images(x), to_images(model.decode(features, y, y))]
     for i in range(y.shape[1]):
-        swapped = y.clone()
-        swapped[:, i] = (y[:, i] <= 0.5).to(y.dtype)
+        swapped = other_side(y, torch.full((len(y),), i, device=y.device), model.attributes)
         columns.append(to_images(model.decode(features, swapped, y)))
     picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
     return with_titles(picture, ["photo", "decoded", *model.attributes], model.size)

@@ -1,0 +1,52 @@
+"""``fader cache``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from fader.commands.echo import say, say_json
+from fader.commands.options import json_option
+
+
+@click.command("cache", epilog="Example: fader cache --clear")
+@click.option("--clear", is_flag=True, help="Remove all of it.")
+@json_option
+def command(clear: bool, as_json: bool) -> None:
+    """Show or clear what is kept of data that was prepared on the way.
+
+    Data in a folder that cannot be written to is prepared in the user's cache, where its aligned
+    faces stay: in fader/ in $XDG_CACHE_HOME, or in ~/.cache. What was not used for longest is
+    removed when there is more than $FADER_CACHE_GB gigabytes of it (20).
+    """
+    from fader.data.cache import cache_folder, cache_limit, entries, remove
+
+    found = entries()
+    kept = [entry for entry in found if not (clear and remove(entry))]
+    if as_json:
+        document = {
+            "folder": str(cache_folder()),
+            "limit_bytes": cache_limit(),
+            "entries": [
+                {"name": entry.path.name, "bytes": entry.size, "used": round(entry.used)}
+                for entry in kept
+            ],
+        }
+        say_json(document)
+    else:
+        for entry in kept:
+            day = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d")
+            state = "in use, kept" if clear else f"used {day}"
+            say(f"{entry.path}: {entry.size / 1e6:.1f} MB, {state}")
+        freed = sum(entry.size for entry in found) - sum(entry.size for entry in kept)
+        total = sum(entry.size for entry in kept)
+        if clear:
+            say(f"{cache_folder()}: {freed / 1e6:.1f} MB removed", err=True)
+        else:
+            say(
+                f"{cache_folder()}: {total / 1e6:.1f} MB of at most {cache_limit() / 1e9:g} GB",
+                err=True,
+            )
+    if clear and kept:
+        raise SystemExit(1)

@@ -1,0 +1,366 @@
+"""Editing a folder's photos: several together, by several processes, with a report."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import os
+import re
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fader.edit.editor import Ask, Editor
+from fader.edit.job import FileId, Job, Result, edit_steps, file_id
+from fader.edit.outputs import plan
+from fader.edit.report import Report, header
+from fader.edit.workers import Crew, Pull
+from fader.errors import FaderError
+from fader.files import file_lock, flush_folder, make_folder, sweep_temporaries
+from fader.interrupts import held_interrupts
+from fader.suffixes import IMAGE_SUFFIXES
+
+# Kept while a batch runs: the lock, and a folder for files that are not finished. The end of its
+# name is made up anew each time, so that nobody can have put something there.
+_LOCK, _SCRATCH = ".fader-lock", ".fader-work-"
+_OUR_SCRATCH = re.compile(re.escape(_SCRATCH) + r"[a-z0-9_]{8}")
+_UNFINISHED = re.compile(r"\d+(\.[^.]*)?", re.DOTALL)
+
+# The names of edits that were written beside their photos: see fader.edit.outputs.beside.
+_EDITED = re.compile(r"(.+)\.(?:edited|\w+=[^,]+(?:,\w+=[^,]+)*)", re.DOTALL)
+
+#: What :func:`look_through` counts those as.
+EARLIER_EDITS = "edits beside their photos"
+
+# Photos whose faces go through the network together: so many, with so many pixels in all at most
+# (or one that is larger), since they are held in memory.
+_TOGETHER, _PIXELS_TOGETHER = 16, 24_000_000
+
+# Faces whose attributes are estimated together: always as many, see Editor.answer.
+_ESTIMATED = 4
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """The photos that :func:`look_through` finds."""
+    return look_through(folder)[0]
+
+
+def look_through(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """All photos in a folder and its subfolders, in order of their names, and how many files of
+    which suffix are none.
+
+    Links to photos count; links to folders are not followed, since they may lead in circles. A
+    subfolder that may not be looked into is among the photos, so that it is not passed over in
+    silence: it comes out as unreadable. Hidden files are nothing at all, and edits that were
+    written beside their photos are counted as :data:`EARLIER_EDITS`.
+
+    Raises :class:`~fader.errors.FaderError` when there are no photos, or ``folder`` cannot be
+    looked into.
+    """
+    photos: list[Path] = []
+    others: Counter[str] = Counter()
+    waiting = [folder]
+    while waiting:  # os.walk calls itself for each level
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        except OSError as error:
+            if place == folder:
+                raise FaderError(f"{folder}: cannot be looked into ({error.strerror})") from None
+            photos.append(place)
+            continue
+        waiting += [place / name for name, is_folder in found if is_folder]
+        names = [name for name, is_folder in found if not is_folder and not name.startswith(".")]
+        images = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+        stems = {Path(name).stem for name in images}
+        for name in images:
+            edited = _EDITED.fullmatch(Path(name).stem)
+            if edited and edited[1] in stems:
+                others[EARLIER_EDITS] += 1
+            else:
+                photos.append(place / name)
+        others.update(
+            Path(name).suffix.lower() or "without suffix" for name in set(names) - set(images)
+        )
+    if not photos:
+        there = f"; there are {counted(others)}" if others else ""
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise FaderError(f"{folder}: no photos in it{there} (photos are named {known})")
+    return sorted(photos), others
+
+
+def counted(others: Mapping[str, int]) -> str:
+    """``"12 .txt, 3 .mov"``, the most frequent first."""
+    return ", ".join(f"{n} {what}" for what, n in Counter(others).most_common())
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One input of a batch.
+
+    ``done`` is the key of an earlier run that left all its outputs; ``owned`` are those of
+    ``outputs`` that earlier runs made of this input and no other; ``shared`` says whether other
+    inputs have some.
+    """
+
+    photo: Path
+    relative: Path
+    outputs: tuple[Path, ...]
+    done: str = ""
+    owned: frozenset[Path] = frozenset()
+    shared: bool = False
+
+
+def edit_folder(
+    editor: Editor,
+    folder: Path,
+    photos: Sequence[Path],
+    destination: Path,
+    job: Job,
+    workers: int = 1,
+) -> Iterator[list[Result]]:
+    """Edit ``photos`` of ``folder`` into the same tree under ``destination``.
+
+    Yields the results of each photo (one per variant, or one that tells why there is none) as it
+    is finished. ``destination/report.csv`` gets a row for each at once, and is put in the order of
+    the inputs at the end: ``input`` and ``output`` (relative to the two folders), ``status``,
+    ``faces``, ``detail``, ``variant`` where there are variants, and the estimated and set values
+    (with variants also the achieved ones) of the attributes, with ``;`` between faces.
+
+    What the report says was done with the same settings to a file of the same content is not done
+    again: it is ``skipped`` and keeps the values in its row. A file in the way that no run made of
+    this photo is left alone, unless ``job.overwrite``: also the edit of a photo of another folder.
+
+    ``workers`` processes share the work; with 1 it is done in this one.
+
+    Raises :class:`~fader.errors.FaderError` when ``destination`` cannot be written, or is being
+    written by another run.
+    """
+    relatives = [photo.relative_to(folder) for photo in photos]
+    inputs = frozenset(filter(None, map(file_id, photos)))
+    held = f"{destination}: another run is writing into this folder"
+    with file_lock(destination / _LOCK, held), _scratch(destination) as scratch:
+        fold = _folding if _folds_case(scratch) else str
+        places = plan(destination, relatives, job.names, fold)
+        with Report(folder, destination, scratch, header(editor, job), fold) as report:
+            tasks = [
+                _Task(photo, relative, tuple(outputs), *report.known(relative, outputs))
+                for photo, relative, outputs in zip(photos, relatives, places, strict=True)
+            ]
+            worker = partial(
+                _Worker, folder, inputs, destination, scratch, job, job.settings(editor)
+            )
+            yield from _reported(Crew(worker, editor, tasks, workers, _lost), report)
+            for place in {output.parent for task in tasks for output in task.outputs}:
+                flush_folder(place)
+
+
+def _reported(crew: Crew, report: Report) -> Iterator[list[Result]]:
+    """The results as they come, each written down before it is told."""
+
+    def written(task: _Task, key: str, results: list[Result] | None) -> list[Result]:
+        if results is None:
+            return report.skip(task.relative, task.photo)
+        report.add(task.relative, key, results)
+        return results
+
+    hurry = False
+    with closing(crew):
+        answers = iter(crew)
+        try:
+            while True:
+                # Nothing comes between an answer, whose output is there, and its row.
+                with held_interrupts() as crew.interrupted:
+                    try:
+                        answer = next(answers, None)
+                        results = written(answer[0], *answer[1]) if answer else []
+                    except KeyboardInterrupt:  # the second, from someone in a hurry
+                        hurry = True
+                        raise
+                if crew.interrupted():
+                    raise KeyboardInterrupt
+                if answer is None:
+                    return
+                yield results
+        except (KeyboardInterrupt, GeneratorExit):
+            if not hurry:
+                # What is being worked on gets finished, and its rows.
+                with held_interrupts() as crew.interrupted:
+                    for task, outcome in crew.finish():
+                        written(task, *outcome)
+                if crew.interrupted():
+                    raise KeyboardInterrupt from None
+            raise
+
+
+class _Worker:
+    """What one process does: answers tasks with a key and results, None for "done before"."""
+
+    def __init__(
+        self,
+        folder: Path,
+        inputs: frozenset[FileId],
+        destination: Path,
+        scratch: Path,
+        job: Job,
+        settings: str,
+        editor: Editor,
+    ) -> None:
+        self._inputs, self._destination, self._scratch = inputs, destination, scratch
+        self._job, self._settings, self._editor = job, settings, editor
+        source, target = folder.resolve(), destination.resolve()
+        self._inside = source in (target, *target.parents)
+
+    def __call__(self, pull: Pull) -> Iterator[tuple[_Task, tuple[str, list[Result] | None]]]:
+        """Several photos are begun, and what they ask the networks is answered together."""
+        while True:
+            asking: list[tuple[_Task, Generator[Ask, Any, Any], Ask]] = []
+            while len(asking) < _TOGETHER and (
+                sum(ask.pixels for _, _, ask in asking) < _PIXELS_TOGETHER
+            ):
+                task = pull(not asking)
+                if task is None:
+                    break
+                yield from self._advanced(task, self._done(task), None, asking)
+            if not asking:
+                return
+            while asking:
+                answers = self._editor.answer([ask for _, _, ask in asking], _ESTIMATED)
+                begun, asking = asking, []
+                for i, answer in enumerate(answers):
+                    task, steps, _ = begun[i]
+                    # Nothing else may hold on to a photo that is finished.
+                    begun[i] = None
+                    yield from self._advanced(task, steps, answer, asking)
+                    del steps
+
+    def _advanced(
+        self, task: _Task, steps: Generator[Ask, Any, Any], answer: Any, asking: list
+    ) -> Iterator[tuple[_Task, Any]]:
+        """Yield ``task`` if it gets finished by ``answer``, else add to ``asking`` what it asks."""
+        try:
+            asking.append((task, steps, steps.send(answer)))
+        except StopIteration as end:
+            yield task, end.value
+
+    def _done(self, task: _Task) -> Generator[Ask, Any, tuple[str, list[Result] | None]]:
+        key = _key_of(task.photo, self._settings)
+        if key and key == task.done and not self._job.overwrite:
+            return key, None
+        put = partial(self._put, task)
+        results = yield from edit_steps(self._editor, task.photo, task.outputs, self._job, put)
+        finished = all(result.status in ("edited", "no-face") for result in results)
+        return key if finished else "", results
+
+    def _put(self, task: _Task, write: Callable[[Path], None], output: Path) -> str:
+        """Write ``output``, or answer why not.
+
+        A run that was killed may have left an output without a row. Such a file is known by being
+        the same, byte for byte.
+        """
+        if self._inside:
+            raise FaderError(f"{output}: lies among the inputs, by way of a link; remove the link")
+        if link := self._link_to(output.parent):
+            raise FaderError(
+                f"{link}: is a link, and edits are not written to where it leads; remove the link"
+            )
+        # A link there is replaced, and what it leads to stays.
+        if not output.is_symlink() and file_id(output) in self._inputs:
+            raise FaderError(f"{output}: is an input photo, never overwritten; choose another -o")
+        temporary = self._scratch / f"{os.getpid()}{output.suffix}"
+        try:
+            write(temporary)
+        except FaderError as error:
+            raise type(error)(str(error).replace(str(temporary), str(output))) from None
+        if os.path.lexists(output) and not (self._job.overwrite or output in task.owned):
+            same = output.is_file() and filecmp.cmp(temporary, output, shallow=False)
+            if not same:
+                temporary.unlink()
+                what = "the edit of another photo" if task.shared else "a file of other origin"
+                return f"{output}: {what} is there; --overwrite replaces it"
+        try:
+            make_folder(output.parent)
+            os.replace(temporary, output)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise FaderError(f"{output}: could not be written ({error.strerror})") from None
+        return ""
+
+    def _link_to(self, place: Path) -> Path | None:
+        """A link on the way from the output folder, which may be one itself, to ``place``."""
+        while place != self._destination:
+            if place.is_symlink():
+                return place
+            place = place.parent
+        return None
+
+
+@contextmanager
+def _scratch(destination: Path) -> Iterator[Path]:
+    """A new folder in ``destination`` for what is not finished; those of killed runs are removed.
+
+    To be entered with ``destination`` locked.
+    """
+    for name in os.listdir(destination):
+        if _OUR_SCRATCH.fullmatch(name):
+            _clear(destination / name)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=destination))
+    except OSError as error:
+        raise FaderError(f"{destination}: cannot be written to ({error.strerror})") from None
+    try:
+        yield folder
+    finally:
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove a scratch folder with what batches leave in one; what else is there stays."""
+    if folder.is_symlink():
+        return
+    sweep_temporaries(folder)
+    with suppress(OSError):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    os.unlink(entry.path)
+        folder.rmdir()
+
+
+def _folds_case(folder: Path) -> bool:
+    """Whether ``folder`` is on a disk to which names are the same in small and capital letters."""
+    try:
+        return folder.samefile(folder.with_name(folder.name.upper()))
+    except OSError:
+        return False
+
+
+def _folding(name: str) -> str:
+    # Disks that fold case mostly do not tell how accents are put together, either.
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _lost(task: _Task) -> tuple[str, list[Result]]:
+    detail = f"{task.photo}: the process that worked on it died, for lack of memory or by a crash"
+    return "", [Result(task.photo, None, "failed", detail=detail)]
+
+
+def _key_of(photo: Path, settings: str) -> str:
+    """Text that differs when the file's content or the settings do; "" if it cannot be read."""
+    digest = hashlib.blake2b(settings.encode(), digest_size=16)
+    try:
+        if not photo.is_file():
+            return ""
+        with open(photo, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()

@@ -1,0 +1,227 @@
+"""Settings and weights that may come from a stranger, checked before anything is made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from fader.documents import check_regular
+from fader.errors import FaderError
+
+T = TypeVar("T")
+
+#: What a whole number may be at most, by what its name contains; the first that fits holds.
+_MOST = (
+    ("seed", 2**63 - 1),
+    ("steps|every|interval|keep|batch|images", 10**9),
+    ("width|channels|latent", 1 << 14),
+    # Memory grows with a side's square, whatever the weights.
+    ("", 1024),
+)
+#: What such names contain is at least 1; other whole numbers are at least 0.
+_POSITIVE = re.compile("size|width|channels|latent|layers")
+_LARGEST_NUMBER, _LONGEST_TEXT, _MOST_NAMES = 1e9, 200, 1000
+#: Bytes beside the tensors that a safetensors file may have: names, shapes, places.
+_HEADER = 16 << 20
+#: Numbers of a network's tensors: at most so many, however large the file; so many more than it
+#: holds, for what is made on the way.
+_MOST_WEIGHTS, _SPARE = 1 << 28, 1 << 24
+_FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+
+
+# --- settings -------------------------------------------------------------------------------
+
+
+def read_settings(kind: type[T], values: Any, path: Path | str) -> T:
+    """An instance of the dataclass ``kind`` (one of settings) from what ``path`` has of it.
+
+    Raises :class:`FaderError` that names ``path`` for what :func:`check_settings` refuses, or the
+    dataclass itself.
+    """
+    check_settings(kind, values, path)
+    try:
+        return kind(**values)
+    except FaderError as error:
+        raise FaderError(f"{path}: {error}") from None
+
+
+def check_settings(kind: type, values: Any, path: Path | str) -> None:
+    """Whether ``values`` are an object with nothing but fields of the dataclass ``kind``, each of
+    its kind: numbers finite and within bounds, names such as may name a file.
+
+    Raises :class:`FaderError` that names ``path`` and the field.
+    """
+    if not isinstance(values, dict):
+        raise FaderError(f"{path}: has {_short(values)} where settings should be")
+    hints = typing.get_type_hints(kind)
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name, value in values.items():
+        if name not in known:
+            raise FaderError(
+                f"{path}: has a setting {_short(name)}, which this version does not know; a newer "
+                "one may: pip install -U fader"
+            )
+        if wrong := _wrong(name, value, hints[name]):
+            raise FaderError(f"{path}: {name} is {_short(value)}; it must be {wrong}")
+
+
+def check_name(name: str) -> str | None:
+    """What is wrong with a name that may become a file's or be shown; None if nothing is."""
+    if not name or len(name) > _LONGEST_TEXT or not name.isprintable() or name != name.strip():
+        return f"a name of 1 to {_LONGEST_TEXT} printable characters"
+    if "/" in name or "\\" in name or name.startswith("."):
+        return "a name without slashes, and without a dot in front"
+    return None
+
+
+def _wrong(name: str, value: Any, hint: Any) -> str | None:
+    """What the value must be, in words; None if it is that."""
+    if dataclasses.is_dataclass(hint):
+        check_settings(hint, value, name)
+        return None
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        words = " or ".join(map(str, arguments))
+        return None if type(value) is str and value in arguments else words
+    if origin in (typing.Union, types.UnionType):
+        answers = [_wrong(name, value, one) for one in arguments]
+        return None if None in answers else " or ".join(a for a in answers if a)
+    if origin is tuple:
+        return _wrong_list(name, value, arguments)
+    if hint is bool:
+        return None if type(value) is bool else "true or false"
+    if hint is int:
+        least = 1 if _POSITIVE.search(name) else 0
+        most = next(most for words, most in _MOST if re.search(words, name))
+        fits = type(value) is int and least <= value <= most
+        return None if fits else f"a whole number from {least} to {most}"
+    if hint is float:
+        number = type(value) in (int, float) and math.isfinite(value)
+        return None if number and abs(value) <= _LARGEST_NUMBER else "a number, and no huge one"
+    if hint is str:
+        return check_name(value) if type(value) is str else "a text"
+    if hint is types.NoneType:
+        return None if value is None else "nothing"
+    raise TypeError(f"{name}: no check for {hint}")
+
+
+def _wrong_list(name: str, value: Any, arguments: tuple[Any, ...]) -> str | None:
+    each = arguments[0] if arguments[-1] is Ellipsis else None
+    if not isinstance(value, (list, tuple)) or len(value) > _MOST_NAMES:
+        return f"a list of at most {_MOST_NAMES}"
+    if each is None and len(value) != len(arguments):
+        return f"a list of {len(arguments)}"
+    for one, hint in zip(value, [each] * len(value) if each else arguments, strict=True):
+        if wrong := _wrong(name, one, hint):
+            return f"a list in which each is {wrong}"
+    if each is str and len(set(value)) < len(value):
+        return "a list of different names"
+    return None
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # of more digits than Python writes
+        return "a number of very many digits"
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
+
+
+# --- weights --------------------------------------------------------------------------------
+
+
+def make_network(make: Callable[[], T], *paths: Path) -> T:
+    """What ``make`` makes, if the safetensors files at ``paths`` can hold its weights.
+
+    Settings that ask for more are refused before the memory is taken.
+    Raises :class:`FaderError` that names the first of ``paths``, or what is no regular file.
+    """
+    held = 0
+    for path in paths:
+        try:
+            check_regular(path)
+        except FileNotFoundError:
+            raise FaderError(f"{path}: missing; the model is incomplete, copy it again") from None
+        except OSError as error:
+            raise _not_weights(path, error) from None
+        held += path.stat().st_size
+    try:
+        with _Budget(min(held, _MOST_WEIGHTS) + _SPARE):
+            return make()
+    except (RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
+        # The budget's own, or torch's for numbers beyond any memory.
+        raise FaderError(
+            f"{paths[0]}: does not fit the model's config.json ({_first(error)})"
+        ) from None
+
+
+class _Budget(TorchFunctionMode):
+    """Raises :class:`RuntimeError` when the tensors made within have too many numbers in all."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.left = numbers
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in _FACTORIES:
+            size = args[0] if args and isinstance(args[0], (tuple, list)) else args
+            self.left -= math.prod(n for n in size if isinstance(n, int))
+            if self.left < 0:
+                raise RuntimeError("that asks for more weights than the file can have")
+        return func(*args, **(kwargs or {}))
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load a safetensors file into ``module``.
+
+    Raises :class:`FaderError` for a missing, damaged or other file, and for weights that are not
+    finite: an edit made with them would be none.
+    """
+    wanted = module.state_dict()
+    try:
+        # The largest numbers of the format have 8 bytes.
+        check_regular(path, _HEADER + 8 * sum(value.numel() for value in wanted.values()))
+        weights = load_file(path)
+    except FileNotFoundError:
+        raise FaderError(f"{path}: missing; the model is incomplete, copy it again") from None
+    except (SafetensorError, OSError) as error:
+        raise _not_weights(path, error) from None
+    for name in sorted(wanted.keys() | weights.keys()):
+        shapes = [tuple(side[name].shape) if name in side else None for side in (weights, wanted)]
+        if shapes[0] != shapes[1]:
+            has, needs = ("nothing" if shape is None else str(shape) for shape in shapes)
+            raise FaderError(
+                f"{path}: does not fit the model's config.json ({name[:80]}: {has} in place of "
+                f"{needs})"
+            )
+    for name, value in weights.items():
+        weights[name] = value = value.float() if value.is_floating_point() else value
+        # A negative variance becomes NaN as soon as it is used.
+        bad = name.endswith("running_var") and bool((value < 0).any())
+        if bad or not bool(torch.isfinite(value).all()):
+            raise FaderError(
+                f"{path}: damaged, {name} has values that are not possible; copy the model again"
+            )
+    module.load_state_dict(weights)
+
+
+def _not_weights(path: Path, error: Exception) -> FaderError:
+    return FaderError(f"{path}: not a safetensors file, or cut short ({_first(error)})")
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

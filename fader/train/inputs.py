@@ -1,0 +1,120 @@
+"""What a run was started on, so that ``--resume`` goes on with the same from any folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fader.documents import read_json
+from fader.errors import FaderError
+from fader.train.run import RunFolder
+
+#: Bytes of pixels that a checksum reads; of more, it takes images at even distances.
+MOST_BYTES = 2 << 30
+_CHUNK = 256
+
+
+class Data(Protocol):
+    """A prepared store, or a set of images of cgan."""
+
+    images: Any
+    labels: np.ndarray
+    split: np.ndarray
+
+
+def checksum(data: Data) -> str:
+    """A digest of all that a training sees of its data: pixels, labels, split; not of where it
+    lies. A second or two a gigabyte."""
+    digest = hashlib.sha256()
+    for values in (data.labels, data.split):
+        digest.update(repr((values.shape, str(values.dtype))).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    shape = tuple(data.images.shape)
+    digest.update(repr(shape).encode())
+    taken = max(1, min(shape[0], MOST_BYTES // max(1, int(np.prod(shape[1:])))))
+    rows = np.linspace(0, shape[0] - 1, taken).round().astype(np.int64)
+    for start in range(0, taken, _CHUNK):
+        digest.update(np.ascontiguousarray(data.images[rows[start : start + _CHUNK]]).tobytes())
+    return digest.hexdigest()
+
+
+def place(name: str | os.PathLike[str] | None, names: Collection[str] = ()) -> str | None:
+    """The absolute path of what lies in a folder; one of ``names``, or a Hub id, as it is."""
+    if name is None:
+        return None
+    text = os.fspath(name)
+    return os.path.abspath(text) if text not in names and os.path.exists(text) else text
+
+
+def read_inputs(run: RunFolder) -> dict[str, Any] | None:
+    """What :attr:`RunFolder.started_on` was; None when it was nothing."""
+    try:
+        inputs = read_json(run.inputs)
+    except FileNotFoundError:
+        return None
+    for name, value in inputs.items():
+        words = value if isinstance(value, list) else [value]
+        if not all(word is None or isinstance(word, str) for word in words):
+            raise FaderError(f"{run.inputs}: damaged ({name} is {value!r})")
+    return inputs
+
+
+def check_same(
+    run: RunFolder, inputs: Mapping[str, Any], names: Collection[str], **given: str | None
+) -> None:
+    """Refuse what is given with ``--resume`` but is not what the run was started on.
+
+    ``given`` are models by their options' names in ``inputs``, None where not given; ``names`` are
+    those of packaged ones. Raises :class:`FaderError` that names the option and both values.
+    """
+    for name, value in given.items():
+        began = inputs.get(name)
+        if value is None or place(value, names) in (began, place(began, names)):
+            continue
+        option = "--" + name.replace("_", "-")
+        was = f"with {option} {began}" if began else f"without {option}"
+        raise FaderError(
+            f"{run.path}: was started {was}, so {option} {value} cannot be used now; leave it out "
+            "to go on, or start another run"
+        )
+
+
+def find_data(run: RunFolder, inputs: Mapping[str, Any], given: Path | None) -> Path | None:
+    """Where a resumed run's data is: the place given, else where it was. Raises
+    :class:`FaderError` when it is there no more."""
+    if given is not None or not inputs.get("data"):
+        return given
+    path = Path(inputs["data"])
+    if not path.exists():
+        raise FaderError(
+            f"{run.path}: its data was at {path} and is there no more; say with --data where it "
+            "is now"
+        )
+    return path
+
+
+def check_data(
+    run: RunFolder, inputs: Mapping[str, Any], path: Path | str, data: Data, given: bool
+) -> str:
+    """The data's :func:`checksum`, which must be that of the data that a resumed run was started on
+    (``inputs`` of a new one are empty); ``given`` says that the user named it.
+
+    Raises :class:`FaderError` that names both.
+    """
+    found, began = checksum(data), inputs.get("data_checksum")
+    if began in (None, found):
+        return found
+    if given:
+        raise FaderError(
+            f"{run.path}: was started on other data ({inputs['data']}) than --data {path}; leave "
+            "it out to go on, or start another run"
+        )
+    raise FaderError(
+        f"{path}: is not the data any more that {run.path} was started on; bring that back, or "
+        "start another run, which may begin from this one's model with --init"
+    )
