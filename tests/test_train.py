@@ -539,6 +539,22 @@ def test_a_classifiers_stopped_training_begins_again_and_a_finished_one_is_kept(
     assert (out / "model" / "classifier.safetensors").read_bytes() == before
 
 
+def test_a_classifier_starts_from_another_of_its_kind(data: Path, tmp_path: Path) -> None:
+    command = ["train-classifier", "--device", "cpu", "--data", str(data), "--size", "32"]
+    command += ["--width", "4", "--batch-size", "4", "--learning-rate", "1e-9", "--steps", "1"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert CliRunner().invoke(main, [*command, "--out", str(first)]).exit_code == 0
+    result = CliRunner().invoke(main, [*command, "--out", str(second), "--init", str(first)])
+    assert result.exit_code == 0, result.output
+    from fader.models.io import load_classifier
+
+    before, after = (load_classifier(run / "model").head[-1].weight for run in (first, second))
+    assert torch.allclose(before, after, atol=1e-6)
+    other = [*command, "--architecture", "plain", "--out", str(tmp_path / "third")]
+    result = CliRunner().invoke(main, [*other, "--init", str(first)])
+    assert result.exit_code == 1 and "architecture" in result.output
+
+
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 

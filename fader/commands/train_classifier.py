@@ -48,9 +48,14 @@ from fader.commands.options import device_option, json_option, open_store, resol
     is_flag=True,
     help="Decide for rare values as readily as for common ones, as a judge should.",
 )
+@click.option(
+    "--init", metavar="RUN", help="Start from this run's classifier instead of from chance."
+)
 @device_option
 @json_option
-def command(data: Path, out: Path, device: str, as_json: bool, **settings: object) -> None:
+def command(
+    data: Path, out: Path, init: str | None, device: str, as_json: bool, **settings: object
+) -> None:
     """Train the classifier that estimates a face's attributes.
 
     Labels may be hard or soft. Prints, for each attribute, the accuracy on the test part (or the
@@ -58,13 +63,19 @@ def command(data: Path, out: Path, device: str, as_json: bool, **settings: objec
     value. OUT/model is what `fader train --classifier` takes.
     """
     from fader.data.prepared import PreparedStore, is_prepared
+    from fader.models.io import load_classifier
     from fader.train.classifier import ClassifierTraining, train_classifier
 
     training = ClassifierTraining(**settings)
     store = PreparedStore(data) if is_prepared(data) else open_store(data, training.size)
+    initial = None
+    if init:
+        inside = Path(init) / "model"
+        initial = load_classifier(inside if inside.is_dir() else init)
+    device = resolve_device(device)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
-        scores = train_classifier(store, out, training, device=resolve_device(device))
+        scores = train_classifier(store, out, training, initial=initial, device=device)
     except KeyboardInterrupt:
         say("stopped; a classifier's training is not resumed, but begun again", err=True)
         raise SystemExit(130) from None

@@ -31,7 +31,7 @@ class EmbedderConfig:
 
     size: int = 64
     width: int = 16
-    dimensions: int = 128
+    dimensions: int = 64
     same_person: float = 1.0
 
 
@@ -42,15 +42,18 @@ class FaceEmbedder(nn.Module):
         super().__init__()
         self.config = config
         self.features, channels = resnet(config.width)
-        places = (config.size // 32) ** 2
-        self.project = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(channels * places, config.dimensions, bias=False),
-            nn.BatchNorm1d(config.dimensions),
-        )
+        self.project = nn.Linear(channels * (config.size // 32) ** 2, config.dimensions)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.project(self.features(resized(inner(x), self.config.size))))
+        return self.placed(self.seen(resized(inner(x), self.config.size)))
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the convolutions make of the inner faces N×3×s×s, flat, N×D."""
+        return self.features(x).flatten(1)
+
+    def placed(self, seen: Tensor) -> Tensor:
+        """The embeddings of what was seen."""
+        return F.normalize(self.project(seen))
 
 
 def inner(x: Tensor) -> Tensor:

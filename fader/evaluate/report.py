@@ -108,6 +108,14 @@ def _groups(document: dict[str, Any]) -> str:
             for g in groups
         )
         body.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
+    found = document["swap_accuracy"]["by_group"]
+    means = "".join(
+        f"<td>{number(found[g]['mean'])} <small>all faces {number(found[g]['whole'])}</small></td>"
+        if g in found
+        else "<td></td>"
+        for g in groups
+    )
+    body.append(f'<tr class="mean"><td>mean</td>{means}</tr>')
     return tabular(["attribute", *groups], body)
 
 

@@ -62,6 +62,7 @@ def train_classifier(
     out: str | Path,
     settings: ClassifierTraining,
     *,
+    initial: AttributeClassifier | None = None,
     device: str | torch.device = "cpu",
     progress: bool = True,
 ) -> dict[str, AttributeScore]:
@@ -69,7 +70,8 @@ def train_classifier(
 
     Returns each attribute's score on the test split, or where there is none on the validation
     split (the training images where there is neither). Attributes that never vary in the training
-    images are left out.
+    images are left out. ``initial`` is where to start from instead of from chance; raises
+    :class:`FaderError` when it is of another kind.
     """
     run = RunFolder(out)
     accelerator = make_accelerator(torch.device(device))
@@ -84,6 +86,12 @@ def train_classifier(
     classifier = AttributeClassifier(
         ClassifierConfig(attributes, settings.size, settings.width, settings.architecture)
     )
+    if initial is not None:
+        if initial.config != classifier.config:
+            raise FaderError(
+                "the classifier to start from has other attributes, size, width or architecture"
+            )
+        classifier.load_state_dict(initial.state_dict())
     main = accelerator.is_main_process
     if main:
         _start(run, settings)
@@ -232,12 +240,12 @@ def photographic(x: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _softened(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """uint8 N×S×S×3 images, two in five of them enlarged from few pixels, as many squeezed."""
+    """uint8 N×S×S×3 images, a quarter of them enlarged from few pixels, as many squeezed."""
     import cv2
 
     out = images.copy()
     side = images.shape[1]
-    enlarged, squeezed = random.random((2, len(images))) < 0.4
+    enlarged, squeezed = random.random((2, len(images))) < 0.25
     small = random.integers(round(0.35 * side), side, len(images))
     quality = random.integers(25, 95, len(images))
     for i in np.flatnonzero(enlarged):
