@@ -7,20 +7,20 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
 
-def read_deep(path: Path) -> np.ndarray | None:
-    """The file's pixels as stored, not turned: (H, W, 1..4) uint16 in the order R, G, B, A.
+def read_deep(data: bytes) -> np.ndarray | None:
+    """The pixels of a file's content as stored, not turned: (H, W, 1..4) uint16 in the order R, G, B, A.
 
     None when OpenCV does not find 16 bits in it.
     """
     import cv2
 
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         return None
     values = values if values.ndim == 3 else values[:, :, None]
@@ -28,19 +28,19 @@ def read_deep(path: Path) -> np.ndarray | None:
     return values[:, :, [2, 1, 0, *range(3, colours)]] if colours >= 3 else values
 
 
-def write_deep_png(path: Path, values: np.ndarray, options: Mapping[str, Any]) -> None:
+def write_deep_png(place: Path | BinaryIO, values: np.ndarray, options: Mapping[str, Any]) -> None:
     """Write (H, W, 1..4) uint16 as a PNG; ``options`` are those Pillow's writer takes."""
     # Pillow encodes the metadata, beside a single pixel; the chunks of that are taken over.
     buffer = io.BytesIO()
     Image.new("RGB", (1, 1)).save(buffer, "PNG", **options)
     extras = b""
-    data, place = buffer.getvalue(), 8
-    while place < len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        kind = data[place + 4 : place + 8]
+    data, at = buffer.getvalue(), 8
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        kind = data[at + 4 : at + 8]
         if kind not in (b"IHDR", b"IDAT", b"IEND"):
-            extras += data[place : place + 12 + length]
-        place += 12 + length
+            extras += data[at : at + 12 + length]
+        at += 12 + length
     height, width, channels = values.shape
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
@@ -52,10 +52,10 @@ def write_deep_png(path: Path, values: np.ndarray, options: Mapping[str, Any]) -
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     pixels = _chunk(b"IDAT", zlib.compress(filtered.data, 6))
     start, end = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
-    path.write_bytes(start + extras + pixels + end)
+    _put(place, start + extras + pixels + end)
 
 
-def write_deep_tiff(path: Path, values: np.ndarray, options: Mapping[str, Any]) -> None:
+def write_deep_tiff(place: Path | BinaryIO, values: np.ndarray, options: Mapping[str, Any]) -> None:
     """Write (H, W, 1..4) uint16 as an uncompressed TIFF; ``options`` as Pillow's writer takes."""
     height, width, channels = values.shape
     # Pillow knows 16 bits for grey alone. The bytes of a colour image are those of a grey one
@@ -80,11 +80,18 @@ def write_deep_tiff(path: Path, values: np.ndarray, options: Mapping[str, Any]) 
         data += struct.pack(f"<{channels}H", *[16] * channels)
     elif channels == 1:
         corrected[TiffImagePlugin.BITSPERSAMPLE] = (3, 1, 16)
-    for place in range(start + 2, start + 2 + 12 * count, 12):
-        (tag,) = struct.unpack_from("<H", data, place)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", data, at)
         if tag in corrected:
-            struct.pack_into("<HII", data, place + 2, *corrected[tag])
-    path.write_bytes(data)
+            struct.pack_into("<HII", data, at + 2, *corrected[tag])
+    _put(place, bytes(data))
+
+
+def _put(place: Path | BinaryIO, data: bytes) -> None:
+    if isinstance(place, Path):
+        place.write_bytes(data)
+    else:
+        place.write(data)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -7,11 +7,12 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
@@ -138,28 +139,26 @@ def open_photo(source: ImageLike | Photo) -> Photo:
             if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
                 raise UnreadableImageError(f"{path}: no permission to look into this folder")
             raise UnreadableImageError(f"{path}: is {kind}, not a photo")
-        register_heif()
-        with Image.open(path) as image:
-            return _photo_of(image, str(path), path)
+        with open(path, "rb") as file:
+            return _read(file, str(path))
     except UnreadableImageError:
         raise
     except FileNotFoundError:
         raise UnreadableImageError(f"{path}: there is no such file") from None
     except PermissionError:
         raise UnreadableImageError(f"{path}: no permission to read it") from None
-    except UnidentifiedImageError:
-        raise UnreadableImageError(f"{path}: {_why_unidentified(path)}") from None
-    except Image.DecompressionBombError:
+    except OSError as error:
         raise UnreadableImageError(
-            f"{path}: refused, it claims to have more than "
-            f"{2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels"
+            f"{path}: broken or cut short ({error.strerror or error})"
         ) from None
-    except MemoryError:
-        raise UnreadableImageError(f"{path}: too large for this machine's memory") from None
-    except Exception as error:
-        # Decoders answer broken data with any exception there is.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"{path}: broken or cut short ({reason})") from None
+
+
+def read_photo(data: bytes, name: str, formats: Sequence[str] | None = None) -> Photo:
+    """:func:`open_photo` for the content of a file that is called ``name``, whatever its suffix.
+
+    ``formats`` are those that are read, by Pillow's names; all that it knows without.
+    """
+    return _read(io.BytesIO(data), name, formats)
 
 
 def open_image(source: ImageLike) -> Image.Image:
@@ -185,6 +184,32 @@ def save_photo(
     """
     path = Path(path)
     kind = _kind_to_write(path)
+    _write(path, lambda temporary: _encode_to(temporary, photo, kind, quality, provenance))
+
+
+def photo_bytes(
+    photo: Photo,
+    name: str,
+    *,
+    quality: int | None = None,
+    provenance: Provenance | None = None,
+) -> bytes:
+    """What :func:`save_photo` would write to a file that is called ``name``; raises the same."""
+    kind = _kind_to_write(Path(name))
+    buffer = io.BytesIO()
+    with _reasons(Path(name)):
+        _encode(buffer, photo, kind, quality, provenance)
+    return buffer.getvalue()
+
+
+def _encode_to(path: Path, photo: Photo, *how: Any) -> None:
+    with open(path, "wb") as file:
+        _encode(file, photo, *how)
+
+
+def _encode(
+    file: BinaryIO, photo: Photo, kind: str, quality: int | None, provenance: Provenance | None
+) -> None:
     xmp, software = photo.xmp, None
     if provenance:
         xmp, software = marked_xmp(photo.xmp, provenance), str(provenance)
@@ -221,13 +246,10 @@ def save_photo(
         xmp = xmp if len(xmp) < limit or not provenance else marked_xmp(b"", provenance)
         options["xmp"] = xmp if len(xmp) < limit else b""
 
-    def encode(temporary: Path) -> None:
-        if depth is not None:
-            (write_deep_png if kind == "PNG" else write_deep_tiff)(temporary, depth, options)
-            return
-        _for_writing(photo, kind).save(temporary, kind, **_given(options))
-
-    _write(path, encode)
+    if depth is not None:
+        (write_deep_png if kind == "PNG" else write_deep_tiff)(file, depth, options)
+        return
+    _for_writing(photo, kind).save(file, kind, **_given(options))
 
 
 def save_image(image: Image.Image, path: str | os.PathLike[str], **options: Any) -> None:
@@ -262,15 +284,40 @@ def kind_of(suffix: str) -> str | None:
 # Reading.
 
 
-def _photo_of(image: Image.Image, name: str, path: Path | None) -> Photo:
+def _read(file: BinaryIO, name: str, formats: Sequence[str] | None = None) -> Photo:
+    try:
+        register_heif()
+        if formats is not None:
+            Image.init()
+            formats = [kind for kind in formats if kind in Image.OPEN]
+        with Image.open(file, formats=formats) as image:
+            return _photo_of(image, name, file)
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImageError(f"{name}: {_why_unidentified(file)}") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImageError(
+            f"{name}: refused, it claims to have more than "
+            f"{2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels"
+        ) from None
+    except MemoryError:
+        raise UnreadableImageError(f"{name}: too large for this machine's memory") from None
+    except Exception as error:
+        # Decoders answer broken data with any exception there is.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"{name}: broken or cut short ({reason})") from None
+
+
+def _photo_of(image: Image.Image, name: str, file: BinaryIO | None) -> Photo:
     kind = "JPEG" if image.format == "MPO" else image.format
     if 0 in image.size:
         raise UnreadableImageError(f"{name}: has no pixels, its size is {image.size}")
     notes = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"only the first of its {frames} frames or pages")
-    is_deep = path is not None and ";16" in str(image.tile) and not image.mode.startswith("I")
-    lossless = path is not None and kind == "WEBP" and _is_lossless_webp(path)
+    is_deep = file is not None and ";16" in str(image.tile) and not image.mode.startswith("I")
+    lossless = file is not None and kind == "WEBP" and _is_lossless_webp(file)
     image.load()
     orientation = _orientation(image)
     encoding = _encoding(image, kind, lossless)
@@ -306,7 +353,7 @@ def _photo_of(image: Image.Image, name: str, path: Path | None) -> Photo:
     alpha = None if alpha is None else _turned(alpha, orientation)
     deep = None if deep is None else _turned(deep, orientation)
     if is_deep:
-        values = read_deep(path)
+        values = read_deep(_whole(file))
         # TIFFs, unlike PNGs, come from OpenCV and from Pillow turned upright already.
         values = None if values is None else _turned(values, orientation)
         if values is not None and values.shape[:2] == pixels.shape[:2]:
@@ -394,15 +441,23 @@ def _encoding(image: Image.Image, kind: str | None, lossless: bool) -> dict[str,
     return {}
 
 
-def _is_lossless_webp(path: Path) -> bool:
-    with open(path, "rb") as file:
+def _is_lossless_webp(file: BinaryIO) -> bool:
+    begin = file.tell()
+    try:
         file.seek(12)
         while len(header := file.read(8)) == 8:
             if header[:4] in (b"VP8L", b"VP8 "):
                 return header[:4] == b"VP8L"
             (length,) = struct.unpack("<I", header[4:])
             file.seek(length + length % 2, os.SEEK_CUR)
-    return False
+        return False
+    finally:
+        file.seek(begin)
+
+
+def _whole(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _exif(image: Image.Image, kind: str | None) -> bytes:
@@ -443,9 +498,8 @@ def register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-def _why_unidentified(path: Path) -> str:
-    with open(path, "rb") as file:
-        head = file.read(32)
+def _why_unidentified(file: BinaryIO) -> str:
+    head = _whole(file)[:32]
     if not head:
         return "is empty (zero bytes)"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
@@ -466,9 +520,15 @@ def _kind_to_write(path: Path) -> str:
 
 
 def _write(path: Path, encode: Callable[[Path], Any]) -> None:
+    with _reasons(path), atomic_path(path) as temporary:
+        encode(temporary)
+
+
+@contextmanager
+def _reasons(path: Path) -> Iterator[None]:
+    """Failures of what writes ``path``, in words."""
     try:
-        with atomic_path(path) as temporary:
-            encode(temporary)
+        yield
     except (OSError, ValueError, TypeError, AttributeError) as error:
         # The last two are Pillow's answer to damaged EXIF that is to go into a TIFF.
         reason = getattr(error, "strerror", None) or error
