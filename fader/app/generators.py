@@ -108,9 +108,10 @@ class Generators:
     def _load(self, name: str) -> Generator:
         with self._lock:
             known = self._all()
-            name = name or next(iter(known), "")
-    XX
-                name = "faces"
+            if name in ("", "default"):
+                from cgan import DEFAULT_MODEL
+
+                name = DEFAULT_MODEL if DEFAULT_MODEL in known else next(iter(known), "")
             if name not in known:
                 raise Refused(404, f"there is no generator {name!r}; there are {', '.join(known)}")
             if name not in self._loaded:
