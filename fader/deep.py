@@ -14,7 +14,7 @@ from PIL import Image, TiffImagePlugin
 
 
 def read_deep(data: bytes) -> np.ndarray | None:
-    """The pixels of a file's content as stored, not turned: (H, W, 1..4) uint16 in the order R, G, B, A.
+    """A file's pixels as stored, not turned: (H, W, 1..4) uint16 in the order R, G, B, A.
 
     None when OpenCV does not find 16 bits in it.
     """

@@ -93,11 +93,13 @@ class Generators:
     def _all(self) -> dict[str, tuple[Any, Any]]:
         """Every generator: what loads it, and its settings."""
         try:
+            from cgan import DEFAULT_MODEL
             from cgan.checkpoints import Stage, stages
             from cgan.io import WEIGHTS_FOLDER, available_generators
         except ImportError:
             raise Refused(501, "cgan, which draws faces, is not installed beside fader") from None
-        found = [Stage(name, WEIGHTS_FOLDER / name) for name in available_generators()]
+        names = sorted(available_generators(), key=lambda name: name != DEFAULT_MODEL)
+        found = [Stage(name, WEIGHTS_FOLDER / name) for name in names]
         if self._folder is not None:
             found += stages(self._folder)
         named: dict[str, tuple[Any, Any]] = {}
@@ -109,9 +111,7 @@ class Generators:
         with self._lock:
             known = self._all()
             if name in ("", "default"):
-                from cgan import DEFAULT_MODEL
-
-                name = DEFAULT_MODEL if DEFAULT_MODEL in known else next(iter(known), "")
+                name = next(iter(known), "")
             if name not in known:
                 raise Refused(404, f"there is no generator {name!r}; there are {', '.join(known)}")
             if name not in self._loaded:

@@ -42,7 +42,8 @@ _HEADERS = {
 
 _TOKEN_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Fader</title>
 <h1>Fader</h1><p>This page needs its token: open the link that the server printed, or type it here.
-</p><form method="get" action="/"><label>Token <input name="token" type="password" autofocus></label>
+</p><form method="get" action="/"><label>Token
+<input name="token" type="password" autofocus></label>
 <button>Open</button></form></html>"""
 
 

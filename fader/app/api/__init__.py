@@ -34,7 +34,7 @@ def file_response(data: bytes, name: str, account: Any = None) -> Response:
     """A file to keep under ``name``; ``account``, of what was done, is in the Fader-Edit header."""
     suffix = name[name.rfind(".") :].lower()
     response = Response(data, media_type=_TYPES.get(suffix, "application/octet-stream"))
-    plain = "".join(c if c.isascii() and c.isalnum() or c in "._-" else "_" for c in name)
+    plain = "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "_" for c in name)
     response.headers["content-disposition"] = (
         f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
     )

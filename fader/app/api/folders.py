@@ -69,37 +69,37 @@ async def send_folder(request: Request) -> dict[str, Any]:
     return job.to_dict()
 
 
-@router.post("/folders/{name}/photos", openapi_extra=_FORM)
-async def send_more(name: str, request: Request) -> dict[str, Any]:
+@router.post("/folders/{folder_id}/photos", openapi_extra=_FORM)
+async def send_more(folder_id: str, request: Request) -> dict[str, Any]:
     """Send more photos to a folder that waits."""
     state = state_of(request)
-    job = state.jobs.get(name)
+    job = state.jobs.get(folder_id)
     form = await state.uploads.read(request)
     await state.work.photo(state.jobs.add, job, form.files.get("photos", []))
     return job.to_dict()
 
 
-@router.post("/folders/{name}/start", openapi_extra=_FORM)
-async def start(name: str, request: Request) -> dict[str, Any]:
+@router.post("/folders/{folder_id}/start", openapi_extra=_FORM)
+async def start(folder_id: str, request: Request) -> dict[str, Any]:
     """Begin, with the form's `set`, `to`, `face` and `model`."""
     state = state_of(request)
-    job = state.jobs.get(name)
+    job = state.jobs.get(folder_id)
     form = await state.uploads.read(request)
     await state.work.photo(_start, state, job, form)
     return job.to_dict()
 
 
-@router.get("/folders/{name}")
-async def look(name: str, request: Request) -> dict[str, Any]:
+@router.get("/folders/{folder_id}")
+async def look(folder_id: str, request: Request) -> dict[str, Any]:
     """How far the folder is."""
-    return state_of(request).jobs.get(name).to_dict()
+    return state_of(request).jobs.get(folder_id).to_dict()
 
 
-@router.get("/folders/{name}/events")
-async def events(name: str, request: Request) -> EventSourceResponse:
+@router.get("/folders/{folder_id}/events")
+async def events(folder_id: str, request: Request) -> EventSourceResponse:
     """The same each time it changes, as server-sent events, until it is over."""
     state = state_of(request)
-    job = state.jobs.get(name)
+    job = state.jobs.get(folder_id)
 
     async def stream() -> AsyncIterator[dict[str, str]]:
         async for document in state.jobs.events(job):
@@ -108,19 +108,19 @@ async def events(name: str, request: Request) -> EventSourceResponse:
     return EventSourceResponse(stream())
 
 
-@router.delete("/folders/{name}")
-async def cancel(name: str, request: Request) -> dict[str, Any]:
+@router.delete("/folders/{folder_id}")
+async def cancel(folder_id: str, request: Request) -> dict[str, Any]:
     """Cancel it, whatever its state; its photos and results are removed."""
     state = state_of(request)
-    job = state.jobs.get(name)
+    job = state.jobs.get(folder_id)
     state.jobs.cancel(job)
     return job.to_dict()
 
 
-@router.get("/folders/{name}/result", response_class=StreamingResponse)
-async def result(name: str, request: Request) -> StreamingResponse:
+@router.get("/folders/{folder_id}/result", response_class=StreamingResponse)
+async def result(folder_id: str, request: Request) -> StreamingResponse:
     """The zip: the edited pictures and report.csv."""
-    job = state_of(request).jobs.get(name)
+    job = state_of(request).jobs.get(folder_id)
     if job.result is None:
         raise Refused(409, f"this folder has no result: it is {job.state}")
     file = job.result

@@ -128,37 +128,37 @@ def _described(photo: OpenPhoto, model: str) -> dict[str, Any]:
     }
 
 
-@router.get("/photos/{name}")
-async def look(name: str, request: Request) -> dict[str, Any]:
+@router.get("/photos/{photo_id}")
+async def look(photo_id: str, request: Request) -> dict[str, Any]:
     """What POST /api/photos answered, and the edits made last."""
     state = state_of(request)
-    photo = state.photos.get(name)
+    photo = state.photos.get(photo_id)
     model = state.models.name_of(photo.editor)
-    return {"id": name, **_described(photo, model), "edits": photo.current}
+    return {"id": photo_id, **_described(photo, model), "edits": photo.current}
 
 
-@router.delete("/photos/{name}", status_code=204)
-async def forget(name: str, request: Request) -> Response:
+@router.delete("/photos/{photo_id}", status_code=204)
+async def forget(photo_id: str, request: Request) -> Response:
     """Have the server forget a photo now."""
     state = state_of(request)
-    state.photos.get(name)
-    state.photos.remove(name)
+    state.photos.get(photo_id)
+    state.photos.remove(photo_id)
     return Response(status_code=204)
 
 
-@router.get("/photos/{name}/picture", response_class=Response, responses=_PICTURE)
-async def picture(name: str, request: Request, side: Side = 1600) -> Response:
+@router.get("/photos/{photo_id}/picture", response_class=Response, responses=_PICTURE)
+async def picture(photo_id: str, request: Request, side: Side = 1600) -> Response:
     """The photo as it was sent, upright, small enough to look at, as a JPEG."""
     state = state_of(request)
-    photo = state.photos.get(name)
+    photo = state.photos.get(photo_id)
     return await state.work.photo(_shown, photo.photo.pixels, side, None)
 
 
 @router.get(
-    "/photos/{name}/faces/{number}/preview", response_class=Response, responses=_PICTURE
+    "/photos/{photo_id}/faces/{number}/preview", response_class=Response, responses=_PICTURE
 )
 async def preview(
-    name: str,
+    photo_id: str,
     number: int,
     request: Request,
     side: Annotated[int, Query(ge=32, le=1024)] = 512,
@@ -170,7 +170,7 @@ async def preview(
     the others are 409. The Fader-Edit header has the values of all attributes.
     """
     state = state_of(request)
-    photo = state.photos.get(name)
+    photo = state.photos.get(photo_id)
     values = _numbers(photo, request, ("side", "as"))
 
     def draw(wanted: Any) -> Response:
@@ -178,12 +178,12 @@ async def preview(
         account = {n: round(v, 4) for n, v in photo.values(number, values).items()}
         return _encoded(image, encoding, account)
 
-    return await state.work.latest((name, number), draw)
+    return await state.work.latest((photo_id, number), draw)
 
 
-@router.get("/photos/{name}/faces/{number}/strip", response_class=Response, responses=_PICTURE)
+@router.get("/photos/{photo_id}/faces/{number}/strip", response_class=Response, responses=_PICTURE)
 async def strip_of(
-    name: str,
+    photo_id: str,
     number: int,
     request: Request,
     attribute: str,
@@ -194,7 +194,7 @@ async def strip_of(
 ) -> Response:
     """An attribute's slider on a face, as `fader strip`: a picture, or a GIF that moves."""
     state = state_of(request)
-    photo = state.photos.get(name)
+    photo = state.photos.get(photo_id)
 
     def draw() -> Response:
         from fader.edit.strip import strip
@@ -213,9 +213,9 @@ async def strip_of(
     return await state.work.photo(draw)
 
 
-@router.post("/photos/{name}/edit", response_class=Response, responses=_PICTURE)
+@router.post("/photos/{photo_id}/edit", response_class=Response, responses=_PICTURE)
 async def edit_photo(
-    name: str,
+    photo_id: str,
     asked: EditRequest,
     request: Request,
     side: Annotated[int | None, Query(ge=32, le=4096)] = None,
@@ -226,7 +226,7 @@ async def edit_photo(
     makes the same file, the values of each face before and after, notes.
     """
     state = state_of(request)
-    photo = state.photos.get(name)
+    photo = state.photos.get(photo_id)
     edits = _edits(photo, asked)
 
     def make(wanted: Any) -> Response:
@@ -240,12 +240,10 @@ async def edit_photo(
 
     if side is None:
         return await state.work.photo(make, lambda: True)
-    return await state.work.latest((name, "whole"), make, whole=True)
+    return await state.work.latest((photo_id, "whole"), make, whole=True)
 
 
-@router.post(
-    "/edit", response_class=Response, responses=_PICTURE, openapi_extra=_edit_form()
-)
+@router.post("/edit", response_class=Response, responses=_PICTURE, openapi_extra=_edit_form())
 async def edit_at_once(request: Request) -> Response:
     """A photo in, the edited photo out, as `fader edit` writes it; nothing is kept."""
     state = state_of(request)
@@ -292,10 +290,8 @@ def _edits(photo: OpenPhoto, asked: EditRequest) -> dict[int, Values]:
     """The values by face, all of them known to be possible."""
     edits = {number: values for number, values in asked.faces.items() if values}
     if asked.set:
-        able = [face.number for face in photo.faces if face.editable]
-        if asked.face == "all":
-            numbers = able
-        else:
+        numbers = [face.number for face in photo.faces if face.editable]
+        if asked.face != "all":
             numbers = [1 if asked.face == "largest" else asked.face]
         if not numbers:
             raise NoFaceError(f"{photo.name}: no face found that could be edited")
@@ -305,9 +301,7 @@ def _edits(photo: OpenPhoto, asked: EditRequest) -> dict[int, Values]:
     return edits
 
 
-def _account(
-    photo: OpenPhoto, edits: Edits, edit: Edit, asked: EditRequest
-) -> dict[str, Any]:
+def _account(photo: OpenPhoto, edits: Edits, edit: Edit, asked: EditRequest) -> dict[str, Any]:
     command = photo.command(edits)
     if command and asked.quality:
         command += f" --quality {asked.quality}"

@@ -12,7 +12,7 @@ function kindOf(schema, all) {
 }
 
 function rows(fields) {
-  const table = element("table", {}, element("tr", {}, ...["name", "in", "type", "default", ""].map((t) => element("th", { textContent: t }))));
+  const table = element("table", {}, element("tr", {}, ...["name", "in", "type", "default", "meaning"].map((t) => element("th", { textContent: t }))));
   for (const cells of fields) {
     table.append(element("tr", {}, ...cells.map((text) => element("td", { textContent: text ?? "" }))));
   }

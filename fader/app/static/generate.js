@@ -65,6 +65,7 @@ async function generate(event) {
     place.classList.toggle("one", drawn.images.length === 1);
     const note = element("p", { className: "quiet", textContent: `Seed ${drawn.seed} draws the same again.` });
     place.replaceChildren(...drawn.images.map((image, i) => tile(image, i, drawn.seed)), note);
+    place.scrollIntoView({ block: "nearest" });
     tell(`${drawn.images.length} faces drawn`);
   } catch (error) {
     complain(error);
