@@ -17,10 +17,12 @@ from typing import Any
 import httpx
 import torch
 import uvicorn
+from click.testing import CliRunner, Result
 from PIL import Image
 
 from fader.app.server import _listen, create_app
 from fader.app.settings import Settings
+from fader.commands import main
 from fader.models.classifier import ClassifierConfig
 from fader.models.config import AutoencoderConfig
 from fader.models.io import FaderModel
@@ -83,18 +85,14 @@ def send(client: httpx.Client, data: bytes | None = None, name: str = "astronaut
     return response.json()
 
 
-def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, folder: Path) -> Result:
     """``fader …`` in a folder."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    return subprocess.run(
-        [sys.executable, "-m", "fader", *map(str, arguments)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    finally:
+        os.chdir(before)
 
 
 @contextmanager
