@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -138,10 +139,24 @@ def _listen(settings: Settings) -> socket.socket:
     host = settings.host.strip("[]")
     try:
         family = socket.getaddrinfo(host or None, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, settings.port), family=family, backlog=256)
+        # asyncio sends at once only on sockets that say their protocol; else each answer waits for
+        # up to 40 ms.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise FaderError(
-            f"{settings.host}:{settings.port}: cannot be listened at ({reason}); choose another "
-            "with --port"
-        ) from None
+        raise _not_listening(settings, error) from None
+    try:
+        if os.name == "posix":  # elsewhere it lets two servers have one port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, settings.port))
+        listening.listen(256)
+    except OSError as error:
+        listening.close()
+        raise _not_listening(settings, error) from None
+    return listening
+
+
+def _not_listening(settings: Settings, error: OSError) -> FaderError:
+    return FaderError(
+        f"{settings.host}:{settings.port}: cannot be listened at ({error.strerror or error}); "
+        "choose another with --port"
+    )

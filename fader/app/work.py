@@ -18,7 +18,8 @@ class Work:
     waits for the other."""
 
     def __init__(self) -> None:
-        threads = max(2, min(4, os.cpu_count() or 2))
+        # A move is computed on all cores already; more at once only get in each other's way.
+        threads = max(1, min(4, (os.cpu_count() or 2) // 2))
         self._moves = ThreadPoolExecutor(threads, "fader-moves")
         self._photos = ThreadPoolExecutor(2, "fader-photos")
         self._newest: dict[Any, object] = {}
