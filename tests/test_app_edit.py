@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
+import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,8 +18,10 @@ from PIL import Image
 from serving import ASTRONAUT, ATTRIBUTES, couple, random_model, run, send, serving
 
 from fader.app.settings import Settings
+from fader.deep import read_deep, write_deep_png
 from fader.edit.editor import Editor
 from fader.edit.session import OpenPhoto
+from fader.images import read_photo
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +156,28 @@ def test_nothing_asked_gives_the_file_itself(client):
     assert account(response)["command"] == ""
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".bmp"])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".bmp", ".avif", ".heic"])
 def test_other_formats_are_kept(client, tmp_path, suffix):
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
     place = tmp_path / f"photo{suffix}"
     Image.open(ASTRONAUT).crop((100, 0, 400, 300)).save(place)
     sent = send(client, place.read_bytes(), place.name)
     response = client.post(f"/api/photos/{sent['id']}/edit", json={"set": {"Smiling": 2}})
     assert by_command(account(response)["command"], tmp_path) == response.content
+
+
+def test_sixteen_bits_and_metadata_are_kept(client, tmp_path):
+    values = np.asarray(Image.open(ASTRONAUT)).astype(np.uint16) * 257 + 3
+    with open(tmp_path / "deep.png", "wb") as file:
+        write_deep_png(file, values, {"dpi": (240, 240)})
+    data = (tmp_path / "deep.png").read_bytes()
+    sent = send(client, data, "deep.png")
+    response = client.post(f"/api/photos/{sent['id']}/edit", json={"set": {"Smiling": 2}})
+    assert by_command(account(response)["command"], tmp_path) == response.content
+    edited = read_deep(response.content)
+    assert np.array_equal(edited[-9:], values[-9:])
+    assert read_photo(response.content, "deep.png").provenance.edits == "Smiling=2"
 
 
 def test_a_name_that_does_not_fit_the_content(client):
@@ -255,3 +275,22 @@ def test_twenty_clients_are_not_mixed_up(client):
     answered = {job[0]["id"] for job, a in zip(jobs, answers, strict=True) if a.status_code == 200}
     assert len(answered) == 20
     assert client.get("/api/health").json()["status"] == "ok"
+
+
+def test_the_examples_of_the_documents(client, tmp_path, monkeypatch):
+    """As they are written, but for the address."""
+    text = (ASTRONAUT.parent.parent / "docs" / "app.md").read_text("utf-8")
+    address = str(client.base_url).rstrip("/")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(ASTRONAUT.read_bytes())
+    blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+    (python,) = [code for kind, code in blocks if kind == "python"]
+    exec(python.replace("http://127.0.0.1:7860", address), {})
+    by_steps = (tmp_path / "edited.jpg").read_bytes()
+    assert Image.open(tmp_path / "face.jpg").format == "JPEG"
+    (curl,) = [code for kind, code in blocks if "curl" in code]
+    if not shutil.which("curl"):
+        pytest.skip("needs curl")
+    (tmp_path / "edited.jpg").unlink()
+    subprocess.run(shlex.split(curl.replace("http://127.0.0.1:7860", address)), check=True)
+    assert (tmp_path / "edited.jpg").read_bytes() == by_steps

@@ -47,7 +47,7 @@ def client(tmp_path_factory):
     for seed, name in enumerate(("noise", "snow")):
         random_model(folder / name, seed)
     (folder / "notes").mkdir()
-    (folder / "snow" / "README.md").write_text("# Snow\n\n| edit | swap |\n| --- | --- |\n| a | 1 |")
+    (folder / "snow" / "README.md").write_text("# Snow\n\n| a | b |\n| --- | --- |\n| c | 1 |")
     generators = tmp_path_factory.mktemp("generators")
     train_a_little(generators / "moods")
     settings = Settings(
@@ -109,15 +109,15 @@ def test_a_zip_sent_in_parts(client):
         archive.write(ASTRONAUT, "one/a.jpg")
         archive.writestr("__MACOSX/one/._a.jpg", b"x")
         archive.writestr("notes.txt", b"x")
-    job = client.post("/api/folders", data={"start": "false"}, files={"x": b""}).json()
+    job = client.post("/api/folders", files={"start": (None, "false")}).json()
     assert job["state"] == "waiting"
     path = f"/api/folders/{job['id']}"
-    response = client.post(f"{path}/start", files={"x": b""}, data={"set": "Smiling=1"})
+    response = client.post(f"{path}/start", files={"set": (None, "Smiling=1")})
     assert response.status_code == 422 and "no photos" in response.json()["detail"]
     client.post(f"{path}/photos", files={"photos": ("a.zip", buffer.getvalue())})
     for _ in range(2):
         client.post(f"{path}/photos", files={"photos": (HOPPER.name, HOPPER.read_bytes())})
-    started = client.post(f"{path}/start", files={"x": b""}, data={"set": "Smiling=1"})
+    started = client.post(f"{path}/start", files={"set": (None, "Smiling=1")})
     assert started.status_code == 200, started.text
     assert client.post(f"{path}/photos", files={"photos": b"x"}).status_code == 409
     assert client.get(path).json()["total"] == 3

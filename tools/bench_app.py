@@ -41,9 +41,7 @@ _LARGE = (4000, 3000)
 @click.option("--moves", default=100, show_default=True)
 @click.option("--clients", default=20, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="How long the clients move.")
-def main(
-    photo: Path, model: str, attribute: str, moves: int, clients: int, seconds: float
-) -> None:
+def main(photo: Path, model: str, attribute: str, moves: int, clients: int, seconds: float) -> None:
     """Measure the page's server with PHOTO, which shows a face."""
     data = photo.read_bytes()
     port = _free_port()

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from fader.edit.session import Superseded
 from fader.errors import DiskFullError, FaderError, UnreadableImageError
+from fader.files import FULL
 
 
 class Refused(FaderError):
@@ -59,6 +60,12 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(MemoryError)
     async def memory(request: Request, error: MemoryError) -> JSONResponse:
         return answer(503, "the server's memory is full; try again later, or with a smaller photo")
+
+    @app.exception_handler(OSError)
+    async def disk(request: Request, error: OSError) -> JSONResponse:
+        if error.errno not in FULL:
+            raise error
+        return answer(507, "the server's disk is full; free some space there and try again")
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:

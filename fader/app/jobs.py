@@ -80,7 +80,7 @@ class Jobs:
     def create(self) -> FolderJob:
         """A job that waits for photos."""
         if len(self) >= _MOST_JOBS:
-            raise Refused(503, "other folders are being edited right now; try again later")
+            raise Refused(429, "other folders are being edited right now; try again later")
         self._loop = asyncio.get_running_loop()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         job = FolderJob(secrets.token_urlsafe(16), folder)

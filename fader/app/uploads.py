@@ -24,9 +24,14 @@ class Form:
     files: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def all(self) -> list[tuple[str, bytes]]:
+        """The files of all fields."""
+        return [file for some in self.files.values() for file in some]
+
     def one(self, name: str) -> tuple[str, bytes]:
-        """The only file of a field."""
-        files = self.files.get(name, [])
+        """The only file of a field, or of the whole form, whatever its field is called."""
+        files = self.files.get(name) or self.all
         if len(files) != 1:
             raise Refused(422, f"{name}: send one photo in this field, as multipart/form-data")
         if not files[0][1]:
@@ -47,7 +52,7 @@ class Uploads:
     async def read(self, request: Request) -> Form:
         """The form of a request.
 
-        Raises :class:`Refused`: 413 for one that is too large, 503 while others take the memory.
+        Raises :class:`Refused`: 413 for one that is too large, 429 while others take the memory.
         """
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Refused(415, "send the photo as multipart/form-data, as a browser's form does")
@@ -83,7 +88,7 @@ class Uploads:
         def hold(count: int) -> None:
             nonlocal held
             if self._held + count > self._memory:
-                raise Refused(503, "others are sending photos right now; try again in a moment")
+                raise Refused(429, "others are sending photos right now; try again in a moment")
             held += count
             self._held += count
 

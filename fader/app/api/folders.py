@@ -60,7 +60,7 @@ async def send_folder(request: Request) -> dict[str, Any]:
         await state.work.photo(_edit_of, state, form)
     job = state.jobs.create()
     try:
-        await state.work.photo(state.jobs.add, job, form.files.get("photos", []))
+        await state.work.photo(state.jobs.add, job, form.all)
         if not waits:
             await state.work.photo(_start, state, job, form)
     except BaseException:
@@ -75,7 +75,7 @@ async def send_more(folder_id: str, request: Request) -> dict[str, Any]:
     state = state_of(request)
     job = state.jobs.get(folder_id)
     form = await state.uploads.read(request)
-    await state.work.photo(state.jobs.add, job, form.files.get("photos", []))
+    await state.work.photo(state.jobs.add, job, form.all)
     return job.to_dict()
 
 

@@ -31,7 +31,7 @@ export async function openPhoto(file, edits = {}) {
     else noFace();
     if (Object.keys(edits).length) release();
   } catch (error) {
-    complain(error, error.status === 503 ? () => openPhoto(file, edits) : null);
+    complain(error, error.status === 429 ? () => openPhoto(file, edits) : null);
   } finally {
     $("drop").classList.remove("busy");
   }
