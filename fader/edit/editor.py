@@ -22,7 +22,7 @@ from fader.metadata import Provenance
 if TYPE_CHECKING:
     import torch
 
-    from fader.models.io import Decoding, FaderModel
+    from fader.models.io import FaderModel
 
 Which = Literal["largest", "all"] | int
 Output = Literal["photo", "crop", "pair"]
@@ -211,8 +211,7 @@ class Editor:
         """Text that differs between models whose weights or edit strengths differ."""
         import hashlib
 
-        settings = repr(sorted(self.model.strength.items())).encode()
-        digest = hashlib.blake2b(settings, digest_size=16)
+        digest = hashlib.blake2b(self.model.settings.encode(), digest_size=16)
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.float().cpu().contiguous().numpy().tobytes())
@@ -575,10 +574,7 @@ class Editor:
                     # Row m of the values decodes image m mod N, so the images go round fastest.
                     codes = values[some, start : start + step].swapaxes(0, 1)
                     y = torch.from_numpy(codes.astype(np.float32)).flatten(0, 1).to(self.device)
-                    made = self.model.change(features, y, present)
-                    before, after, mask = _pixels(made)
-                    for row in range(len(y)):
-                        face = DecodedFace(before[row], after[row], mask[row])
+                    for row, face in enumerate(self.model.change(features, y, present).faces()):
                         decoded[first + row % len(some)].append(face)
         return decoded
 
@@ -676,15 +672,6 @@ def _turns(faces: Sequence[Face], shape: tuple[int, ...]) -> list[list[int]]:
         meets = (left < x1) & (right > x0) & (top < y1) & (bottom > y0)
         turn[i] = 1 + turn[:i][meets].max(initial=-1)
     return [np.flatnonzero(turn == n).tolist() for n in np.unique(turn)]
-
-
-def _pixels(made: Decoding) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Before, after (M, S, S, 3) in 0..255 and mask (M, S, S) of tensors."""
-    before, after = (
-        ((x.float().permute(0, 2, 3, 1) + 1) * 127.5).clamp(0, 255).cpu().numpy()
-        for x in (made.before, made.after)
-    )
-    return before, after, made.mask[:, 0].float().cpu().numpy()
 
 
 def _vector(values: Mapping[str, float]) -> list[float]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from fader.attributes import rivals
 from fader.data.batches import to_images
 from fader.faces.align import template
-from fader.faces.blend import DecodedFace, composite
+from fader.faces.blend import composite
 from fader.faces.detect import Face
 from fader.models.io import Decoding, FaderModel
 
@@ -80,7 +80,7 @@ def code(model: FaderModel, x: Tensor) -> Tensor:
     to. Of another it is all that the decoder gets.
     """
     _, *features = model.encode(x)
-    if model.autoencoder.config.kind == "difference":
+    if getattr(model.autoencoder.config, "kind", None) == "difference":
         features = features[-1:]
     return torch.cat([f.flatten(1) for f in features], dim=1).float().cpu()
 
@@ -103,14 +103,8 @@ def paste(photos: np.ndarray, before: np.ndarray, edited: Edited) -> np.ndarray:
     editor does in a photo; all uint8 N×S×S×3."""
     size = photos.shape[1]
     whole = Face(np.array([0, 0, size, size], float), 1.0, template(size))
-    made = edited.made
-    before, after = (
-        ((x.float().permute(0, 2, 3, 1) + 1) * 127.5).clamp(0, 255).cpu().numpy()
-        for x in (made.before, made.after)
-    )
-    masks = made.mask[:, 0].float().cpu().numpy()
     pasted = [
-        composite(photo, whole, DecodedFace(*parts))
-        for photo, *parts in zip(photos, before, after, masks, strict=True)
+        composite(photo, whole, face)
+        for photo, face in zip(photos, edited.made.faces(), strict=True)
     ]
     return np.stack(pasted) if pasted else photos

@@ -64,6 +64,19 @@ class DecodedFace:
         """x′ = x + m · (c − x), (S, S, 3) uint8."""
         return np.clip(np.rint(self.before + self.change), 0, 255).astype(np.uint8)
 
+    def layers(self, crop: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """a and b of edited = photo + a − b · photo, at the decoder's size: (S, S, 4) float32.
+
+        a = m · (c − x) + w · m · x, three channels, and b = w · m. ``crop`` is the photo's aligned
+        crop, (S, S, 3), and ``inside`` the feathered square, (S, S) in 0..1.
+        """
+        change = self.change
+        w = inside * self.mask * yielding(self.before, self.before + change)
+        layers = np.empty((*self.mask.shape, 4), np.float32)
+        layers[:, :, :3] = inside[:, :, None] * change + w[:, :, None] * self.before
+        layers[:, :, 3] = w
+        return layers
+
 
 def smoothstep(x: np.ndarray, start: float, end: float) -> np.ndarray:
     """0 up to ``start``, 1 from ``end`` on, and 3t² − 2t³ between."""
@@ -119,16 +132,11 @@ def composite_into(photo: np.ndarray, face: Face, decoded: DecodedFace) -> None:
     """:func:`composite` that changes ``photo`` itself and touches only the face's part of it."""
     import cv2
 
-    # All that varies smoothly is worked out at the decoder's size: edited = photo + a − b · photo,
-    # with a = m · (c − x) + w · m · x and b = w · m. So only one image of four channels has to be
-    # enlarged.
+    # All that varies smoothly is worked out at the decoder's size, so only one image of four
+    # channels has to be enlarged.
     size = len(decoded.before)
-    change, inside = decoded.change, _small_mask(size)
-    w = inside * decoded.mask * yielding(decoded.before, decoded.before + change)
-    layers = np.empty((size, size, 4), np.float32)
-    layers[:, :, :3] = inside[:, :, None] * change + w[:, :, None] * decoded.before
-    layers[:, :, 3] = w
-    changes = inside * np.abs(change).max(axis=2) > 0
+    layers = decoded.layers(warp(photo, face.transform(size), size), _small_mask(size))
+    changes = np.abs(layers).max(axis=2) > 0
 
     to_photo = invert(face.transform(size))
     touched = _centres(changes, to_photo)

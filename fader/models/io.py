@@ -21,6 +21,7 @@ from fader._version import __version__
 from fader.attributes import ATTRIBUTES
 from fader.documents import read_json
 from fader.errors import FaderError
+from fader.faces.blend import DecodedFace
 from fader.files import atomic_path, write_text
 from fader.models.autoencoder import Autoencoder
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
@@ -51,6 +52,15 @@ class Decoding:
         """x′ = x + m · (c − x), M×3×S×S in [-1, 1]."""
         return self.before + self.mask * (self.after - self.before)
 
+    def faces(self) -> list[DecodedFace]:
+        """The same as M values for :func:`fader.faces.blend.composite`."""
+        before, after = (
+            ((x.float().permute(0, 2, 3, 1) + 1) * 127.5).clamp(0, 255).cpu().numpy()
+            for x in (self.before, self.after)
+        )
+        masks = self.mask[:, 0].float().cpu().numpy()
+        return [DecodedFace(*parts) for parts in zip(before, after, masks, strict=True)]
+
 
 def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
     """The network that ``config.kind`` names, with new weights."""
@@ -69,13 +79,22 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         self, autoencoder: AutoencoderConfig, classifier: ClassifierConfig | None = None
     ) -> None:
         super().__init__()
-        self.autoencoder = build_autoencoder(autoencoder)
+        self.autoencoder = self.build(autoencoder)
         self.classifier = AttributeClassifier(classifier) if classifier else None
         #: Free text about the training, kept in config.json: attributes of the run, data, steps.
         self.training_notes: dict[str, Any] = {}
         #: By attribute, how many times as far as asked the decoder is told to go down and up from
         #: what a face shows (1 each where it has none).
         self.strength: dict[str, tuple[float, float]] = {}
+
+    def build(self, config: AutoencoderConfig) -> nn.Module:
+        """The network of ``config``, with new weights."""
+        return build_autoencoder(config)
+
+    @property
+    def settings(self) -> str:
+        """What decides edits beside the weights, as text."""
+        return repr(sorted(self.strength.items()))
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -171,16 +190,18 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         config = read_config(folder, "autoencoder", "Fader model")
         if config["autoencoder"] is None:
             raise FaderError(f"{folder}: holds a classifier alone, which cannot edit")
-        if config.get("format") == 1:
-            raise FaderError(
-                f"{folder}: a model of format 1, which this fader does not read any more; train it "
-                "anew with fader train"
-            )
         path = folder / CONFIG
-        autoencoder = _autoencoder_settings(config["autoencoder"], path)
         classifier = _classifier_settings(config.get("classifier"), path)
         weights = [folder / WEIGHTS, *([folder / CLASSIFIER_WEIGHTS] if classifier else ())]
-        model = make_network(lambda: cls(autoencoder, classifier), *weights)
+        if config.get("format") == 1:
+            from fader.models.format1.model import Format1Model
+
+            model = make_network(
+                lambda: Format1Model.from_config(config, classifier, path), *weights
+            )
+        else:
+            autoencoder = _autoencoder_settings(config["autoencoder"], path)
+            model = make_network(lambda: cls(autoencoder, classifier), *weights)
         model.training_notes = config.get("training") or {}
         model.strength = _pairs("strength", config.get("strength") or {}, folder / CONFIG)
         load_weights(model.autoencoder, folder / WEIGHTS)
