@@ -427,3 +427,20 @@ def test_a_job_is_cancelled(client, tmp_path, monkeypatch):
     assert cancelled["state"] == "cancelled"
     wait(lambda: not os.listdir(tmp_path))
     assert "cancelled" in sentence(client.get(f"/api/folders/{job['id']}/result"), 409)
+
+
+def test_without_the_libraries_a_sentence_names_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fader.app.server", None)
+    result = CliRunner().invoke(main, ["app"])
+    assert result.exit_code == 1 and "pip install 'fader[app]'" in result.output
+
+
+def test_uploads_at_once_are_bounded(model):
+    settings = Settings(port=0, model=str(model), device="cpu", max_upload=MB)
+    with serving(settings) as client:
+        uploads = client.app.state.fader.uploads
+        uploads._held = uploads._memory
+        assert "others" in sentence(sent(client, PHOTO), 429)
+        uploads._held = 0
+        send(client)
+        assert uploads._held == 0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from fastapi import Request
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -49,8 +48,9 @@ class Uploads:
     def __init__(self, most: int, memory: int) -> None:
         self._most, self._memory, self._held = most, max(memory, 2 * most), 0
 
-    async def read(self, request: Request) -> Form:
-        """The form of a request.
+    @asynccontextmanager
+    async def reading(self, request: Request) -> AsyncIterator[Form]:
+        """The form of a request, whose memory counts while the block runs.
 
         Raises :class:`Refused`: 413 for one that is too large, 429 while others take the memory.
         """
@@ -59,30 +59,6 @@ class Uploads:
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._most and "expect" in request.headers:
             raise self._too_large()
-        with self._holding() as hold:
-            parser = _InMemory(
-                request.headers,
-                self._bounded(request, hold),
-                max_files=MOST_PHOTOS,
-                max_fields=100,
-                max_part_size=64 << 10,
-            )
-            try:
-                parsed = await parser.parse()
-            except MultiPartException as error:
-                raise Refused(400, f"the form cannot be read ({error.message})") from None
-            form = Form()
-            for name, value in parsed.multi_items():
-                if isinstance(value, str):
-                    form.fields[name] = value
-                else:
-                    content = value.file.read()
-                    form.files.setdefault(name, []).append((value.filename or "photo", content))
-                    value.file.close()
-            return form
-
-    @contextmanager
-    def _holding(self) -> Any:
         held = 0
 
         def hold(count: int) -> None:
@@ -93,11 +69,35 @@ class Uploads:
             self._held += count
 
         try:
-            yield hold
+            yield await self._parsed(request, hold)
         finally:
             self._held -= held
 
-    async def _bounded(self, request: Request, hold: Any) -> AsyncGenerator[bytes, None]:
+    async def _parsed(self, request: Request, hold: Callable[[int], None]) -> Form:
+        parser = _InMemory(
+            request.headers,
+            self._bounded(request, hold),
+            max_files=MOST_PHOTOS,
+            max_fields=100,
+            max_part_size=64 << 10,
+        )
+        try:
+            parsed = await parser.parse()
+        except MultiPartException as error:
+            raise Refused(400, f"the form cannot be read ({error.message})") from None
+        form = Form()
+        for name, value in parsed.multi_items():
+            if isinstance(value, str):
+                form.fields[name] = value
+            else:
+                content = value.file.read()
+                form.files.setdefault(name, []).append((value.filename or "photo", content))
+                value.file.close()
+        return form
+
+    async def _bounded(
+        self, request: Request, hold: Callable[[int], None]
+    ) -> AsyncGenerator[bytes, None]:
         read = 0
         async for chunk in request.stream():
             read += len(chunk)

@@ -54,19 +54,19 @@ async def send_folder(request: Request) -> dict[str, Any]:
     POST /api/folders/{id}/start.
     """
     state = state_of(request)
-    form = await state.uploads.read(request)
-    waits = form.fields.get("start", "true").lower() in ("false", "0", "no")
-    if not waits:
-        await state.work.photo(_edit_of, state, form)
-    job = state.jobs.create()
-    try:
-        await state.work.photo(state.jobs.add, job, form.all)
+    async with state.uploads.reading(request) as form:
+        waits = form.fields.get("start", "true").lower() in ("false", "0", "no")
         if not waits:
-            await state.work.photo(_start, state, job, form)
-    except BaseException:
-        state.jobs.cancel(job)
-        raise
-    return job.to_dict()
+            await state.work.photo(_edit_of, state, form)
+        job = state.jobs.create()
+        try:
+            await state.work.photo(state.jobs.add, job, form.all)
+            if not waits:
+                await state.work.photo(_start, state, job, form)
+        except BaseException:
+            state.jobs.cancel(job)
+            raise
+        return job.to_dict()
 
 
 @router.post("/folders/{folder_id}/photos", openapi_extra=_FORM)
@@ -74,8 +74,8 @@ async def send_more(folder_id: str, request: Request) -> dict[str, Any]:
     """Send more photos to a folder that waits."""
     state = state_of(request)
     job = state.jobs.get(folder_id)
-    form = await state.uploads.read(request)
-    await state.work.photo(state.jobs.add, job, form.all)
+    async with state.uploads.reading(request) as form:
+        await state.work.photo(state.jobs.add, job, form.all)
     return job.to_dict()
 
 
@@ -84,8 +84,8 @@ async def start(folder_id: str, request: Request) -> dict[str, Any]:
     """Begin, with the form's `set`, `to`, `face` and `model`."""
     state = state_of(request)
     job = state.jobs.get(folder_id)
-    form = await state.uploads.read(request)
-    await state.work.photo(_start, state, job, form)
+    async with state.uploads.reading(request) as form:
+        await state.work.photo(_start, state, job, form)
     return job.to_dict()
 
 

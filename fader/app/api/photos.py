@@ -87,10 +87,10 @@ async def send_photo(request: Request) -> dict[str, Any]:
     that edits can touch, and the estimated value of every attribute the model edits.
     """
     state = state_of(request)
-    form = await state.uploads.read(request)
-    name, data = form.one("photo")
-    model = form.fields.get("model", "")
-    photo = await state.work.photo(_opened, state, data, name, model)
+    async with state.uploads.reading(request) as form:
+        name, data = form.one("photo")
+        model = form.fields.get("model", "")
+        photo = await state.work.photo(_opened, state, data, name, model)
     return {"id": state.photos.add(photo), **_described(photo, model or state.models.first)}
 
 
@@ -247,9 +247,9 @@ async def edit_photo(
 async def edit_at_once(request: Request) -> Response:
     """A photo in, the edited photo out, as `fader edit` writes it; nothing is kept."""
     state = state_of(request)
-    form = await state.uploads.read(request)
-    name, data = form.one("photo")
-    return await state.work.photo(partial(_edited_at_once, state, name, data, form))
+    async with state.uploads.reading(request) as form:
+        name, data = form.one("photo")
+        return await state.work.photo(partial(_edited_at_once, state, name, data, form))
 
 
 def _edited_at_once(state: Any, name: str, data: bytes, form: Form) -> Response:
