@@ -46,6 +46,8 @@ def asked_labels(
         return rows.repeat_interleave(n, dim=0), wanted
     labels = generator.random_labels(n, seed)
     for change in parse_changes(values, names) if values else ():
+        if change.face:
+            raise FaderError(f"{change}: there are no faces to choose from yet; drop the number")
         if change.relative:
             raise FaderError(f"{change}: a new face has no value to move from; write it unsigned")
         if not 0 <= change.value <= 1:

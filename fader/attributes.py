@@ -9,7 +9,7 @@ import difflib
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fader.errors import FaderError, UnknownAttributeError
 
@@ -97,18 +97,23 @@ _GROUP_BY_FOLDED = {name.casefold(): name for name in GROUPS}
 
 @dataclass(frozen=True)
 class Change:
-    """One asked change: set ``attribute`` to ``value``, or move it by ``value`` when relative."""
+    """One asked change: set ``attribute`` to ``value``, or move it by ``value`` when relative.
+
+    With ``face`` it is for the n-th largest face of the photo alone, from 1.
+    """
 
     attribute: str
     value: float
     relative: bool = False
+    face: int | None = None
 
     def apply(self, estimate: float) -> float:
         """The new value of an attribute whose present value is ``estimate`` (0..1)."""
         return estimate + self.value if self.relative else self.value
 
     def __str__(self) -> str:
-        return f"{self.attribute}={self.value:{'+g' if self.relative else 'g'}}"
+        face = f"{self.face}:" if self.face else ""
+        return f"{face}{self.attribute}={self.value:{'+g' if self.relative else 'g'}}"
 
 
 def _suggest(name: str, choices: Iterable[str]) -> str:
@@ -169,7 +174,7 @@ def parse_changes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change,
     A plain number is the value to set (0..1 is the trained range, beyond it exaggerates); a
     number with a sign moves from the face's estimate, so a value below zero is asked for as
     ``-0.5`` only relative to it. A group takes the name of a member, and sets those of its
-    members that are in ``known``.
+    members that are in ``known``. ``2:Smiling=1`` is for the second largest face alone.
 
     Raises :class:`~fader.errors.FaderError` for a part that is not ``NAME=VALUE`` or names an
     unknown attribute.
@@ -179,9 +184,15 @@ def parse_changes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change,
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not (equals and name and value):
             raise FaderError(f"{part!r} is not NAME=VALUE, such as Male=0 or Smiling=+0.5")
+        number, colon, rest = name.partition(":")
+        face = None
+        if colon:
+            if not (number.strip().isdecimal() and int(number)):
+                raise FaderError(f"{part!r}: before the colon goes a face's number, from 1")
+            face, name = int(number), rest.strip()
         group = _GROUP_BY_FOLDED.get(name.casefold())
         if group:
-            changes += _group_changes(group, value, known)
+            changes += [replace(c, face=face) for c in _group_changes(group, value, known)]
             continue
         attribute = attribute_name(name, known)
         try:
@@ -190,7 +201,7 @@ def parse_changes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change,
             number = math.nan
         if not math.isfinite(number):
             raise FaderError(f"{part!r}: the value must be a number, such as {attribute}=0.5")
-        changes.append(Change(attribute, number, relative=value[0] in "+-"))
+        changes.append(Change(attribute, number, value[0] in "+-", face))
     if not changes:
         raise FaderError("nothing to change; give at least one NAME=VALUE, such as Smiling=1")
     return tuple(changes)

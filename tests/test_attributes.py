@@ -89,3 +89,12 @@ def test_words() -> None:
         parse_words(" , ")
     for word in WORDS:
         assert parse_words(word)
+
+
+def test_a_change_can_be_for_one_face():
+    first, *rest = parse_changes("2:smiling=1, 1:Hair=Blond", ATTRIBUTES)
+    assert first == Change("Smiling", 1, face=2) and str(first) == "2:Smiling=1"
+    assert {change.face for change in rest} == {1}
+    for text in ("0:Smiling=1", "x:Smiling=1", ":Smiling=1"):
+        with pytest.raises(FaderError, match="face's number"):
+            parse_changes(text)

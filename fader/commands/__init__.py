@@ -30,6 +30,7 @@ COMMANDS = {
     "prepare": "Turn CelebA or a labelled folder into the prepared store.",
     "train": "Train a Fader Network.",
     "train-classifier": "Train the attribute classifier.",
+    "app": "Open a page to edit photos and draw faces in.",
     "evaluate": "Measure how well a model edits, on people it never saw.",
     "synth": "Draw a dataset of faces with known attributes.",
     "models": "List the models that --model knows by name.",

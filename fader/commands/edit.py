@@ -96,7 +96,8 @@ class _EditCommand(click.Command):
     metavar="NAME=V[,NAME=V]",
     callback=user_parameter(_checked(parse_changes)),
     help="Set an attribute to a value: 0 is without, 1 is with, beyond exaggerates. "
-    "NAME=+0.5 or NAME=-0.5 moves it from what the face has; Hair=Blond picks one of a group.",
+    "NAME=+0.5 or NAME=-0.5 moves it from what the face has; Hair=Blond picks one of a group; "
+    "2:NAME=V is for the second largest face alone.",
 )
 @click.option(
     "--to",

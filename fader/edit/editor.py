@@ -109,10 +109,14 @@ class Edit:
 
     @property
     def provenance(self) -> Provenance | None:
-        """The mark for the result's file: what was asked for. None when nothing was changed.
+        """The mark for the result's file: what was asked for and done. None for no change.
 
         Estimates stay out of it: what a classifier made of a face is nobody else's to read.
         """
+        if any(change.face for change in self.asked):
+            done = {name for edit in self.faces for name in edit.changed}
+            asked = [str(change) for change in self.asked if change.attribute in done]
+            return Provenance(", ".join(asked)) if asked else None
         values = [
             ", ".join(str(change) for change in self.asked if change.attribute in edit.changed)
             for edit in self.faces
@@ -337,22 +341,27 @@ class Editor:
         where: Box | None = None,
         output: Output = "photo",
         measure: bool = False,
+        found: Sequence[Face] | None = None,
     ) -> Generator[Ask | Edit, Any, None]:
         """:meth:`variants` for many photos at once: yields what it asks the networks, too.
 
         Each :class:`Ask` is to be sent its answer; whoever does that for several photos asks for
-        all of them together.
+        all of them together. With ``found``, what the detector gives of the photo, it is not
+        searched again.
         """
         if output not in ("photo", "crop", "pair"):
             raise FaderError(f"output={output!r}: must be 'photo', 'crop' or 'pair'")
         photo = open_photo(image)
-        found, chosen, notes = self._choose(photo, face, where)
+        faces = self.detector(photo.pixels) if found is None else found
+        named = {change.face for wanted in variants for change in wanted if change.face}
+        numbers, chosen, notes = self._choose(photo, faces, sorted(named) or face, where)
         for wanted in variants:
+            own = [[c for c in wanted if c.face in (None, number)] for number in numbers]
             if output == "crop":
-                pixels, edits = yield from self._decoded(photo.pixels, chosen, wanted)
+                pixels, edits = yield from self._decoded(photo.pixels, chosen, own)
                 result = photo.made_into(pixels)
             else:
-                pixels, edits = yield from self._edited(photo.pixels, chosen, wanted)
+                pixels, edits = yield from self._edited(photo.pixels, chosen, own)
                 result = photo.edited(pixels)
             if measure:
                 # A crop is aligned already: all of it is the face.
@@ -371,18 +380,23 @@ class Editor:
             if output == "pair":
                 both = np.concatenate([photo.pixels, result.pixels], axis=1)
                 result = photo.made_into(both)
-            yield Edit(result, found, tuple(edits), (*photo.notes, *notes, *there), tuple(wanted))
+            told = (*photo.notes, *notes, *there)
+            yield Edit(result, len(faces), tuple(edits), told, tuple(wanted))
 
     def _choose(
-        self, photo: Photo, which: Which, where: Box | None
-    ) -> tuple[int, list[Face], list[str]]:
-        """How many faces there are, those to edit, and notes on those left alone."""
-        faces = self.detector(photo.pixels)
-        found = len(faces)
+        self,
+        photo: Photo,
+        found: Sequence[Face],
+        which: Which | Sequence[int],
+        where: Box | None,
+    ) -> tuple[list[int], list[Face], list[str]]:
+        """Numbers and faces of those to edit, and notes on those left alone."""
         try:
-            if where is not None:
-                faces = self._within(photo, faces, where)
-            chosen = select(faces, which)
+            faces = found if where is None else self._within(photo, found, where)
+            if isinstance(which, list):
+                chosen = [face for number in which for face in select(faces, number)]
+            else:
+                chosen = select(faces, which)
             large = [face for face in chosen if face.side >= SMALLEST_FACE]
             if not large:
                 raise NoFaceError(
@@ -391,12 +405,13 @@ class Editor:
                 )
         except NoFaceError as error:
             named = NoFaceError(f"{photo.name}: {error}")
-            named.found = found
+            named.found = len(found)
             raise named from None
         notes = []
         if small := len(chosen) - len(large):
             notes.append(f"{small} of its faces left alone, under {SMALLEST_FACE} pixels")
-        return found, large, notes
+        numbers = {id(face): number for number, face in enumerate(faces, 1)}
+        return [numbers[id(face)] for face in large], large, notes
 
     def _within(self, photo: Photo, faces: Sequence[Face], box: Box) -> list[Face]:
         """The faces whose middle is in ``box``; when none is known, it is searched closely."""
@@ -427,7 +442,7 @@ class Editor:
         return there
 
     def _decoded(
-        self, photo: np.ndarray, faces: Sequence[Face], changes: Sequence[Change]
+        self, photo: np.ndarray, faces: Sequence[Face], changes: Sequence[Sequence[Change]]
     ) -> Generator[Ask, Any, tuple[np.ndarray, list[FaceEdit]]]:
         """The decoder's images of the changed faces, side by side, and the edits."""
         crops = self.crop(photo, faces)
@@ -438,7 +453,7 @@ class Editor:
         return np.concatenate([one.image for (one,) in decoded], axis=1), edits
 
     def _edited(
-        self, photo: np.ndarray, faces: Sequence[Face], changes: Sequence[Change]
+        self, photo: np.ndarray, faces: Sequence[Face], changes: Sequence[Sequence[Change]]
     ) -> Generator[Ask, Any, tuple[np.ndarray, list[FaceEdit]]]:
         """A copy of the photo with every edit that changes something composited into it."""
         original = photo
@@ -446,7 +461,8 @@ class Editor:
         for turn in _turns(faces, photo.shape):
             crops = self.crop(photo, [faces[i] for i in turn])
             estimates = yield Ask(crops, None, photo.size // 3)
-            settled = self._settled([faces[i] for i in turn], estimates, changes)
+            some_changes = [changes[i] for i in turn]
+            settled = self._settled([faces[i] for i in turn], estimates, some_changes)
             edits.update(zip(turn, settled, strict=True))
             some = [i for i, edit in enumerate(settled) if edit.changed]
             if not some:
@@ -463,11 +479,13 @@ class Editor:
         self,
         faces: Sequence[Face],
         estimates: Sequence[dict[str, float]],
-        changes: Sequence[Change],
+        changes: Sequence[Sequence[Change]],
     ) -> list[FaceEdit]:
+        """Each face's edit by its own list of changes."""
+        present = self._present(estimates)
         return [
-            FaceEdit(face, before, settle(before, changes))
-            for face, before in zip(faces, self._present(estimates), strict=True)
+            FaceEdit(face, before, settle(before, own))
+            for face, before, own in zip(faces, present, changes, strict=True)
         ]
 
     # What the networks are asked, for edits of other shapes than a photo (strips, pages).
@@ -523,13 +541,25 @@ class Editor:
             estimates += [dict(zip(names, row, strict=True)) for row in rows.float().cpu().tolist()]
         return estimates
 
+    def encode(self, crops: np.ndarray) -> list[torch.Tensor]:
+        """What :meth:`decode` can be given of (N, S, S, 3) crops, N ≤ 32."""
+        import torch
+
+        with torch.inference_mode():
+            return self.model.encode(self._tensor(crops))
+
     def decode(
-        self, crops: np.ndarray, values: np.ndarray, own: np.ndarray
+        self,
+        crops: np.ndarray,
+        values: np.ndarray,
+        own: np.ndarray,
+        encoded: list[torch.Tensor] | None = None,
     ) -> list[list[DecodedFace]]:
         """Each of N crops decoded to show K rows of values: N lists of K.
 
         ``crops`` is (N, S, S, 3) uint8, ``values`` (N, K, n) with n the model's attributes, and
-        ``own`` (N, n) what the crops show now. Each crop is encoded once.
+        ``own`` (N, n) what the crops show now. Each crop is encoded once; or not at all, where
+        :meth:`encode` has done it for all of at most 32.
         """
         import torch
 
@@ -539,7 +569,7 @@ class Editor:
             some = range(first, min(first + _BATCH, len(crops)))
             step = max(1, _BATCH // len(some))
             with torch.inference_mode():
-                features = self.model.encode(self._tensor(crops[first : first + _BATCH]))
+                features = encoded or self.encode(crops[first : first + _BATCH])
                 present = torch.from_numpy(own[some].astype(np.float32)).to(self.device)
                 for start in range(0, count, step):
                     # Row m of the values decodes image m mod N, so the images go round fastest.
@@ -569,7 +599,7 @@ class Editor:
         if isinstance(changes, str):
             changes = parse_changes(changes, self.attributes)
         wanted = [
-            Change(attribute_name(c.attribute, self.attributes), c.value, c.relative)
+            replace(c, attribute=attribute_name(c.attribute, self.attributes))
             for c in changes or ()
         ]
         for name, value in values.items():

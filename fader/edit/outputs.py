@@ -13,7 +13,7 @@ from PIL import Image
 
 from fader.edit.editor import Edit
 from fader.errors import FaderError
-from fader.photo import can_write, copy_file, kind_of, save_image
+from fader.photo import can_write, copy_file, kind_of, photo_bytes, save_image
 
 # Formats an edited photo may keep. Others cannot be written, or (GIF) hold too few colours to
 # leave untouched pixels as they are; their edits become PNGs.
@@ -100,11 +100,32 @@ def write_edit(
     Where nothing was changed and the format stays, the file itself is copied, so that not even
     compressing it anew takes something away.
     """
-    same_kind = kind_of(output.suffix) == edit.photo.kind == kind_of(source.suffix)
-    if edit.provenance is None and quality is None and same_kind:
+    if _stays(edit, source, output, quality):
         copy_file(source, output)
         return ()
     return edit.save(output, quality=quality, provenance=provenance)
+
+
+def edit_bytes(
+    edit: Edit,
+    source: tuple[Path, bytes],
+    output: Path,
+    quality: int | None = None,
+    provenance: bool = True,
+) -> bytes:
+    """What :func:`write_edit` would write to ``output``, of a source that is a name and its
+    content: nothing is read from a disk or written to it."""
+    name, data = source
+    if _stays(edit, name, output, quality):
+        return data
+    mark = edit.provenance if provenance else None
+    return photo_bytes(edit.photo, output.name, quality=quality, provenance=mark)
+
+
+def _stays(edit: Edit, source: Path, output: Path, quality: int | None) -> bool:
+    """Whether the output is to be the source itself: nothing was changed, its format neither."""
+    same_kind = kind_of(output.suffix) == edit.photo.kind == kind_of(source.suffix)
+    return edit.provenance is None and quality is None and same_kind
 
 
 def write(image: Image.Image, output: Path, source: Path, **options: Any) -> None:

@@ -223,7 +223,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> FaderModel:
         known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-        return cls.load(_find(model_id, **{k: options[k] for k in known if k in options}))
+        return cls.load(find_model(model_id, **{k: options[k] for k in known if k in options}))
 
 
 def _pairs(key: str, given: Any, path: Path) -> dict[str, tuple[float, float]]:
@@ -259,9 +259,9 @@ def load_model(
 
     Raises :class:`FaderError` when there is no such model or its files do not fit.
     """
-    model = FaderModel.load(_find(name))
+    model = FaderModel.load(find_model(name))
     if model.classifier is None:
-        model.classifier = FaderModel.load(_find("default")).classifier
+        model.classifier = FaderModel.load(find_model("default")).classifier
     # Inference needs no gradients, and is ~1.5 times as fast in channels_last on a CPU.
     model.requires_grad_(False)
     return model.to(device, memory_format=torch.channels_last)
@@ -289,7 +289,7 @@ def save_classifier(
 
 def load_classifier(name: str | os.PathLike[str]) -> AttributeClassifier:
     """The classifier of a model, or one that :func:`save_classifier` wrote; evaluation mode."""
-    folder = _find(name)
+    folder = find_model(name)
     config = read_config(folder, "autoencoder", "Fader model")
     if config.get("classifier") is None:
         raise FaderError(f"{folder}: this model has no classifier")
@@ -311,7 +311,7 @@ def available_models() -> tuple[str, ...]:
 
 def model_info(name: str | os.PathLike[str]) -> dict[str, Any]:
     """The configuration of a model (see :func:`load_model`), without loading its weights."""
-    return read_config(_find(name), "autoencoder", "Fader model")
+    return read_config(find_model(name), "autoencoder", "Fader model")
 
 
 def save_weights(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
@@ -361,7 +361,8 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
-def _find(name: str | os.PathLike[str], **hub_options: Any) -> Path:
+def find_model(name: str | os.PathLike[str], **hub_options: Any) -> Path:
+    """The folder of a model by name, folder or Hub id: see :func:`load_model`."""
     text = os.fspath(name)
     if text in available_models():
         return WEIGHTS_FOLDER / text

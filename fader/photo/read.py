@@ -57,6 +57,11 @@ def open_photo(source: ImageLike | Photo) -> Photo:
     return _of_content(data, str(path), mode)
 
 
+def read_photo(data: bytes, name: str) -> Photo:
+    """:func:`open_photo` for the content of a file that is called ``name``, whatever its suffix."""
+    return _of_content(data, name, None)
+
+
 def open_image(source: ImageLike) -> Image.Image:
     """A photo as an upright RGB :class:`PIL.Image.Image`; see :func:`open_photo`."""
     return Image.fromarray(open_photo(source).pixels)

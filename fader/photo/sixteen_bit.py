@@ -81,8 +81,8 @@ def deep_tiff(values: np.ndarray, associated: bool, options: Mapping[str, Any]) 
         data += struct.pack(f"<{channels}H", *[16] * channels)
     elif channels == 1:
         corrected[TiffImagePlugin.BITSPERSAMPLE] = (3, 1, 16)
-    for place in range(start + 2, start + 2 + 12 * count, 12):
-        (tag,) = struct.unpack_from("<H", data, place)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", data, at)
         if tag in corrected:
-            struct.pack_into("<HII", data, place + 2, *corrected[tag])
+            struct.pack_into("<HII", data, at + 2, *corrected[tag])
     return bytes(data)

@@ -7,7 +7,8 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,30 +77,50 @@ def save_photo(
     """
     path = Path(path)
     kind = _kind_to_write(path)
-    contents = _marked(photo.contents, kind, provenance)
-    options = _options(photo, kind, quality)
-    notes = _unkept(photo, kind, provenance)
+    notes: tuple[str, ...] = ()
 
     def encode(temporary: Path) -> None:
         nonlocal notes
-        if kind == "JPEG":
-            encoded, more = jpeg.with_contents(_encoded_jpeg(photo, options), contents)
-            notes += tuple(f"not kept: {one}" for one in more)
-        elif kind == "PNG":
-            software = str(provenance) if provenance else None
-            encoded = png.with_contents(_encoded_png(photo, options), contents, software)
-        elif kind == "TIFF":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's, on what EXIF from elsewhere holds
-                encoded = _encoded_tiff(photo, contents, options)
-        else:
-            buffer = io.BytesIO()
-            _for_writing(photo, kind).save(buffer, kind, **options, **_told(contents, kind))
-            encoded = buffer.getvalue()
+        encoded, notes = _encoded(photo, kind, quality, provenance)
         temporary.write_bytes(encoded)
 
     _write(path, encode, photo.mode)
     return notes
+
+
+def photo_bytes(
+    photo: Photo,
+    name: str,
+    *,
+    quality: int | None = None,
+    provenance: Provenance | None = None,
+) -> bytes:
+    """What :func:`save_photo` would write to a file that is called ``name``; raises the same."""
+    kind = _kind_to_write(Path(name))
+    with _reasons(Path(name)):
+        return _encoded(photo, kind, quality, provenance)[0]
+
+
+def _encoded(
+    photo: Photo, kind: str, quality: int | None, provenance: Provenance | None
+) -> tuple[bytes, tuple[str, ...]]:
+    """The file's content, and phrases on what it has no place for."""
+    contents = _marked(photo.contents, kind, provenance)
+    options = _options(photo, kind, quality)
+    notes = _unkept(photo, kind, provenance)
+    if kind == "JPEG":
+        encoded, more = jpeg.with_contents(_encoded_jpeg(photo, options), contents)
+        return encoded, (*notes, *(f"not kept: {one}" for one in more))
+    if kind == "PNG":
+        software = str(provenance) if provenance else None
+        return png.with_contents(_encoded_png(photo, options), contents, software), notes
+    if kind == "TIFF":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on what EXIF from elsewhere holds
+            return _encoded_tiff(photo, contents, options), notes
+    buffer = io.BytesIO()
+    _for_writing(photo, kind).save(buffer, kind, **options, **_told(contents, kind))
+    return buffer.getvalue(), notes
 
 
 def save_image(
@@ -132,9 +153,15 @@ def _kind_to_write(path: Path) -> str:
 
 
 def _write(path: Path, encode: Callable[[Path], Any], mode: int | None) -> None:
+    with _reasons(path), atomic_path(path, mode=mode) as temporary:
+        encode(temporary)
+
+
+@contextmanager
+def _reasons(path: Path) -> Iterator[None]:
+    """What goes wrong while ``path`` is written, in one sentence."""
     try:
-        with atomic_path(path, mode=mode) as temporary:
-            encode(temporary)
+        yield
     except (OSError, ValueError, TypeError, AttributeError) as error:
         # The last two are Pillow's answer to damaged EXIF that is to go into a TIFF.
         reason = getattr(error, "strerror", None) or error

@@ -1,0 +1,130 @@
+"""``fader app``."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from pathlib import Path
+
+import click
+
+from fader.commands.echo import say
+from fader.commands.options import device_option, model_option
+from fader.errors import FaderError
+
+
+@click.command(epilog="Example: fader app --models runs/ --port 8000")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="The port; 0 takes any that is free.",
+)
+@click.option(
+    "--token",
+    envvar="FADER_TOKEN",
+    default="",
+    help="The secret that clients must know, also $FADER_TOKEN; --host of another machine's reach "
+    "needs one.",
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another name this server is called by, such as that of a proxy in front of it.",
+)
+@model_option
+@click.option(
+    "--models",
+    multiple=True,
+    metavar="FOLDER|HUB_ID",
+    help="More models for the page: a folder of models or runs, one of them, or a Hub id.",
+)
+@click.option(
+    "--generators",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Runs of cgan train, whose checkpoints the page can draw faces with.",
+)
+@click.option(
+    "--max-upload",
+    type=click.FloatRange(0, 4096, min_open=True),
+    default=64,
+    show_default=True,
+    metavar="MB",
+    help="The largest upload.",
+)
+@click.option(
+    "--memory",
+    type=click.FloatRange(0, min_open=True),
+    default=2048,
+    show_default=True,
+    metavar="MB",
+    help="What all open photos may take; the longest unused is forgotten first.",
+)
+@click.option(
+    "--idle",
+    type=click.FloatRange(0, min_open=True),
+    default=60,
+    show_default=True,
+    metavar="MINUTES",
+    help="How long a photo is kept that nobody asks for.",
+)
+@click.option(
+    "--browser/--no-browser",
+    default=None,
+    help="Whether to open the page; by default if this is a terminal.",
+)
+@device_option
+def command(
+    host: str,
+    port: int,
+    token: str,
+    hosts: tuple[str, ...],
+    model: str,
+    models: tuple[str, ...],
+    generators: Path | None,
+    max_upload: float,
+    memory: float,
+    idle: float,
+    browser: bool | None,
+    device: str,
+) -> None:
+    """Open a page to edit photos, folders and draw faces in, with an HTTP API.
+
+    It listens on this machine alone, keeps photos in memory only, and ends with Ctrl-C.
+    """
+    from fader.app.settings import MB, Settings
+
+    settings = Settings(
+        host=host,
+        port=port,
+        token=token,
+        hosts=hosts,
+        max_upload=round(max_upload * MB),
+        memory=round(memory * MB),
+        idle=idle * 60,
+        model=model,
+        models=models,
+        generators=generators,
+        device=device,
+    )
+    settings.check()
+    try:
+        from fader.app.server import serve
+    except ImportError as error:
+        raise FaderError(
+            f"the page needs more libraries ({error.name}); install them with: "
+            "pip install 'fader[app]'"
+        ) from None
+
+    def ready(address: str) -> None:
+        say(f"Fader is at {address} (Ctrl-C ends it)", err=True)
+        if browser or (browser is None and sys.stdout.isatty()):
+            webbrowser.open(address)
+
+    serve(settings, ready)
+    say("Stopped.", err=True)
