@@ -26,6 +26,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+
+# What is damaged is made as tests make it.
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+
 from fuzzed_inputs import READERS
 
 # Pieces that have been trouble in some reader or other.

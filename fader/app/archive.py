@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from fader.app.errors import Refused
 from fader.app.settings import MB, MOST_PHOTOS, MOST_RATIO, MOST_UNPACKED
-from fader.suffixes import IMAGE_SUFFIXES
+from fader.photo import IMAGE_SUFFIXES
 
 # So much may be packed as tightly as one likes.
 _HARMLESS = MB

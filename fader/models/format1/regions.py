@@ -13,11 +13,11 @@ that may be anywhere, have all of it. What adds nothing to a head's outline stay
 attributes have little colour of their own, and hardly darken skin: if younger skin comes out
 green, or with dark jaws, that is the decoder's doing, so theirs is let through in part. Hair
 that only gets another colour keeps its strands: what changes is smooth within it, blond is not
-olive, and hair that turns gray keeps half of the colour it had. Other hair keeps its hue, also where it grows. Skin
-that comes out from under hair has the colour of the forehead, and glasses that are put on are gray
-frames rather than tinted lenses. Glasses that stay on are mostly left as they are, and so are bare
-foreheads when hair changes and bald heads that stay bald. Younger skin has fewer lines, and gets no
-lighter in one place than in another.
+olive, and hair that turns gray keeps half of the colour it had. Other hair keeps its hue, also
+where it grows. Skin that comes out from under hair has the colour of the forehead, and glasses
+that are put on are gray frames rather than tinted lenses. Glasses that stay on are mostly left
+as they are, and so are bare foreheads when hair changes and bald heads that stay bald. Younger
+skin has fewer lines, and gets no lighter in one place than in another.
 
 Beyond 0..1 nothing more is asked of decoders (but to take hair away): the picture goes on as it did
 from the one end to the other.

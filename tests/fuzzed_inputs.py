@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-sys.path += [str(ROOT), str(ROOT / "tests")]
 
 
 class Reader(NamedTuple):
