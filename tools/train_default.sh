@@ -1,10 +1,19 @@
 #!/usr/bin/env bash
-# The recipe of the model in fader/weights/default, whole. Run it again after a stop: it goes on.
+# The recipe of the next default model, whole. Run it again after a stop: it goes on.
 #
 #     tools/train_default.sh CELEBA [RUNS]
 set -euo pipefail
 data=${1:?usage: tools/train_default.sh CELEBA [RUNS]} runs=${2:-runs} tools=$(dirname "$0")
-attributes=Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,Bangs,Hair
-store=$runs/store-128 run=$runs/default
+store=$runs/store-128 run=$runs/default attributes=Male,Young,Smiling,Eyeglasses,Mouth_Slightly_Open,No_Beard,Bangs,Hair
 
 fader prepare "$data" "$store" --size 128
+# Guide and judge share neither people nor architecture.
+learn() { test -e "$runs/$1/model/config.json" || fader train-classifier --data "$store" --out "$runs/$1" \
+    --size 96 --steps 12000 --batch-size 32 --learning-rate 1.5e-3 "${@:2}"; }
+learn guide --identities even --width 16
+learn judge --identities odd --architecture plain --width 24 --seed 1234 --even-handed
+python "$tools/ship_judge.py" "$runs/judge"
+if test -e "$run/config.json"; then fader train --resume --out "$run"
+else fader train --preset default --attrs "$attributes" --data "$store" --classifier "$runs/guide/model" --out "$run"; fi
+python "$tools/package_model.py" "$run/best" fader/weights/default --data "CelebA (Liu et al. 2015)" --store "$store"
+fader evaluate --model default --data "$store" --html "$runs/report.html"

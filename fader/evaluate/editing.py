@@ -23,16 +23,16 @@ def device_of(model: FaderModel) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def asked_of(model: FaderModel, own: Tensor, column: int, value: float) -> Tensor:
-    """The values ``own`` (N×n) with one attribute set, and those it excludes taken down with it as
-    the editor does (:func:`fader.edit.editor.settle`)."""
+def asked_of(model: FaderModel, own: Tensor, column: int, value: float | np.ndarray) -> Tensor:
+    """The values ``own`` (N×n) with one attribute set to ``value`` (one, or N of them), and those
+    it excludes taken down with it as the editor does (:func:`fader.edit.editor.settle`)."""
     asked = own.clone()
-    asked[:, column] = value
-    rises = value > own[:, column]
+    asked[:, column] = torch.as_tensor(value, dtype=own.dtype, device=own.device)
+    rises = asked[:, column] > own[:, column]
+    most = (1 - asked[:, column]).clamp(min=0)
     for rival in rivals(model.attributes[column], model.attributes):
         other = model.attributes.index(rival)
-        most = own[:, other].clamp(max=max(0.0, 1 - value))
-        asked[:, other] = torch.where(rises, most, own[:, other])
+        asked[:, other] = torch.where(rises, own[:, other].minimum(most), own[:, other])
     return asked
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fader.data.batches import to_images, to_tensor
-from fader.evaluate.editing import decode, device_of, edit
+from fader.evaluate.editing import asked_of, decode, device_of, edit
 from fader.evaluate.embedder import load_embedder
 from fader.evaluate.statistics import estimate
 from fader.evaluate.swaps import Faces, other_side
@@ -143,8 +143,7 @@ def _embedded(
             some = np.flatnonzero(clear[batch])
             if not len(some):
                 continue
-            asked = y[some].clone()
-            asked[:, column] = torch.from_numpy(other[batch][some]).to(y.device)
+            asked = asked_of(model, y[some], column, other[batch][some])
             changed = edit(model, [f[some] for f in features], asked, y[some], as_is[some])
             edited[name].append(recogniser.embed(changed.pictures))
     return (

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from fader.data.batches import to_images, to_tensor
-from fader.evaluate.editing import decode, device_of, edit, paste
+from fader.evaluate.editing import asked_of, decode, device_of, edit, paste
 from fader.evaluate.swaps import Faces
 from fader.models.io import FaderModel
 from fader.train.samples import sample_grid, with_titles
@@ -26,8 +26,7 @@ def pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
     before = to_images(unedited)
     columns = [faces.images]
     for i in range(len(model.attributes)):
-        asked = y.clone()
-        asked[:, i] = (y[:, i] <= 0.5).to(y.dtype)
+        asked = asked_of(model, y, i, (y[:, i] <= 0.5).cpu().numpy())
         edited = edit(model, features, asked, y, unedited)
         columns.append(paste(faces.images, before, edited))
     made = {
@@ -44,8 +43,7 @@ def pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
         for position in _SHOWN_POSITIONS:
             column = []
             for i in range(len(model.attributes)):
-                asked = own.clone()
-                asked[:, i] = position
+                asked = asked_of(model, own, i, position)
                 column.append(edit(model, alone, asked, own, as_is).pictures)
             sheet.append(np.concatenate(column))
         titles = [f"{position:g}" for position in _SHOWN_POSITIONS]

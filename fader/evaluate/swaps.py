@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from fader.attributes import rivals
 from fader.data.batches import to_images, to_tensor
-from fader.evaluate.editing import decode, device_of, edit, outside, paste
+from fader.evaluate.editing import asked_of, decode, device_of, edit, outside, paste
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import Estimate, estimate, spearman
 from fader.models.io import FaderModel
@@ -150,8 +150,7 @@ def swap(
             rows = np.flatnonzero(clear)
             if not len(rows):
                 continue
-            asked = y[rows].clone()
-            asked[:, column] = torch.from_numpy(other[rows]).to(device)
+            asked = asked_of(model, y[rows], column, other[rows])
             edited = edit(model, [f[rows] for f in features], asked, y[rows], unedited[rows])
             changed = edited.pictures
             logits, pooled = judge.see(changed)
@@ -191,7 +190,8 @@ def score_swaps(
 ) -> dict[str, SwapScore]:
     """``to_0`` and ``to_1``, where there are faces to try it on, scored (see :func:`swap`)."""
     seen = judge.attributes.index(name)
-    others = [other for other in _judged(model, judge) if other != name]
+    excluded = {name, *rivals(name, model.attributes)}  # black hair cannot stay when it turns blond
+    others = [other for other in _judged(model, judge) if other not in excluded]
     columns = [judge.attributes.index(other) for other in others]
     clear, other = other_side(faces.labels[:, model.attributes.index(name)])
     scores = {}
@@ -253,7 +253,7 @@ def slide(
         for row, name in enumerate(names):
             column, seen = model.attributes.index(name), judge.attributes.index(name)
             for step, position in enumerate(SLIDER):
-                asked = _with(y, column, position)
+                asked = asked_of(model, y, column, position)
                 images = edit(model, features, asked, y, unedited).pictures
                 logits[row, step, batch] = judge.see(images)[0][:, seen]
     curves = {}
@@ -271,12 +271,6 @@ def slide(
             estimate(rising, faces.people, seed=seed),
         )
     return curves
-
-
-def _with(y: Tensor, column: int, value: float) -> Tensor:
-    changed = y.clone()
-    changed[:, column] = float(value)
-    return changed
 
 
 def _judged(model: FaderModel, judge: Judge) -> list[str]:
