@@ -170,6 +170,7 @@ def test_other_formats_are_kept(client, tmp_path, suffix):
 def test_sixteen_bits_and_metadata_are_kept(client, tmp_path):
     values = np.asarray(Image.open(ASTRONAUT)).astype(np.uint16) * 257 + 3
     data = deep_png(values)
+    (tmp_path / "deep.png").write_bytes(data)
     sent = send(client, data, "deep.png")
     response = client.post(f"/api/photos/{sent['id']}/edit", json={"set": {"Smiling": 2}})
     assert by_command(account(response)["command"], tmp_path) == response.content

@@ -44,7 +44,7 @@ def test_edits_come_closer_to_the_truth_than_no_edit(trained: Trainer, attribute
         photo, truth = (align(f.draw(), landmarks, SIZE)[None] for f in (face, other))
         y = torch.tensor([[float(f.attributes[a]) for a in ATTRIBUTES] for f in (face, other)])
         with torch.no_grad():
-            unedited, edited = model.decode(model.encode(to_tensor(photo)), y)
+            unedited, edited = model.decode(model.encode(to_tensor(photo)), y, y[:1])
         target = to_tensor(truth)[0]
         unedited_error.append(float((unedited - target).square().mean()))
         edited_error.append(float((edited - target).square().mean()))

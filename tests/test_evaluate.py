@@ -38,7 +38,7 @@ from fader.evaluate.table import text
 from fader.faces.align import align
 from fader.models.autoencoder import AutoencoderConfig
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.io import FaderModel, load_classifier, save_classifier
+from fader.models.io import Decoding, FaderModel, load_classifier, save_classifier
 from fader.train.classifier import make_even_handed, score_classifier
 
 EDITED = ("Male", "Eyeglasses", "Wearing_Hat")
@@ -79,17 +79,19 @@ class Editor(torch.nn.Module):
     """What all editors below share. This one gives back what it gets, whatever is asked."""
 
     attributes, size, classifier = EDITED, SIZE, None
+    autoencoder = SimpleNamespace(config=SimpleNamespace(kind="paper"))
 
-    def encode(self, x: torch.Tensor, copies: int | None = None) -> list[torch.Tensor]:
-        return [x]
+    def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [x, x]
+
+    def change(self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor) -> Decoding:
+        before, after = (self.decode(features, values, own) for values in (own, y))
+        return Decoding(before, after, torch.ones_like(after[:, :1]))
 
     def decode(
         self, features: list[torch.Tensor], y: torch.Tensor, *known: torch.Tensor
     ) -> torch.Tensor:
         return features[0].repeat(len(y) // len(features[0]), 1, 1, 1)
-
-    def tinted(self, y: torch.Tensor, own: torch.Tensor) -> None:
-        return None
 
 
 class Oracle(Editor):
@@ -464,11 +466,11 @@ def test_what_changes_outside_the_mask_is_measured(
 
         def change(
             self, features: list[torch.Tensor], y: torch.Tensor, own: torch.Tensor
-        ) -> SimpleNamespace:
-            (x,) = features
+        ) -> Decoding:
+            x = features[0]
             mask = torch.zeros_like(x[:, :1])
             mask[..., : SIZE // 2] = 1
-            return SimpleNamespace(image=(x + 0.3 * mask + self.spill).clamp(-1, 1), mask=mask)
+            return Decoding((x + self.spill).clamp(-1, 1), (x + 0.3).clamp(-1, 1), mask)
 
     class Spilling(Masked):
         spill = 0.04
@@ -480,7 +482,8 @@ def test_what_changes_outside_the_mask_is_measured(
     assert 30 < spilt["least"] <= spilt["mean"] < 36  # 0.04 of 2 is 34 dB
     assert "no mask" in idle["outside_mask"]["reason"]
     pictures = np.zeros((1, SIZE, SIZE, 3), np.uint8)
-    everywhere = Edited(torch.zeros(1, 3, SIZE, SIZE), torch.ones(1, 1, SIZE, SIZE), None)
+    black = torch.zeros(1, 3, SIZE, SIZE)
+    everywhere = Edited(Decoding(black, black, torch.ones(1, 1, SIZE, SIZE)))
     assert np.isnan(outside(pictures, pictures, everywhere.mask)).all()
 
 

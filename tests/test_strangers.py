@@ -244,7 +244,7 @@ def test_weights_beyond_all_measure_draw_nothing(model: Path, generator: Path) -
     with pytest.raises(FaderError, match="decodes no pictures"):
         loaded.decode(loaded.encode(x), torch.ones(1, 1), torch.zeros(1, 1))
     out = generator.parent / "faces.png"
-    code, output = generate("--model", generator, "-n", 2, "-o", out)
+    code, output = generate("--model", generator, "-n", 40, "-o", out)
     assert code == 1 and "damaged" in output and not out.exists()
 
 
