@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from fader.errors import FaderError
+from fader.models.autoencoder import Blur, _AddByKind
 from fader.models.format1.copies import moved, moved_back
 from fader.models.format1.erasure import Erasure
 from fader.models.format1.regions import Regions
@@ -221,14 +220,6 @@ class Autoencoder(nn.Module):
             self.encoder.eval()
         return self
 
-    @torch.no_grad()
-    def measure_erasure(self, batches: Iterable[tuple[Tensor, Tensor]], sample: int = 1) -> None:
-        """Learn what to erase from ``batches`` of images and their own values, encoded as they
-        would be now, ``sample`` as in :meth:`Erasure.measure`; for a model whose configuration
-        says ``erase``."""
-        features = ((self._features(x), self._features(x.flip(3)), y) for x, y in batches)
-        self.erasure.measure(features, sample)
-
 
 class DecoderLayer(nn.Module):
     """Transposed convolution that doubles the side, told the attribute code."""
@@ -287,55 +278,6 @@ class DecoderLayer(nn.Module):
         return _AddByKind.apply(F.conv_transpose2d(h, ours, stride=2, padding=1), part)
 
 
-class _AddByKind(torch.autograd.Function):
-    """``h`` (N×C×H×W, changed in place) + ``part`` (N×C×4×4), spread by kind of row and column.
-
-    The kinds are: the first, odd ones, even ones, and the last. Pairs of rows, (even, odd), are
-    worked on as one, with the first and the last set right afterwards: that way memory is read in
-    long pieces.
-    """
-
-    @staticmethod
-    def forward(ctx, h: Tensor, part: Tensor) -> Tensor:
-        ctx.mark_dirty(h)
-        part = part.to(h).permute(0, 2, 3, 1)
-        height, width = h.shape[2:]
-        rows = part[:, :, [2, 1]].repeat(1, 1, width // 2, 1)
-        rows[:, :, 0], rows[:, :, -1] = part[:, :, 0], part[:, :, 3]
-        by_rows = h.permute(0, 2, 3, 1)
-        by_rows.unflatten(1, (height // 2, 2)).add_(rows[:, None, [2, 1]])
-        by_rows[:, 0] += rows[:, 0] - rows[:, 2]
-        by_rows[:, -1] += rows[:, 3] - rows[:, 1]
-        return h
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
-        rows = _sum_by_kind(grad.permute(0, 2, 3, 1))
-        return grad, _sum_by_kind(rows.transpose(1, 2)).permute(0, 3, 2, 1)
-
-
-def _sum_by_kind(x: Tensor) -> Tensor:
-    """N×H×… → N×4×…: sums over the first, odd, even and last of dimension 1, in float32."""
-    even, odd = x.unflatten(1, (-1, 2)).sum(dim=1, dtype=torch.float32).unbind(dim=1)
-    first, last = x[:, 0].float(), x[:, -1].float()
-    return torch.stack([first, odd - last, even - first, last], dim=1)
-
-
-class Blur(nn.Module):
-    """Separable depthwise low-pass with odd ``taps``, normalised to sum 1."""
-
-    def __init__(self, channels: int, taps: tuple[int, ...]) -> None:
-        super().__init__()
-        row = torch.tensor(taps, dtype=torch.float32) / sum(taps)
-        kernel = torch.outer(row, row).expand(channels, 1, -1, -1).contiguous()
-        self.register_buffer("kernel", kernel, persistent=False)
-
-    def forward(self, h: Tensor) -> Tensor:
-        channels, _, side, _ = self.kernel.shape
-        return F.conv2d(h, self.kernel.to(h.dtype), padding=side // 2, groups=channels)
-
-
 class ResidualBlock(nn.Module):
     """h + two 3×3 convolutions of it; starts as the identity."""
 
@@ -354,46 +296,3 @@ class ResidualBlock(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.body(h)
-
-
-def copy_weights(source: Autoencoder, target: Autoencoder) -> None:
-    """Start ``target`` from the weights of ``source``, which may know other attributes.
-
-    What a layer learned of an attribute goes to the attribute of the same name; attributes that
-    are new to ``target`` start without influence, and nothing is erased. Raises
-    :class:`FaderError` when the two differ in more than their attributes, ``erase`` and
-    ``regions``.
-    """
-    old, new = source.config, target.config
-    free = {"attributes": new.attributes, "erase": new.erase, "regions": new.regions}
-    if replace(old, **free) != new:
-        raise FaderError(
-            "the model to start from has another architecture; leave it out, or use the preset "
-            "and model settings it was trained with"
-        )
-    taken, code = source.state_dict(), 2 * len(old.attributes)
-    start = target.state_dict()
-    for key, value in start.items():
-        if key.startswith("erasure."):
-            continue
-        if key.endswith("modulation.weight"):
-            value.zero_()
-            _copy_code(taken[key], value, old.attributes, new.attributes, dim=1)
-        elif key.endswith("up.weight") and new.conditioning == "planes":
-            inputs = len(taken[key]) - code
-            value[:inputs] = taken[key][:inputs]
-            value[inputs:] = 0
-            _copy_code(taken[key][inputs:], value[inputs:], old.attributes, new.attributes, dim=0)
-        else:
-            value.copy_(taken[key])
-    target.load_state_dict(start)
-
-
-def _copy_code(
-    source: Tensor, target: Tensor, old: tuple[str, ...], new: tuple[str, ...], dim: int
-) -> None:
-    """Copy the two slices of each attribute that both know along ``dim``."""
-    for i, name in enumerate(new):
-        if name in old:
-            j = old.index(name)
-            target.narrow(dim, 2 * i, 2).copy_(source.narrow(dim, 2 * j, 2))
