@@ -125,7 +125,6 @@ class Autoencoder(nn.Module):
         erase = config.erase and config.attributes
         self.erasure = Erasure(config.feature_shapes, len(config.attributes)) if erase else None
         self.regions = Regions(config.attributes, config.size) if config.regions else None
-        self.frozen = False
 
     def encode(self, x: Tensor, copies: int = 1) -> list[Tensor]:
         """Images N×3×S×S in [-1, 1] → what the decoder needs of them.
@@ -207,18 +206,6 @@ class Autoencoder(nn.Module):
         """Encode ``x`` once, decode it with every row of ``y``: the features and the decodings."""
         features = self.encode(x)
         return features, self.decode(features, y)
-
-    def freeze_encoder(self) -> None:
-        """From now on the encoder does not change, and normalises as in evaluation."""
-        self.encoder.requires_grad_(False)
-        self.frozen = True
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Autoencoder:
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
 
 
 class DecoderLayer(nn.Module):
