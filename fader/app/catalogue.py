@@ -104,7 +104,7 @@ def _card(name: str, info: dict[str, Any]) -> str:
     rows = {"attributes": ", ".join(network.get("attributes", []))}
     rows |= {"size": f"{network.get('size')} px", "kind": network.get("kind", "")}
     for key, value in (info.get("training") or {}).items():
-        rows[str(key)] = value if isinstance(value, str | int | float) else repr(value)
+        rows[str(key)] = str(value) if isinstance(value, str | int | float) else repr(value)
     lines = [f"# {name}", "", "It comes without a card. What its config.json says:", ""]
     lines += ["| | |", "| --- | --- |"]
     lines += [f"| {key} | {str(value).replace('|', '/')[:300]} |" for key, value in rows.items()]

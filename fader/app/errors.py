@@ -30,14 +30,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(FaderError)
     async def refused(request: Request, error: FaderError) -> JSONResponse:
-        status = 422
-        if isinstance(error, Refused):
-            status = error.status
-        elif isinstance(error, UnreadableImageError):
-            status = 415
-        elif isinstance(error, DiskFullError):
-            status = 507
-        return answer(status, str(error))
+        return answer(_status(error), str(error))
 
     @app.exception_handler(Superseded)
     async def superseded(request: Request, error: Superseded) -> JSONResponse:
@@ -71,3 +64,11 @@ def add_handlers(app: FastAPI) -> None:
     async def bug(request: Request, error: Exception) -> JSONResponse:
         # Starlette raises it again, so that the terminal gets the traceback.
         return answer(500, "something is wrong in the server; its terminal says more")
+
+
+def _status(error: FaderError) -> int:
+    if isinstance(error, Refused):
+        return error.status
+    if isinstance(error, UnreadableImageError):
+        return 415
+    return 507 if isinstance(error, DiskFullError) else 422

@@ -60,6 +60,7 @@ class Guard:
         self._names = {name.casefold().rstrip(".") for name in self._names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request in a sentence, or hand it on (ASGI)."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -132,9 +133,9 @@ class Guard:
                 return response
             if "text/html" in headers.get("accept", ""):
                 return HTMLResponse(_TOKEN_PAGE, 401)
-        response = answer(401, "this server needs its token: send Authorization: Bearer TOKEN")
-        response.headers["www-authenticate"] = "Bearer"
-        return response
+        refusal = answer(401, "this server needs its token: send Authorization: Bearer TOKEN")
+        refusal.headers["www-authenticate"] = "Bearer"
+        return refusal
 
     def _too_long(self, headers: Headers) -> Response | None:
         kind = headers.get("content-type", "")
