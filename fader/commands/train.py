@@ -156,9 +156,9 @@ def _resumed(
 ) -> TrainConfig:
     """The run's own settings, some of them changed, such as steps."""
     from fader.models.schema import check_settings
-    from fader.train.config import TrainConfig, apply_overrides
+    from fader.train.config import TrainConfig, apply_overrides, modernised
 
-    values = run.read_config()
+    values = modernised(run.read_config())
     check_settings(TrainConfig, values, run.config)
     saved = TrainConfig.from_dict(values)
     if attrs and attrs != saved.model.attributes:

@@ -19,7 +19,7 @@ from fader.errors import FaderError
 from fader.files import atomic_path, file_lock, make_folder, sweep_temporaries, write_text
 
 #: What trainings write into a run's folder at last.
-_FILES = ("rejected.csv", "progress.gif", "grid.png", "losses.png")
+_FILES = ("reals.png", "rejected.csv", "progress.gif", "grid.png", "losses.png")
 
 
 class RunFolder:
@@ -37,6 +37,7 @@ class RunFolder:
         self.validation = self.path / "validation.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / samples
+        self.reals = self.path / "reals.png"
         self.tensorboard = self.path / "tensorboard"
         self.model = self.path / "model"
         self._held = ExitStack()
