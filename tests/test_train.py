@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import FaderModel
 from fader.train import losses
-from fader.train.classifier import ClassifierTraining, train_classifier
+from fader.train.classifier import ClassifierTraining, photographic, train_classifier
 from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
 from fader.train.edits import draw_edits, flip_one, other_side
 from fader.train.run import read_rows
@@ -474,6 +475,45 @@ def test_bad_usage_of_train(data: Path, tmp_path: Path) -> None:
     assert code == 1 and "tiny" in output
 
 
+def test_a_dry_run_says_what_a_run_would_be_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--attrs", "Male,Eyeglasses", "--data", str(data), "--preset", "tiny", "--dry-run"]
+    options += ["--out", str(out)]
+    options += [part for setting in [*SMALL, *DIFFERENCE] for part in ("-s", setting)]
+    code, output = run_train(*options)
+    assert code == 0, output
+    for setting in dataclasses.fields(TrainConfig)[1:]:
+        assert f"  {setting.name} = " in output and setting.metadata["help"] in output
+    for words in ("kind = difference", "Male, Eyeglasses", "million", "images/s", "12 steps"):
+        assert words in output
+    code, output = run_train(*options, "--json")
+    found = json.loads(output)
+    assert found["data"]["images"] == {
+        name: len(PreparedStore(data).indices(i))
+        for i, name in enumerate(("train", "valid", "test"))
+    }
+    assert 0 < found["data"]["share"]["Male"] < 1
+    assert found["parameters"].keys() == {"autoencoder", "latent", "images"}
+    assert found["cost"]["images_per_second"] > 0
+    assert not out.exists()
+
+
+def test_a_run_of_an_older_version_goes_on(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--attrs", "Male", "--data", str(data), "--out", str(run), "--preset", "tiny"]
+    options += [part for setting in [*SMALL, *DIFFERENCE] for part in ("-s", setting)]
+    assert run_train(*options, "--minutes", "0")[0] == 0
+    saved = json.loads((run / "config.json").read_text())
+    older = {name: value for name, value in saved.items() if name != "augmentation"}
+    older |= {"rotation": 2, "zoom": 0.03, "shift": 0.01, "colour": 0.04, "flip": True}
+    older |= {"unchanged": 0.2, "shuffled": 0.3, "longest": 1.5, "adam_beta1": 0.5}
+    older |= {"sample_every": 6, "validation_images": 256, "keep_checkpoints": 2}
+    (run / "config.json").write_text(json.dumps({**older, "discriminator_rate": 3}))
+    code, output = run_train("--resume", "--out", str(run))
+    assert code == 0, output
+    assert json.loads((run / "config.json").read_text()) == saved
+
+
 def test_a_second_run_does_not_overwrite_the_first(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ["--attrs", "Male", "--data", str(data), "--out", str(run), "--preset", "tiny"]
@@ -529,7 +569,7 @@ def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) 
     assert np.isfinite(scores["Male"]["accuracy"])
 
 
-def test_a_classifiers_stopped_training_begins_again_and_a_finished_one_is_kept(
+def test_a_classifiers_stopped_training_goes_on_and_a_finished_one_is_kept(
     data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "classifier"
@@ -538,11 +578,46 @@ def test_a_classifiers_stopped_training_begins_again_and_a_finished_one_is_kept(
         patch.setattr("fader.train.classifier.score_classifier", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             train_classifier(store, out, few)
-    train_classifier(store, out, few)
+    train_classifier(store, out, few, resume=True)
     before = (out / "model" / "classifier.safetensors").read_bytes()
-    with pytest.raises(FaderError, match="already holds a classifier"):
+    with pytest.raises(FaderError, match="already holds a run"):
         train_classifier(store, out, few)
     assert (out / "model" / "classifier.safetensors").read_bytes() == before
+
+
+def test_a_resumed_classifier_is_that_of_an_uninterrupted_training(
+    data: Path, tmp_path: Path, interruptible: None
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    command = ["train-classifier", "--device", "cpu", "--size", "32", "--width", "4"]
+    command += ["--steps", "6", "--batch-size", "4", "--data", str(data), "--out"]
+    assert CliRunner().invoke(main, [*command, str(whole)]).exit_code == 0
+    seen = []
+
+    def interrupted(x: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        seen.append(1)
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return photographic(x, random)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fader.train.classifier.photographic", interrupted)
+        stopped = CliRunner().invoke(main, [*command, str(parts)])
+    assert stopped.exit_code == 130 and "--resume" in stopped.stderr
+    assert [path.name for path in (parts / "checkpoints").iterdir()] == ["step-00000003.pt"]
+    again = ["train-classifier", "--device", "cpu", "--resume", "--out", str(parts)]
+    refused = CliRunner().invoke(main, [*again, "--width", "8"])
+    assert refused.exit_code == 1 and "--width 4" in refused.output
+    refused = CliRunner().invoke(main, [*again, "--init", str(whole)])
+    assert refused.exit_code == 1 and "without --init" in refused.output
+    result = CliRunner().invoke(main, again)
+    assert result.exit_code == 0, result.output
+    weights = [(run / "model" / "classifier.safetensors").read_bytes() for run in (whole, parts)]
+    assert weights[0] == weights[1]
+    # The whole command again, as a script has it, changes nothing; nor does it need a run.
+    assert CliRunner().invoke(main, [*command, str(parts), "--resume"]).exit_code == 0
+    fresh = [*command, str(tmp_path / "fresh"), "--resume"]
+    assert CliRunner().invoke(main, fresh).exit_code == 0
 
 
 def test_a_classifier_starts_from_another_of_its_kind(data: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +20,10 @@ from fader.files import atomic_path, file_lock, make_folder, sweep_temporaries, 
 
 #: What trainings write into a run's folder at last.
 _FILES = ("reals.png", "rejected.csv", "progress.gif", "grid.png", "losses.png")
+
+
+#: Checkpoints that are kept; the one before helps when a disk damaged the last.
+KEPT_CHECKPOINTS = 2
 
 
 class RunFolder:
@@ -116,6 +120,7 @@ class RunFolder:
     # Checkpoints
 
     def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` belongs."""
         return self.checkpoints / f"step-{step:08d}.pt"
 
     def list_checkpoints(self) -> list[Path]:
@@ -199,6 +204,18 @@ class _Watched:
 
     def flush(self) -> None:
         """The file is flushed when it is closed."""
+
+
+@contextmanager
+def fitting_checkpoint(run: RunFolder) -> Iterator[None]:
+    """Taking up a checkpoint; raises :class:`FaderError` when it is of other networks."""
+    try:
+        yield
+    except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        first = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        raise FaderError(
+            f"{run.path}: its checkpoint does not fit these settings ({first})"
+        ) from None
 
 
 def numbered(folder: Path, suffix: str) -> list[Path]:

@@ -28,12 +28,12 @@ from fader.photo import save_image
 from fader.train import losses
 from fader.train.clip import GradientClip
 from fader.train.config import TrainConfig
-from fader.train.device import make_accelerator
+from fader.train.device import any_process, make_accelerator
 from fader.train.edits import draw_edits, edited_images
 from fader.train.ema import averaged, calibration, recalibrate
 from fader.train.faces import take_faces
 from fader.train.loop import Loop, training_loop
-from fader.train.run import RunFolder
+from fader.train.run import KEPT_CHECKPOINTS, RunFolder, fitting_checkpoint
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
 from fader.train.validation import validate
@@ -47,8 +47,6 @@ R1_EVERY = 16
 DISCRIMINATOR_RATE = 3
 #: Adam's first moment, as in the paper's code.
 ADAM_BETA1 = 0.5
-#: Checkpoints that are kept; the one before helps when a disk damaged the last.
-KEPT_CHECKPOINTS = 2
 
 
 class Trainer:
@@ -56,7 +54,8 @@ class Trainer:
 
     ``classifier`` scores the swaps of the validation and is saved with the model; no loss asks it.
     ``initial`` is a model to start from: its weights are taken wherever the two have the same
-    layer, attributes by name.
+    layer, attributes by name. ``compiled`` puts the autoencoder and the image discriminator
+    through ``torch.compile``.
     """
 
     def __init__(
@@ -70,6 +69,7 @@ class Trainer:
         initial: FaderModel | None = None,
         resume: bool = False,
         progress: bool = True,
+        compiled: bool = False,
     ) -> None:
         self.accelerator = make_accelerator(torch.device(device), config.mixed_precision)
         self.config, self.store = config, store
@@ -89,6 +89,9 @@ class Trainer:
         self.faces = take_faces(store, config, self.accelerator.process_index)
         self.prior = self.faces.batches.prior.to(self.accelerator.device)
         self._build(initial)
+        for name in ("autoencoder", "images") if compiled else ():
+            if name in self.nets:
+                self.bare(name).compile(dynamic=False)
         self.done = 0  # steps finished
         self._averaged: tuple[int, FaderModel] | None = None  # of which step, and the model
         self.best = float("-inf")
@@ -230,7 +233,7 @@ class Trainer:
             minutes=minutes,
             progress=self.progress,
             main=self.main,
-            agree=self._any if self.accelerator.num_processes > 1 else None,
+            agree=any_process(self.accelerator),
         ) as loop:
             with loop.aside():
                 if loop.last:
@@ -258,12 +261,6 @@ class Trainer:
                 if stop:
                     break
         return self.averaged_model()
-
-    def _any(self, flag: bool) -> bool:
-        """Whether any process says so; their clocks differ, but they must act together."""
-        if flag:
-            self.accelerator.set_trigger()
-        return self.accelerator.check_trigger()
 
     def _set_learning_rate(self) -> None:
         c = self.config
@@ -371,18 +368,13 @@ class Trainer:
             self.run.hold()
         state = self.run.load_checkpoint(self.accelerator.device)
         if state is not None:
-            try:
+            with fitting_checkpoint(self.run):
                 for name in self.nets:
                     self.bare(name).load_state_dict(state["nets"][name])
                     self.optimizers[name].load_state_dict(state["optimizers"][name])
                     self.clips[name].usual = state["gradient_norms"][name]
                 self.ema.load_state_dict(state["ema"])
                 self.done, self.best = state["step"], state["best"]
-            except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-                first = str(error).splitlines()[-1].strip()
-                raise FaderError(
-                    f"{self.run.path}: its checkpoint does not fit these settings ({first})"
-                ) from None
             if self.accelerator.scaler is not None and "scaler" in state:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.main:
