@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+from torch import Tensor
 
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
@@ -29,6 +30,7 @@ from fader.evaluate.scores import (
 from fader.evaluate.statistics import distinct_people
 from fader.evaluate.swaps import Faces, score_swaps, slide, swap
 from fader.models.io import FaderModel
+from fader.progress import Progress
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 
@@ -86,8 +88,11 @@ def evaluate(
         some = np.sort(np.random.default_rng([seed, stream]).permutation(len(faces))[:count])
         return Faces(faces.images[some], faces.labels[some], faces.people[some])
 
-    def steps(of: Faces, title: str) -> Any:
-        return tqdm(list(of.batches()), desc=title, disable=None if progress else True)
+    def steps(of: Faces, title: str) -> Iterator[slice]:
+        with Progress(len(of), unit=f"{title}: face", shown=progress) as bar:
+            for batch in of.batches():
+                yield batch
+                bar.update(batch.stop - batch.start)
 
     photo_logits, photo_features = judge.see(faces.images)
     decoded_logits, decoded_features, swapped = swap(model, judge, faces, steps(faces, "swaps"))
@@ -164,11 +169,12 @@ def _leakage(
     valid = np.setdiff1d(store.indices(1), rows)
     if len(train) < 2:
         return {"mean": None, "reason": "the data has no training faces to train a probe on"}
-    pairs = [
-        (leakage.latents(model, store.images, some), labels[some]) if len(some) else None
-        for some in (train, valid, rows)
-    ]
-    found = leakage.probe(*pairs, people, seed)
+
+    def known(some: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        return leakage.latents(model, store.images, some), labels[some]
+
+    held_out = known(valid) if len(valid) else None
+    found = leakage.probe(known(train), held_out, known(rows), people, seed)
     return {
         "mean": mean(one.value for one in found),
         "probe": leakage.PROBE,

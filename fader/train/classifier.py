@@ -258,6 +258,8 @@ def make_even_handed(
     two values are recognised equally often. One with fewer than ten faces on a side is left."""
     logits = _logits(classifier, store, rows)
     truth = store.select_labels(classifier.config.attributes)[rows] > 0.5
+    last = classifier.head[-1]
+    assert isinstance(last, torch.nn.Linear)
     for i, (column, true) in enumerate(zip(logits.T, truth.T, strict=True)):
         yes, no = np.sort(column[true]), np.sort(column[~true])
         if min(len(yes), len(no)) < 10:
@@ -267,7 +269,7 @@ def make_even_handed(
         recognised_yes = 1 - np.searchsorted(yes, candidates) / len(yes)
         recognised_no = np.searchsorted(no, candidates) / len(no)
         threshold = candidates[np.argmin(np.abs(recognised_yes - recognised_no))]
-        classifier.head[-1].bias[i] -= float(threshold)
+        last.bias[i] -= float(threshold)
 
 
 def _logits(classifier: AttributeClassifier, store: PreparedStore, rows: np.ndarray) -> np.ndarray:

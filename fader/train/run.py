@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -133,7 +133,7 @@ class RunFolder:
         try:
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 watched = _Watched(file)
-                torch.save(state, watched)
+                torch.save(state, cast(BinaryIO, watched))
                 if watched.error:
                     raise watched.error
         except OSError as error:

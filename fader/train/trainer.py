@@ -85,7 +85,7 @@ class Trainer:
                     "fader train-classifier"
                 )
             classifier.eval().requires_grad_(False)
-            classifier.to(self.accelerator.device, memory_format=torch.channels_last)
+            classifier.to(memory_format=torch.channels_last).to(self.accelerator.device)
         self.faces = take_faces(store, config, self.accelerator.process_index)
         self.prior = self.faces.batches.prior.to(self.accelerator.device)
         self._build(initial)
@@ -143,6 +143,7 @@ class Trainer:
         paper, editing = c.model.kind == "paper", self.done >= c.pretrain_steps
         ramp = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, 1.0)
         lambda_e = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, c.lambda_max)
+        w_rec, w_adv, w_cls, w_mask = c.lambda_rec, c.lambda_adv, c.lambda_cls, c.lambda_mask
         adv = cls = size = latent = torch.zeros((), device=x.device)  # not every step has them
 
         # Encode and decode; the first k images are edited.
@@ -183,8 +184,7 @@ class Trainer:
             with self._judging("latent") as discriminator:
                 latent, of_latent = losses.latent_adversarial_loss(discriminator(code), wanted)
             parts |= of_latent
-        weights = (c.lambda_rec, c.lambda_adv, c.lambda_cls, c.lambda_mask * ramp, lambda_e)
-        loss = sum(w * term for w, term in zip(weights, (rec, adv, cls, size, latent), strict=True))
+        loss = w_rec * rec + w_adv * adv + w_cls * cls + ramp * w_mask * size + lambda_e * latent
         self._update("autoencoder", loss)
         self.ema.update_parameters(self.bare("autoencoder"))
         return {name: value.detach() for name, value in parts.items()}
@@ -299,7 +299,7 @@ class Trainer:
             "images": self.done * self.config.batch_size * self.accelerator.num_processes,
             **{k: v for k, v in self.config.to_dict().items() if k != "model"},
         }
-        model.to(self.accelerator.device, memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last).to(self.accelerator.device)
         device = self.accelerator.device
         with self.accelerator.autocast():
             batches = ((x.to(device), y.to(device)) for x, y in calibration(self.faces.batches))
@@ -313,7 +313,9 @@ class Trainer:
             across = math.ceil(len(images) ** 0.5)
             rows = [images[i : i + across] for i in range(0, len(images), across)]
             rows[-1] = np.concatenate([rows[-1], images[: across - len(rows[-1])]])
-            save_image(Image.fromarray(np.vstack([np.hstack(row) for row in rows])), self.run.reals)
+            save_image(
+                Image.fromarray(np.vstack([np.hstack(list(row)) for row in rows])), self.run.reals
+            )
 
     def _sample(self) -> None:
         if self.main:
