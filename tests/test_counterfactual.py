@@ -14,7 +14,7 @@ from fader.train.config import TrainConfig, load_preset
 from fader.train.trainer import Trainer
 
 ATTRIBUTES = ("Eyeglasses", "Male", "Mouth_Slightly_Open", "Smiling", "Wearing_Hat")
-FACES, SEED, SIZE = 2000, 11, 32
+FACES, SEED, SIZE = 800, 11, 32
 # As the preset tiny, shorter and on smaller faces.
 SHORTER = {"steps": 700, "pretrain_steps": 100, "ramp_steps": 150, "decay_steps": 250}
 SHORTER |= {"validate_every": 700}

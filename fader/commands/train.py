@@ -110,6 +110,7 @@ def command(
     out = out or Path("runs") / "-".join(attrs or ())
 
     from fader.train.device import can_compile
+    from fader.train.inputs import read_inputs
     from fader.train.run import RunFolder
 
     run = RunFolder(out)
@@ -121,7 +122,8 @@ def command(
     config = _resumed(run, attrs, settings) if resume else _new(attrs or (), preset, settings)
     compiles = compiled == "auto" and can_compile()
     if dry_run:
-        _show(config, data or _data(run, {}, None), device, compiles, as_json)
+        inputs = (read_inputs(run) or {}) if resume else {}
+        _show(config, _data(run, inputs, data), device, compiles, as_json)
         return
     trainer = _trainer(run, config, resume, data, models, device, compiles)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
