@@ -24,7 +24,7 @@ SHORTER |= {"validate_every": 700}
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     folder = tmp_path_factory.mktemp("counterfactual")
     write_dataset(folder / "drawn", FACES, seed=SEED, counterfactuals=False, progress=False)
-    prepare(folder / "drawn", folder / "store", size=SIZE, workers=2, progress=False)
+    prepare(folder / "drawn", folder / "store", size=SIZE, workers=1, progress=False)
     values = {**load_preset("tiny"), **SHORTER}
     values["model"] = {**values["model"], "size": SIZE, "layers": 3, "attributes": ATTRIBUTES}
     config = TrainConfig.from_dict(values)
