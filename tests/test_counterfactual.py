@@ -14,19 +14,16 @@ from fader.train.config import TrainConfig, load_preset
 from fader.train.trainer import Trainer
 
 ATTRIBUTES = ("Eyeglasses", "Male", "Mouth_Slightly_Open", "Smiling", "Wearing_Hat")
-FACES, SEED, SIZE = 800, 11, 32
-# As the preset tiny, shorter and on smaller faces.
-SHORTER = {"steps": 700, "pretrain_steps": 100, "ramp_steps": 150, "decay_steps": 250}
-SHORTER |= {"validate_every": 700}
+FACES, SEED, SIZE = 2000, 11, 64
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     folder = tmp_path_factory.mktemp("counterfactual")
     write_dataset(folder / "drawn", FACES, seed=SEED, counterfactuals=False, progress=False)
-    prepare(folder / "drawn", folder / "store", size=SIZE, workers=1, progress=False)
-    values = {**load_preset("tiny"), **SHORTER}
-    values["model"] = {**values["model"], "size": SIZE, "layers": 3, "attributes": ATTRIBUTES}
+    prepare(folder / "drawn", folder / "store", size=SIZE, workers=2, progress=False)
+    values = load_preset("tiny")
+    values["model"]["attributes"] = ATTRIBUTES
     config = TrainConfig.from_dict(values)
     trainer = Trainer(config, PreparedStore(folder / "store"), folder / "run", progress=False)
     trainer.train()
