@@ -616,6 +616,7 @@ def test_command_prints_the_contract_and_writes_a_self_contained_report(
     result = CliRunner().invoke(main, [*arguments, "--json", "--html", str(report)])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
+    assert "swaps: face 12 of 12" in result.stderr  # a log file is told how far it is
     assert found["data"]["split"] == "test" and found["data"]["faces"] == 12
     for name in ("Male", "Smiling"):
         assert name in found["judge"]["balanced_accuracy"]

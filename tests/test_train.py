@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from fader.commands import main
 from fader.data.batches import Augmentation, Batches
@@ -24,7 +26,7 @@ from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.io import FaderModel
 from fader.train import losses
-from fader.train.classifier import ClassifierTraining, train_classifier
+from fader.train.classifier import ClassifierTraining, photographic, train_classifier
 from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
 from fader.train.edits import draw_edits, flip_one, other_side
 from fader.train.run import read_rows
@@ -40,9 +42,7 @@ SMALL = [
     "decay_steps=0",
     "batch_size=8",
     "log_every=1",
-    "sample_every=6",
     "validate_every=6",
-    "validation_images=8",
     "mixed_precision=no",
     "model.size=32",
     "model.layers=3",
@@ -52,8 +52,8 @@ SMALL = [
 DIFFERENCE = [
     "model.kind=difference",
     "adversarial_target=prior",
-    "colour=0.1",
-    "shuffled=0.5",
+    "lambda_rec=10",
+    "augmentation=1",
     "gradient_clip=0.5",  # always at work
 ]
 
@@ -127,7 +127,9 @@ def test_a_run_leaves_metrics_samples_checkpoints_and_a_model(data: Path, tmp_pa
     for term in ("realism_loss", "edit_loss", "mask_loss", "image_discriminator_accuracy"):
         assert [term in row for row in rows] == [False] * 4 + [True] * 8
     assert all("recognition_loss" in row for row in rows)
-    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
+    samples = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
+    assert samples == [f"step-{step:08d}.jpg" for step in (0, 6, 12)]
+    assert Image.open(tmp_path / "run" / "reals.png").size == (3 * 32, 3 * 32)
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     model = FaderModel.load(tmp_path / "run" / "model")
     assert model.attributes == ATTRIBUTES
@@ -225,7 +227,7 @@ def test_a_killed_run_resumes_with_each_step_logged_once(data: Path, tmp_path: P
 
 
 def test_only_the_newest_checkpoints_are_kept(data: Path, tmp_path: Path) -> None:
-    config = small_config("checkpoint_minutes=0", "keep_checkpoints=2")
+    config = small_config("checkpoint_minutes=0")
     Trainer(config, PreparedStore(data), tmp_path / "run").train()
     names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["step-00000011.pt", "step-00000012.pt"]
@@ -317,10 +319,11 @@ def test_the_prior_is_what_the_batches_hold(data: Path) -> None:
     assert (rare < abs(torch.from_numpy(labels).mean(dim=0) - 0.5)).all()  # balance evens it out
 
 
-def test_edits_are_one_flip_or_another_face_s_values() -> None:
+def test_edits_are_one_flip_or_another_face_s_values(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("Male", "Smiling", "Young")
     y = torch.tensor([[0.0, 0.9, 0.2], [1.0, 0.8, 0.1], [0.3, 0.1, 1.0], [0.6, 0.0, 0.9]])
-    edits = draw_edits(y, y.mean(dim=0), names, 0.5, 1.5, torch.Generator().manual_seed(3))
+    monkeypatch.setattr("fader.train.edits.SHUFFLED", 0.5)
+    edits = draw_edits(y, 4, y.mean(dim=0), names, torch.Generator().manual_seed(3))
     assert (edits.changed[:2].sum(dim=1) == 1).all()
     assert torch.equal(edits.target[:2][~edits.changed[:2]], y[:2][~edits.changed[:2]])
     assert torch.equal(edits.target[2:], y[[3, 0]])
@@ -332,7 +335,7 @@ def test_half_of_the_edits_end_at_the_target_and_others_before_or_beyond() -> No
     random = torch.Generator().manual_seed(0)
     y = (torch.rand((2000, 3), generator=random) < 0.5).float()
     names = ("Male", "Smiling", "Young")
-    edits = draw_edits(y, y.mean(dim=0), names, 0.3, 1.5, random)
+    edits = draw_edits(y, len(y), y.mean(dim=0), names, random)
     moved = edits.target != y
     lengths = (edits.difference / (edits.target - y))[moved]
     assert 0.25 <= lengths.min() < 0.3 and 1.45 < lengths.max() <= 1.5 + 1e-6
@@ -379,7 +382,7 @@ def test_a_discriminator_that_tells_photos_by_a_margin_has_nothing_to_learn() ->
     assert losses.separation([sure], 2) == 1
     assert losses.hinge_discriminator_loss([-sure], 2) == pytest.approx(6)
     assert losses.separation([-sure], 2) == 0
-    assert losses.hinge_generator_loss([sure[2:]]) == pytest.approx(2)
+    assert losses.realism_loss([sure[2:]])[0] == pytest.approx(2)
 
 
 def test_what_is_not_asked_for_is_to_be_seen_as_in_the_photo() -> None:
@@ -388,7 +391,7 @@ def test_what_is_not_asked_for_is_to_be_seen_as_in_the_photo() -> None:
 
     def loss(kept: float, moved: float) -> float:
         logits = torch.tensor([[kept, moved]])
-        return float(losses.asked_attributes_loss(logits, asked, changed, own))
+        return float(losses.edit_loss(logits, asked, changed, own)[0])
 
     assert loss(0.3, 2.9) < min(loss(1.3, 2.9), loss(-0.7, 2.9), loss(0.3, 0.0))
     assert loss(0.3, 2.9) < loss(0.3, 9.0)  # more than convinced is caricature
@@ -400,9 +403,13 @@ def test_a_mask_that_is_grain_costs_more_than_one_that_is_a_patch() -> None:
     patch[:, :, 8:24, 8:24] = 1
     grain[:, :, ::2, ::2] = 1
     assert patch.sum() == grain.sum()
-    assert losses.mask_size(grain, x, x) > 2 * losses.mask_size(patch, x, x)
-    assert losses.mask_size(0 * patch, x, x) == 0
-    assert losses.mask_size(patch, x + 0.1, x) > losses.mask_size(patch, x, x)
+
+    def loss(mask: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+        return losses.mask_loss(mask, edited, x)[0]
+
+    assert loss(grain, x) > 2 * loss(patch, x)
+    assert loss(0 * patch, x) == 0
+    assert loss(patch, x + 0.1) > loss(patch, x)
 
 
 def test_photos_and_edits_are_seen_through_the_same_view() -> None:
@@ -437,11 +444,11 @@ def test_other_light_keeps_images_in_range_and_places() -> None:
 
 def test_several_processes_draw_different_images(data: Path, tmp_path: Path) -> None:
     trainer = Trainer(small_config(), PreparedStore(data), tmp_path / "run")
-    first, _ = trainer.batches.batch(5)
-    again, _ = trainer.batches.batch(5)
+    first, _ = trainer.faces.batches.batch(5)
+    again, _ = trainer.faces.batches.batch(5)
     assert torch.equal(first, again)
-    trainer.batches.rank = 1
-    other, _ = trainer.batches.batch(5)
+    trainer.faces.batches.rank = 1
+    other, _ = trainer.faces.batches.batch(5)
     assert not torch.equal(first, other)
 
 
@@ -466,6 +473,45 @@ def test_bad_usage_of_train(data: Path, tmp_path: Path) -> None:
     assert code == 2 and "--attrs" in output
     code, output = run_train("--attrs", "Male", "--preset", "huge", "--data", str(data))
     assert code == 1 and "tiny" in output
+
+
+def test_a_dry_run_says_what_a_run_would_be_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--attrs", "Male,Eyeglasses", "--data", str(data), "--preset", "tiny", "--dry-run"]
+    options += ["--out", str(out)]
+    options += [part for setting in [*SMALL, *DIFFERENCE] for part in ("-s", setting)]
+    code, output = run_train(*options)
+    assert code == 0, output
+    for setting in dataclasses.fields(TrainConfig)[1:]:
+        assert f"  {setting.name} = " in output and setting.metadata["help"] in output
+    for words in ("kind = difference", "Male, Eyeglasses", "million", "images/s", "12 steps"):
+        assert words in output
+    code, output = run_train(*options, "--json")
+    found = json.loads(output)
+    assert found["data"]["images"] == {
+        name: len(PreparedStore(data).indices(i))
+        for i, name in enumerate(("train", "valid", "test"))
+    }
+    assert 0 < found["data"]["share"]["Male"] < 1
+    assert found["parameters"].keys() == {"autoencoder", "latent", "images"}
+    assert found["cost"]["images_per_second"] > 0
+    assert not out.exists()
+
+
+def test_a_run_of_an_older_version_goes_on(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--attrs", "Male", "--data", str(data), "--out", str(run), "--preset", "tiny"]
+    options += [part for setting in [*SMALL, *DIFFERENCE] for part in ("-s", setting)]
+    assert run_train(*options, "--minutes", "0")[0] == 0
+    saved = json.loads((run / "config.json").read_text())
+    older = {name: value for name, value in saved.items() if name != "augmentation"}
+    older |= {"rotation": 2, "zoom": 0.03, "shift": 0.01, "colour": 0.04, "flip": True}
+    older |= {"unchanged": 0.2, "shuffled": 0.3, "longest": 1.5, "adam_beta1": 0.5}
+    older |= {"sample_every": 6, "validation_images": 256, "keep_checkpoints": 2}
+    (run / "config.json").write_text(json.dumps({**older, "discriminator_rate": 3}))
+    code, output = run_train("--resume", "--out", str(run))
+    assert code == 0, output
+    assert json.loads((run / "config.json").read_text()) == saved
 
 
 def test_a_second_run_does_not_overwrite_the_first(data: Path, tmp_path: Path) -> None:
@@ -523,7 +569,7 @@ def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) 
     assert np.isfinite(scores["Male"]["accuracy"])
 
 
-def test_a_classifiers_stopped_training_begins_again_and_a_finished_one_is_kept(
+def test_a_classifiers_stopped_training_goes_on_and_a_finished_one_is_kept(
     data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "classifier"
@@ -532,11 +578,46 @@ def test_a_classifiers_stopped_training_begins_again_and_a_finished_one_is_kept(
         patch.setattr("fader.train.classifier.score_classifier", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             train_classifier(store, out, few)
-    train_classifier(store, out, few)
+    train_classifier(store, out, few, resume=True)
     before = (out / "model" / "classifier.safetensors").read_bytes()
-    with pytest.raises(FaderError, match="already holds a classifier"):
+    with pytest.raises(FaderError, match="already holds a run"):
         train_classifier(store, out, few)
     assert (out / "model" / "classifier.safetensors").read_bytes() == before
+
+
+def test_a_resumed_classifier_is_that_of_an_uninterrupted_training(
+    data: Path, tmp_path: Path, interruptible: None
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    command = ["train-classifier", "--device", "cpu", "--size", "32", "--width", "4"]
+    command += ["--steps", "6", "--batch-size", "4", "--data", str(data), "--out"]
+    assert CliRunner().invoke(main, [*command, str(whole)]).exit_code == 0
+    seen = []
+
+    def interrupted(x: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        seen.append(1)
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return photographic(x, random)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fader.train.classifier.photographic", interrupted)
+        stopped = CliRunner().invoke(main, [*command, str(parts)])
+    assert stopped.exit_code == 130 and "--resume" in stopped.stderr
+    assert [path.name for path in (parts / "checkpoints").iterdir()] == ["step-00000003.pt"]
+    again = ["train-classifier", "--device", "cpu", "--resume", "--out", str(parts)]
+    refused = CliRunner().invoke(main, [*again, "--width", "8"])
+    assert refused.exit_code == 1 and "--width 4" in refused.output
+    refused = CliRunner().invoke(main, [*again, "--init", str(whole)])
+    assert refused.exit_code == 1 and "without --init" in refused.output
+    result = CliRunner().invoke(main, again)
+    assert result.exit_code == 0, result.output
+    weights = [(run / "model" / "classifier.safetensors").read_bytes() for run in (whole, parts)]
+    assert weights[0] == weights[1]
+    # The whole command again, as a script has it, changes nothing; nor does it need a run.
+    assert CliRunner().invoke(main, [*command, str(parts), "--resume"]).exit_code == 0
+    fresh = [*command, str(tmp_path / "fresh"), "--resume"]
+    assert CliRunner().invoke(main, fresh).exit_code == 0
 
 
 def test_a_classifier_starts_from_another_of_its_kind(data: Path, tmp_path: Path) -> None:

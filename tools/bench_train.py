@@ -8,7 +8,10 @@
 convolutions throughout, the attributes concatenated as constant planes, the batch encoded once for
 the discriminator's update and again for the autoencoder's. Both train the same networks, the
 paper's, with λ > 0 and no optional term. Blocks of steps alternate, so that whatever else the
-machine does falls on both; medians are reported, as JSON.
+machine does falls on both; medians are reported, as JSON. Beside them stand the GFLOP/s that our
+step reaches (torch's own count of it, once) and those of a plain matrix product in the same run and
+precision, which is what the device can do at best. ``--preset default`` times that preset's step
+instead of the paper's, without a literal one to compare with.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import click
@@ -25,13 +29,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from fader.commands.options import device_option, resolve_device
 from fader.models.autoencoder import Autoencoder, DecoderLayer
 from fader.models.config import AutoencoderConfig
 from fader.models.discriminators import LatentDiscriminator, UnfoldedConv2d
 from fader.train import losses
-from fader.train.config import TrainConfig
+from fader.train.config import TrainConfig, load_preset
 from fader.train.trainer import Trainer
 
 LAMBDA = 1e-4
@@ -45,6 +50,7 @@ class ConcatenatedPlanes(torch.nn.Module):
         self.up, self.norm = layer.up, layer.norm
 
     def forward(self, h: Tensor, code: Tensor) -> Tensor:
+        """Features N×C×H×W and the code N×2n → N×C′×2H×2W."""
         planes = code[:, :, None, None].expand(-1, -1, *h.shape[2:])
         h = self.up(torch.cat([h, planes], dim=1))
         return h if self.norm is None else F.relu(self.norm(h))
@@ -68,6 +74,7 @@ class Literal:
         )
 
     def step(self, x: Tensor, y: Tensor) -> None:
+        """Both updates on images N×3×S×S in [-1, 1] and values N×n."""
         self.discriminator.train()
         with torch.no_grad():
             code = self.autoencoder.encode(x)[-1]
@@ -98,6 +105,28 @@ def noise_store(size: int, attributes: tuple[str, ...], n: int) -> SimpleNamespa
     )
 
 
+def gemm_gflops(device: torch.device, dtype: torch.dtype, side: int = 2048) -> float:
+    """GFLOP/s of a product of two square matrices, the best of five."""
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / min(seconds(lambda: a @ b, device) for _ in range(6)) / 1e9
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """How long ``work`` takes, with all that the device has to do for it."""
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def step_gflop(trainer: Trainer, x: Tensor, y: Tensor) -> float:
+    """Floating-point operations of one step, forward and backward, in 1e9 (optimisers left out)."""
+    with FlopCounterMode(display=False) as counter:
+        trainer.step(x, y)
+    return counter.get_total_flops() / 1e9
+
+
 @click.command()
 @click.option("--size", default=128, show_default=True)
 @click.option("--layers", default=5, show_default=True)
@@ -105,47 +134,67 @@ def noise_store(size: int, attributes: tuple[str, ...], n: int) -> SimpleNamespa
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--blocks", default=15, show_default=True, help="Blocks of each, alternating.")
 @click.option("--steps", default=4, show_default=True, help="Steps in a block.")
+@click.option("--preset", help="Time this preset's step instead of the paper's.")
+@click.option("--compile", "compiled", is_flag=True, help="Put ours through torch.compile.")
 @device_option
 def main(
-    size: int, layers: int, attributes: int, batch_size: int, blocks: int, steps: int, device: str
+    size: int,
+    layers: int,
+    attributes: int,
+    batch_size: int,
+    blocks: int,
+    steps: int,
+    preset: str | None,
+    compiled: bool,
+    device: str,
 ) -> None:
-    """Print both rates and their ratio as JSON."""
+    """Print rates, their ratio, and the GFLOP/s reached, as JSON."""
     where = resolve_device(device)
-    network = AutoencoderConfig(
-        size=size, layers=layers, attributes=tuple(f"attribute {i}" for i in range(attributes))
-    )
+    names = tuple(f"attribute {i}" for i in range(attributes))
+    network = AutoencoderConfig(size=size, layers=layers, attributes=names)
     config = TrainConfig(model=network, batch_size=batch_size, ramp_steps=0, lambda_max=LAMBDA)
-    store = noise_store(size, network.attributes, batch_size)
+    if preset:
+        values = load_preset(preset)
+        values["model"]["attributes"] = names
+        config = replace(TrainConfig.from_dict(values), pretrain_steps=0, ramp_steps=0)
+    store = noise_store(config.model.size, names, config.batch_size)
     with tempfile.TemporaryDirectory() as out:
-        trainer = Trainer(config, store, out, device=where, progress=False)
-    literal = Literal(network, where)
-    x, y = (t.to(where) for t in trainer.batches.batch(0))
-    contenders: dict[str, tuple[Callable[[Tensor, Tensor], object], Tensor]] = {
-        "ours": (trainer.step, x),
-        "literal": (literal.step, x.contiguous()),
-    }
+        trainer = Trainer(config, store, out, device=where, progress=False, compiled=compiled)
+    x, y = (t.to(where) for t in trainer.faces.batches.batch(0))
+    trainer.done = 1  # no gradient penalty is due
+    contenders: dict[str, Callable[[], object]] = {"ours": lambda: trainer.step(x, y)}
+    if not preset:
+        literal, plain = Literal(network, where), x.contiguous()
+        contenders["literal"] = lambda: literal.step(plain, y)
+    gflop = step_gflop(trainer, x, y)
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for block in range(blocks + 1):
-        for name, (step, images) in contenders.items():
-            start = time.perf_counter()
-            for _ in range(steps):
-                step(images, y)
-            if where.type == "cuda":
-                torch.cuda.synchronize()
+        for name, step in contenders.items():
+            took = seconds(lambda step=step: [step() for _ in range(steps)], where)
             if block:  # the first one warms up
-                rates[name].append(steps * batch_size / (time.perf_counter() - start))
+                rates[name].append(steps * config.batch_size / took)
     medians = {name: statistics.median(values) for name, values in rates.items()}
+    precision = trainer.accelerator.mixed_precision
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    reached = gflop * medians["ours"] / config.batch_size
+    best = gemm_gflops(where, dtype)
     result = {
-        "size": size,
-        "layers": layers,
+        "size": config.model.size,
+        "layers": config.model.layers,
         "attributes": attributes,
-        "batch_size": batch_size,
+        "batch_size": config.batch_size,
         "device": str(where),
-        "precision": trainer.accelerator.mixed_precision,
-        "ours_images_per_second": round(medians["ours"], 1),
-        "literal_images_per_second": round(medians["literal"], 1),
-        "ratio": round(medians["ours"] / medians["literal"], 2),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "compiled": compiled,
+        **{f"{name}_images_per_second": round(rate, 1) for name, rate in medians.items()},
+        "gflop_per_image": round(gflop / config.batch_size, 2),
+        "gflops": round(reached, 1),
+        "gemm_gflops": round(best, 1),
+        "share_of_gemm": round(reached / best, 2),
     }
+    if "literal" in medians:
+        result["ratio"] = round(medians["ours"] / medians["literal"], 2)
     click.echo(json.dumps(result, indent=2))
 
 

@@ -1,6 +1,6 @@
-"""Turn a run's model into one that can be shipped: float16 weights, edit strengths, classifier.
+r"""Turn a run's model into one that can be shipped: float16 weights, edit strengths, classifier.
 
-python tools/package_model.py runs/default/best fader/weights/default --data "CelebA, …" \\
+python tools/package_model.py runs/default/best fader/weights/default --data "CelebA, …" \
     --store runs/store-128
 """
 

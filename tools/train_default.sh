@@ -8,8 +8,8 @@ store=$runs/store-128 run=$runs/default attributes=Male,Young,Smiling,Eyeglasses
 
 fader prepare "$data" "$store" --size 128
 # Guide and judge share neither people nor architecture.
-learn() { test -e "$runs/$1/model/config.json" || fader train-classifier --data "$store" --out "$runs/$1" \
-    --size 96 --steps 12000 --batch-size 32 --learning-rate 1.5e-3 "${@:2}"; }
+learn() { fader train-classifier --resume --data "$store" --out "$runs/$1" --size 96 --steps 12000 --batch-size 32 \
+    --learning-rate 1.5e-3 "${@:2}"; }
 learn guide --identities even --width 16
 learn judge --identities odd --architecture plain --width 24 --seed 1234 --even-handed
 python "$tools/ship_judge.py" "$runs/judge"

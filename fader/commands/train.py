@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.attributes import parse_attributes
-from fader.commands.echo import say
-from fader.commands.options import device_option, open_store, resolve_device, user_parameter
+from fader.commands.echo import say, say_json
+from fader.commands.options import (
+    device_option,
+    json_option,
+    open_store,
+    resolve_device,
+    user_parameter,
+)
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
     from fader.train.config import TrainConfig
     from fader.train.run import RunFolder
+    from fader.train.trainer import Trainer
 
 
 @click.command(
@@ -59,7 +66,21 @@ if TYPE_CHECKING:
     "--init", metavar="MODEL", help="Start from this model's weights instead of from chance."
 )
 @click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the settings, the data and what the run would cost, and train nothing.",
+)
+@click.option(
+    "--compile",
+    "compiled",
+    type=click.Choice(["off", "auto"]),
+    default="off",
+    show_default=True,
+    help="auto: torch.compile, where a C++ compiler is found (docs/configs.md: what it pays).",
+)
 @device_option
+@json_option
 def command(
     attrs: tuple[str, ...] | None,
     data: Path | None,
@@ -67,10 +88,12 @@ def command(
     settings: tuple[str, ...],
     out: Path | None,
     resume: bool,
-    classifier: str | None,
-    init: str | None,
     minutes: float | None,
+    dry_run: bool,
+    compiled: str,
     device: str,
+    as_json: bool,
+    **models: str | None,
 ) -> None:
     """Train a Fader Network to edit the given attributes.
 
@@ -82,52 +105,27 @@ def command(
         raise click.UsageError("Missing option '--attrs', such as --attrs Male,Young")
     if resume and out is None and not attrs:
         raise click.UsageError("--resume needs --out, the folder of the run to go on with")
+    if as_json and not dry_run:
+        raise click.UsageError("--json needs --dry-run")
     out = out or Path("runs") / "-".join(attrs or ())
 
-    from fader.models.io import available_models, load_classifier, load_model
-    from fader.train.inputs import check_data, check_same, find_data, place, read_inputs
+    from fader.train.device import can_compile
+    from fader.train.inputs import read_inputs
     from fader.train.run import RunFolder
-    from fader.train.trainer import Trainer
 
     run = RunFolder(out)
     resume = resume and run.config.exists()  # killed before it began: begin
-    inputs: dict[str, Any] = {}
-    if resume:
-        if preset:
-            raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
-        config, inputs = _resumed(run, attrs, settings), read_inputs(run) or {}
-        if not (data or inputs.get("data")):
-            raise FaderError(f"{out}: does not say what it was started on; name that with --data")
-        began = inputs.get("classifier") or ""
-        moved = os.path.isabs(began) and not os.path.exists(began)
-        models = {"classifier": None if moved else classifier, "init": init}
-        check_same(run, inputs, available_models(), **models)
-    else:
-        if not attrs:
-            raise FaderError(f"{out}: holds no run to resume")
-        config = _new(attrs, preset or "default", settings)
-    where = find_data(run, inputs, data) or Path(os.environ.get("FADER_DATA") or "data/celeba")
-    classifier = classifier or inputs.get("classifier")
-    init = init or inputs.get("init")
-    begins = not (resume and run.list_checkpoints())
-    classifier = classifier or "default"
-
-    store = open_store(where, config.model.size)
-    run.started_on = {
-        "data": place(where),
-        "data_checksum": check_data(run, inputs, where, store, given=data is not None),
-        "classifier": place(classifier, available_models()),
-        "init": place(init, available_models()),
-    }
-    trainer = Trainer(
-        config,
-        store,
-        run,
-        device=resolve_device(device),
-        classifier=load_classifier(classifier),
-        initial=load_model(init) if init and begins else None,
-        resume=resume,
-    )
+    if resume and preset:
+        raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
+    if not resume and not attrs:
+        raise FaderError(f"{out}: holds no run to resume")
+    config = _resumed(run, attrs, settings) if resume else _new(attrs or (), preset, settings)
+    compiles = compiled == "auto" and can_compile()
+    if dry_run:
+        inputs = (read_inputs(run) or {}) if resume else {}
+        _show(config, _data(run, inputs, data), device, compiles, as_json)
+        return
+    trainer = _trainer(run, config, resume, data, models, device, compiles)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
         trainer.train(minutes)
@@ -141,11 +139,77 @@ def command(
         say(f"step {trainer.done} of {config.steps}; the model is {out / 'model'}")
 
 
-def _new(attrs: tuple[str, ...], preset: str, settings: tuple[str, ...]) -> TrainConfig:
+def _show(config: TrainConfig, data: Path, device: str, compiles: bool, as_json: bool) -> None:
+    from fader.train.dry_run import as_text, describe_run
+
+    store = open_store(data, config.model.size)
+    found = describe_run(config, store, resolve_device(device), compiles)
+    if as_json:
+        say_json(found)
+    else:
+        say(*as_text(found, config).split("\n"))
+
+
+def _trainer(
+    run: RunFolder,
+    config: TrainConfig,
+    resume: bool,
+    data: Path | None,
+    models: dict[str, str | None],
+    device: str,
+    compiles: bool,
+) -> Trainer:
+    """The trainer of a new run, or of one that goes on with what it was started on."""
+    from fader.models.io import available_models, load_classifier, load_model
+    from fader.train.inputs import check_data, check_same, place, read_inputs
+    from fader.train.trainer import Trainer
+
+    inputs: dict[str, Any] = {}
+    if resume:
+        inputs = read_inputs(run) or {}
+        if not (data or inputs.get("data")):
+            raise FaderError(
+                f"{run.path}: does not say what it was started on; name that with --data"
+            )
+        began = inputs.get("classifier") or ""
+        moved = os.path.isabs(began) and not os.path.exists(began)
+        given = {**models, "classifier": None if moved else models["classifier"]}
+        check_same(run, inputs, available_models(), **given)
+    where = _data(run, inputs, data)
+    classifier = models["classifier"] or inputs.get("classifier") or "default"
+    init = models["init"] or inputs.get("init")
+    begins = not (resume and run.list_checkpoints())
+    store = open_store(where, config.model.size)
+    run.started_on = {
+        "data": place(where),
+        "data_checksum": check_data(run, inputs, where, store, given=data is not None),
+        "classifier": place(classifier, available_models()),
+        "init": place(init, available_models()),
+    }
+    return Trainer(
+        config,
+        store,
+        run,
+        device=resolve_device(device),
+        classifier=load_classifier(classifier),
+        initial=load_model(init) if init and begins else None,
+        resume=resume,
+        compiled=compiles,
+    )
+
+
+def _data(run: RunFolder, inputs: dict[str, Any], given: Path | None) -> Path:
+    from fader.train.inputs import find_data
+
+    found = find_data(run, inputs, given)
+    return found or Path(os.environ.get("FADER_DATA") or "data/celeba")
+
+
+def _new(attrs: tuple[str, ...], preset: str | None, settings: tuple[str, ...]) -> TrainConfig:
     from fader.models.schema import check_settings
     from fader.train.config import TrainConfig, apply_overrides, load_preset
 
-    values = apply_overrides(load_preset(preset), settings)
+    values = apply_overrides(load_preset(preset or "default"), settings)
     values["model"]["attributes"] = attrs
     check_settings(TrainConfig, values, "settings")
     return TrainConfig.from_dict(values)
@@ -156,9 +220,9 @@ def _resumed(
 ) -> TrainConfig:
     """The run's own settings, some of them changed, such as steps."""
     from fader.models.schema import check_settings
-    from fader.train.config import TrainConfig, apply_overrides
+    from fader.train.config import TrainConfig, apply_overrides, modernised
 
-    values = run.read_config()
+    values = modernised(run.read_config())
     check_settings(TrainConfig, values, run.config)
     saved = TrainConfig.from_dict(values)
     if attrs and attrs != saved.model.attributes:

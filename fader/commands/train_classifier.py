@@ -5,18 +5,29 @@ from __future__ import annotations
 import signal
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from fader.commands.echo import say, say_json
 from fader.commands.options import device_option, json_option, open_store, resolve_device
+from fader.errors import FaderError
+
+if TYPE_CHECKING:
+    from fader.data.prepared import PreparedStore
+    from fader.models.classifier import AttributeClassifier
+    from fader.train.classifier import ClassifierTraining
+    from fader.train.run import RunFolder
 
 
 @click.command(
     "train-classifier",
     epilog="Example: fader train-classifier --data data/celeba --out runs/classifier",
 )
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Annotated faces.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Annotated faces; a resumed run knows its own."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 @click.option(
     "--size",
@@ -51,33 +62,59 @@ from fader.commands.options import device_option, json_option, open_store, resol
 @click.option(
     "--init", metavar="RUN", help="Start from this run's classifier instead of from chance."
 )
+@click.option(
+    "--resume", is_flag=True, help="Go on with the run in --out, if there is one; else begin it."
+)
 @device_option
 @json_option
+@click.pass_context
 def command(
-    data: Path, out: Path, init: str | None, device: str, as_json: bool, **settings: object
+    context: click.Context,
+    data: Path | None,
+    out: Path,
+    init: str | None,
+    resume: bool,
+    device: str,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Train the classifier that estimates a face's attributes.
 
     Labels may be hard or soft. Prints, for each attribute, the accuracy on the test part (or the
     validation part, where there is no other) beside that of always guessing the more frequent
-    value. OUT/model is what `fader train --classifier` takes.
+    value. OUT/model is what `fader train --classifier` takes. A run that was stopped or killed goes
+    on exactly where its last checkpoint was with --resume --out OUT.
     """
-    from fader.data.prepared import PreparedStore, is_prepared
-    from fader.models.io import load_classifier
     from fader.train.classifier import ClassifierTraining, train_classifier
+    from fader.train.inputs import check_data, check_same, find_data, place, read_inputs
+    from fader.train.run import RunFolder
 
+    run = RunFolder(out)
+    resume = resume and run.config.exists()  # killed before it began: begin
+    inputs: dict[str, Any] = {}
     training = ClassifierTraining(**settings)
-    store = PreparedStore(data) if is_prepared(data) else open_store(data, training.size)
-    initial = None
-    if init:
-        inside = Path(init) / "model"
-        initial = load_classifier(inside if inside.is_dir() else init)
-    device = resolve_device(device)
+    if resume:
+        given = [n for n in settings if context.get_parameter_source(n) != ParameterSource.DEFAULT]
+        training = _resumed(run, {name: settings[name] for name in given})
+        inputs = read_inputs(run) or {}
+        check_same(run, inputs, (), init=init)
+    where = find_data(run, inputs, data)
+    if where is None:
+        raise click.UsageError("Missing option '--data'.")
+    store = _open(where, training.size)
+    init = init or inputs.get("init")
+    run.started_on = {
+        "data": place(where),
+        "data_checksum": check_data(run, inputs, where, store, given=data is not None),
+        "init": place(init),
+    }
+    initial = _initial(init) if init and not run.list_checkpoints() else None
+    on = resolve_device(device)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
-        scores = train_classifier(store, out, training, initial=initial, device=device)
+        scores = train_classifier(store, run, training, initial=initial, device=on, resume=resume)
     except KeyboardInterrupt:
-        say("stopped; a classifier's training is not resumed, but begun again", err=True)
+        say(f"stopped; go on with: fader train-classifier --resume --out {out}", err=True)
         raise SystemExit(130) from None
     if as_json:
         say_json({name: asdict(score) for name, score in scores.items()})
@@ -86,3 +123,32 @@ def command(
     for name, score in scores.items():
         say(f"{name:<22}{score.accuracy:9.3f}{score.balanced_accuracy:9.3f}{score.majority:9.3f}")
     say(f"saved {out / 'model'}")
+
+
+def _open(data: Path, size: int) -> PreparedStore:
+    from fader.data.prepared import PreparedStore, is_prepared
+
+    return PreparedStore(data) if is_prepared(data) else open_store(data, size)
+
+
+def _initial(run: str) -> AttributeClassifier:
+    from fader.models.io import load_classifier
+
+    inside = Path(run) / "model"
+    return load_classifier(inside if inside.is_dir() else run)
+
+
+def _resumed(run: RunFolder, given: dict[str, Any]) -> ClassifierTraining:
+    """The run's own settings, which those ``given`` must be."""
+    from fader.models.schema import read_settings
+    from fader.train.classifier import ClassifierTraining
+
+    saved = read_settings(ClassifierTraining, run.read_config(), run.config)
+    for name, value in given.items():
+        if value != getattr(saved, name):
+            option = "--" + name.replace("_", "-")
+            raise FaderError(
+                f"{run.path}: was started with {option} {getattr(saved, name)}, so {option} "
+                f"{value} cannot be used now; leave it out to go on, or start another run"
+            )
+    return saved

@@ -20,6 +20,7 @@ _OUTSIDE = 0.05
 
 
 def device_of(model: FaderModel) -> torch.device:
+    """Where the model's weights are."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 

@@ -45,6 +45,7 @@ class FaceEmbedder(nn.Module):
         self.project = nn.Linear(channels * (config.size // 32) ** 2, config.dimensions)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Aligned faces N×3×S×S in [-1, 1] → their embeddings N×d."""
         return self.placed(self.seen(resized(inner(x), self.config.size)))
 
     def seen(self, x: Tensor) -> Tensor:

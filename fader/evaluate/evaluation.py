@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+from torch import Tensor
 
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
@@ -29,6 +31,7 @@ from fader.evaluate.scores import (
 from fader.evaluate.statistics import distinct_people
 from fader.evaluate.swaps import Faces, score_swaps, slide, swap
 from fader.models.io import FaderModel
+from fader.progress import Progress
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 
@@ -66,29 +69,9 @@ def evaluate(
     Raises :class:`FaderError` when the split is empty, or the store's size or labels do not fit
     the model.
     """
-    if store.size != model.size:
-        raise FaderError(
-            f"{store.path}: holds {store.size}-pixel faces, and the model works on {model.size}; "
-            f"prepare the source again with --size {model.size}"
-        )
-    rows = store.indices(SPLITS[split])
-    if not len(rows):
-        raise FaderError(f"{store.path}: has no {split} images; its partition names none")
     labels = store.select_labels(model.attributes)
-    shared = np.intersect1d(store.identity[rows], store.identity[store.indices(0)])
-    shared = shared[shared >= 0] if split != "train" else shared[:0]
-    if limit is not None and limit < len(rows):
-        rows = np.sort(np.random.default_rng([seed, 1]).permutation(rows)[:limit])
-    people = distinct_people(store.identity[rows])
-    faces = Faces(store.images[rows], labels[rows], people)
-
-    def sample(count: int, stream: int) -> Faces:
-        some = np.sort(np.random.default_rng([seed, stream]).permutation(len(faces))[:count])
-        return Faces(faces.images[some], faces.labels[some], faces.people[some])
-
-    def steps(of: Faces, title: str) -> Any:
-        return tqdm(list(of.batches()), desc=title, disable=None if progress else True)
-
+    rows, faces, warnings = _take(model, store, labels, split, limit, seed)
+    slid, steps = _sample(faces, SLID, [seed, 2]), partial(_steps, shown=progress)
     photo_logits, photo_features = judge.see(faces.images)
     decoded_logits, decoded_features, swapped = swap(model, judge, faces, steps(faces, "swaps"))
     scores = {
@@ -97,38 +80,12 @@ def evaluate(
         )
         for attribute, one in swapped.items()
     }
-    slid = sample(SLID, 2)
     curves = slide(model, judge, slid, steps(slid, "sliders"), seed)
     quality = reconstruction(model, faces, steps(faces, "reconstruction"), seed)
-
-    elsewhere = realism.unseen_rows(judge, store)
-    elsewhere = elsewhere[store.split[elsewhere] != SPLITS[split]]
-    elsewhere = np.random.default_rng([seed, 6]).permutation(elsewhere)[:USUAL]
-    _, other_photos = judge.see(store.images[elsewhere])
-
-    warnings = cautions(judge, model)
-    if len(shared):
-        warnings.append(f"{len(shared)} people of this split are also in the training split.")
-    if split != "test":
-        warnings.append(f"These are {split} faces, not test faces.")
+    other_photos = _other_photos(judge, store, split, seed)
     document = {
-        "model": {"name": name, "attributes": list(model.attributes), "size": model.size},
-        "data": {
-            "path": str(store.path),
-            "split": split,
-            "faces": len(faces),
-            "people": len(np.unique(people)),
-            "rejected": int(store.meta.get("rejected", 0)),
-            "seed": seed,
-        },
-        "judge": {
-            "name": judge.name,
-            "architecture": judge.architecture,
-            "seed": judge.notes.get("seed"),
-            "identities": judge.notes.get("identities"),
-            "balanced_accuracy": judge_accuracy(judge, store, rows, photo_logits, model),
-        },
-        "cautions": warnings,
+        **_about(model, judge, store, faces, name, split, seed),
+        "cautions": [*cautions(judge, model), *warnings],
         "swap_accuracy": swap_accuracy(model, judge, faces, swapped, scores, store, rows, seed),
         "other_attributes_kept": kept(scores, model.attributes),
         "outside_mask": outside_mask(scores),
@@ -138,7 +95,7 @@ def evaluate(
             "ms_ssim_scales": scales(model.size),
         },
         "leakage": {
-            **_leakage(model, store, rows, labels, people, seed),
+            **_leakage(model, store, rows, labels, faces.people, seed),
             "shown": _shown(model, judge, store, faces, labels, seed),
         },
         "identity": _identity(model, embedder, faces, seed),
@@ -148,7 +105,88 @@ def evaluate(
         "realism": realism.against_real(judge, store, swapped, seed),
         "strangeness": realism.unlikeness(photo_features, other_photos, decoded_features, swapped),
     }
-    return Evaluation(document, pictures(model, sample(SHOWN, 3)))
+    document["judge"]["balanced_accuracy"] = judge_accuracy(judge, store, rows, photo_logits, model)
+    return Evaluation(document, pictures(model, _sample(faces, SHOWN, [seed, 3])))
+
+
+def _sample(faces: Faces, count: int, seed: list[int]) -> Faces:
+    some = np.sort(np.random.default_rng(seed).permutation(len(faces))[:count])
+    return Faces(faces.images[some], faces.labels[some], faces.people[some])
+
+
+def _steps(faces: Faces, title: str, shown: bool) -> Iterator[slice]:
+    """The faces' batches, with a progress."""
+    with Progress(len(faces), unit=f"{title}: face", shown=shown) as bar:
+        for batch in faces.batches():
+            yield batch
+            bar.update(batch.stop - batch.start)
+
+
+def _take(
+    model: FaderModel,
+    store: PreparedStore,
+    labels: np.ndarray,
+    split: str,
+    limit: int | None,
+    seed: int,
+) -> tuple[np.ndarray, Faces, list[str]]:
+    """The store's rows that are evaluated, their faces, and what makes them worth less."""
+    if store.size != model.size:
+        raise FaderError(
+            f"{store.path}: holds {store.size}-pixel faces, and the model works on {model.size}; "
+            f"prepare the source again with --size {model.size}"
+        )
+    rows = store.indices(SPLITS[split])
+    if not len(rows):
+        raise FaderError(f"{store.path}: has no {split} images; its partition names none")
+    shared = np.intersect1d(store.identity[rows], store.identity[store.indices(0)])
+    shared = shared[shared >= 0] if split != "train" else shared[:0]
+    if limit is not None and limit < len(rows):
+        rows = np.sort(np.random.default_rng([seed, 1]).permutation(rows)[:limit])
+    warnings = []
+    if len(shared):
+        warnings.append(f"{len(shared)} people of this split are also in the training split.")
+    if split != "test":
+        warnings.append(f"These are {split} faces, not test faces.")
+    people = distinct_people(store.identity[rows])
+    return rows, Faces(store.images[rows], labels[rows], people), warnings
+
+
+def _other_photos(judge: Judge, store: PreparedStore, split: str, seed: int) -> np.ndarray:
+    """The judge's features of photos that are neither evaluated nor known to it."""
+    elsewhere = realism.unseen_rows(judge, store)
+    elsewhere = elsewhere[store.split[elsewhere] != SPLITS[split]]
+    elsewhere = np.random.default_rng([seed, 6]).permutation(elsewhere)[:USUAL]
+    return judge.see(store.images[elsewhere])[1]
+
+
+def _about(
+    model: FaderModel,
+    judge: Judge,
+    store: PreparedStore,
+    faces: Faces,
+    name: str,
+    split: str,
+    seed: int,
+) -> dict[str, Any]:
+    """What is judged, on what, by whom."""
+    return {
+        "model": {"name": name, "attributes": list(model.attributes), "size": model.size},
+        "data": {
+            "path": str(store.path),
+            "split": split,
+            "faces": len(faces),
+            "people": len(np.unique(faces.people)),
+            "rejected": int(store.meta.get("rejected", 0)),
+            "seed": seed,
+        },
+        "judge": {
+            "name": judge.name,
+            "architecture": judge.architecture,
+            "seed": judge.notes.get("seed"),
+            "identities": judge.notes.get("identities"),
+        },
+    }
 
 
 def _leakage(
@@ -164,11 +202,12 @@ def _leakage(
     valid = np.setdiff1d(store.indices(1), rows)
     if len(train) < 2:
         return {"mean": None, "reason": "the data has no training faces to train a probe on"}
-    pairs = [
-        (leakage.latents(model, store.images, some), labels[some]) if len(some) else None
-        for some in (train, valid, rows)
-    ]
-    found = leakage.probe(*pairs, people, seed)
+
+    def known(some: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        return leakage.latents(model, store.images, some), labels[some]
+
+    held_out = known(valid) if len(valid) else None
+    found = leakage.probe(known(train), held_out, known(rows), people, seed)
     return {
         "mean": mean(one.value for one in found),
         "probe": leakage.PROBE,

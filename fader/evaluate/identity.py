@@ -14,7 +14,7 @@ import torch
 from fader.data.batches import to_images, to_tensor
 from fader.evaluate.editing import asked_of, decode, device_of, edit
 from fader.evaluate.embedder import load_embedder
-from fader.evaluate.statistics import estimate
+from fader.evaluate.statistics import estimate_some
 from fader.evaluate.swaps import Faces, other_side
 from fader.faces.align import similarity, template, warp
 from fader.models.io import FaderModel
@@ -45,7 +45,7 @@ _EYES = (np.array([[0.2273, 0.2214], [0.7528, 0.2212]]) + 0.25) / 1.5 * _SIDE
 
 
 def find_recogniser() -> Recogniser:
-    """dlib's face recognition network where it is installed, else the small one in the package."""
+    """Dlib's face recognition network where it is installed, else the small one in the package."""
     models = find_spec("face_recognition_models")
     if models is not None and models.origin is not None and find_spec("dlib") is not None:
         path = Path(models.origin).parent / "models" / _WEIGHTS
@@ -104,8 +104,8 @@ def identity(
         norms = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
         near = np.linalg.norm(some - others, axis=1) < recogniser.same_person
         return {
-            "similarity": estimate((some * others).sum(axis=1) / norms, whose, seed=seed),
-            "recognised": estimate(near, whose, seed=seed),
+            "similarity": estimate_some((some * others).sum(axis=1) / norms, whose, seed=seed),
+            "recognised": estimate_some(near, whose, seed=seed),
         }
 
     chosen, unedited, edited = _embedded(model, recogniser, Faces(images, labels, people))
@@ -133,7 +133,8 @@ def _embedded(
     """By attribute, which faces have a clear label; the embeddings of all faces decoded as they
     are; and by attribute those of these faces at its other side."""
     sides = {name: other_side(faces.labels[:, i]) for i, name in enumerate(model.attributes)}
-    unedited, edited = [], {name: [] for name in sides}
+    unedited: list[np.ndarray] = []
+    edited: dict[str, list[np.ndarray]] = {name: [] for name in sides}
     for batch in faces.batches():
         y = torch.from_numpy(faces.labels[batch]).to(device_of(model))
         features = model.encode(to_tensor(faces.images[batch]).to(y.device))

@@ -43,6 +43,7 @@ class Judge:
 
     @property
     def architecture(self) -> str:
+        """What kind of network it is, in words."""
         config = self.classifier.config
         return f"{config.architecture}, {config.size} px, width {config.width}"
 
@@ -52,7 +53,7 @@ class Judge:
         features (N, C) they come from; float32."""
         device = next(self.classifier.parameters()).device
         logits = [np.zeros((0, len(self.attributes)), np.float32)]
-        features = [np.zeros((0, self.classifier.head[-1].in_features), np.float32)]
+        features = [np.zeros((0, self.classifier.channels), np.float32)]
         for start in range(0, len(images), _BATCH):
             x = to_tensor(images[start : start + _BATCH]).to(device)
             pooled = self.classifier.embed(x)
@@ -92,7 +93,7 @@ def cautions(judge: Judge, model: FaderModel) -> list[str]:
             "The judge has the architecture of the model's classifier and may share its blind "
             "spots."
         )
-    found += _shared_people(judge.notes.get("identities"), guide and guide.notes)
+    found += _shared_people(judge.notes.get("identities"), guide.notes if guide else None)
     unknown = [name for name in model.attributes if name not in judge.attributes]
     if unknown:
         found.append(f"The judge does not know {', '.join(unknown)}; these have no swap scores.")

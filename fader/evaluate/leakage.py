@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fader.data.batches import to_images, to_tensor
 from fader.evaluate.editing import code, decode, device_of
 from fader.evaluate.judge import Judge
-from fader.evaluate.statistics import Estimate, balanced_accuracy, estimate
+from fader.evaluate.statistics import Estimate, balanced_accuracy, estimate_some
 from fader.evaluate.swaps import Faces
 from fader.models.io import FaderModel
 
@@ -72,7 +72,8 @@ def probe(
             net.eval()
             with torch.no_grad():
                 guessed = (net((test[0] - mean) / spread) > 0).numpy()
-                held_out = (net((valid[0] - mean) / spread) > 0).numpy() if valid else None
+                if valid is not None:
+                    held_out = (net((valid[0] - mean) / spread) > 0).numpy()
             net.train()
             if valid is None:
                 guesses = guessed
@@ -83,7 +84,7 @@ def probe(
                     best[i], guesses[:, i] = score, guessed[:, i]
     truth = test[1] > 0.5
     return [
-        estimate(guesses[:, i] == truth[:, i], people, truth[:, i], seed=seed)
+        estimate_some(guesses[:, i] == truth[:, i], people, truth[:, i], seed=seed)
         for i in range(truth.shape[1])
     ]
 
@@ -109,5 +110,5 @@ def shown(
     for i, name in enumerate(model.attributes):
         if name in judge.attributes and 0 < truth[:, i].mean() < 1:
             right = guesses[:, judge.attributes.index(name)] == truth[:, i]
-            found[name] = estimate(right, faces.people, truth[:, i], seed=seed)
+            found[name] = estimate_some(right, faces.people, truth[:, i], seed=seed)
     return found

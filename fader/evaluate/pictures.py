@@ -19,6 +19,7 @@ _SLIDING = 2
 
 @torch.inference_mode()
 def pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
+    """Sheets of these faces by title: decoded, pasted, and moved along the sliders."""
     device = device_of(model)
     x, y = to_tensor(faces.images).to(device), torch.from_numpy(faces.labels).to(device)
     features = model.encode(x)

@@ -17,6 +17,7 @@ REAL = 1000
 
 
 def features_name(judge: Judge, width: int) -> str:
+    """What distances are measured on, in words; they are never given without it."""
     return f"pooled features of the judge ({judge.architecture}), {width}-d"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 
 from fader.data.batches import to_tensor
 from fader.evaluate.editing import decode, device_of
-from fader.evaluate.statistics import Estimate, estimate
+from fader.evaluate.statistics import Estimate, estimate_some
 from fader.evaluate.swaps import Faces
 from fader.models.io import FaderModel
 
@@ -38,7 +39,7 @@ def scale_weights(size: int) -> tuple[float, ...]:
 
 @torch.inference_mode()
 def reconstruction(
-    model: FaderModel, faces: Faces, batches: Sequence[slice], seed: int
+    model: FaderModel, faces: Faces, batches: Iterable[slice], seed: int
 ) -> dict[str, Estimate]:
     """PSNR (dB), SSIM and MS-SSIM of the decoding with a face's own labels, mean over faces."""
     betas = scale_weights(model.size)
@@ -50,7 +51,7 @@ def reconstruction(
         decoded = decode(model, model.encode(x), labels)
         decoded, x = decoded.float().contiguous().clamp(-1, 1), x.contiguous()
         pair = decoded, x
-        values = {
+        values: dict[str, Any] = {
             "psnr": psnr(*pair, data_range=2.0, reduction="none", dim=(1, 2, 3)),
             "ssim": ssim(*pair, data_range=2.0, reduction="none"),
             "ms_ssim": ms_ssim(*pair, data_range=2.0, reduction="none", betas=betas),
@@ -59,6 +60,6 @@ def reconstruction(
             rows[name].append(value.cpu().numpy().reshape(-1))
     return {
         # A perfect copy has an infinite PSNR; 8-bit images are never known better than 60 dB.
-        name: estimate(np.concatenate(some).clip(max=60), faces.people, seed=seed)
+        name: estimate_some(np.concatenate(some).clip(max=60), faces.people, seed=seed)
         for name, some in rows.items()
     }

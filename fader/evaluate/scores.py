@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -42,6 +43,7 @@ def swap_accuracy(
     rows: np.ndarray,
     seed: int,
 ) -> dict[str, Any]:
+    """Swap accuracy of every attribute and direction, also by group, after a blur and pasted."""
     attributes: dict[str, Any] = {}
     for name in model.attributes:
         if name not in scores:
@@ -92,7 +94,7 @@ def _groups(
     name: str, one: Swapped, store: PreparedStore, rows: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Which of the swapped faces show each side of :data:`GROUPS`, (M,) bool."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for group in GROUPS:
         if group != name and group in store.attribute_names:
             clear, other = other_side(store.select_labels([group])[rows[one.rows], 0])
@@ -130,6 +132,7 @@ def by_group(
 
 
 def kept(scores: dict[str, dict[str, SwapScore]], attributes: tuple[str, ...]) -> dict[str, Any]:
+    """How many of the judge's decisions on other attributes stay, by attribute and direction."""
     entries = {
         name: {
             direction: {
@@ -155,14 +158,15 @@ def kept(scores: dict[str, dict[str, SwapScore]], attributes: tuple[str, ...]) -
 
 def outside_mask(scores: dict[str, dict[str, SwapScore]]) -> dict[str, Any]:
     """PSNR to the photo where the model's mask is nothing: mean and least over all edits."""
-    values = [s.outside for entry in scores.values() for s in entry.values()]
-    values = [value for value in values if value is not None]
+    every = [s.outside for entry in scores.values() for s in entry.values()]
+    values = [value for value in every if value is not None]
     if not values:
         return {"mean": None, "reason": "the model has no mask, or none of its edits an outside"}
     return {"mean": mean(values), "least": rounded(min(values))}
 
 
 def continuity(curve: Continuity) -> dict[str, Any]:
+    """A slider's curve, rounded."""
     return {
         "positions": curve.positions,
         "probability": [round(v, 4) for v in curve.probability],
@@ -174,19 +178,23 @@ def continuity(curve: Continuity) -> dict[str, Any]:
 
 
 def rounded(value: float | None) -> float | None:
+    """Four digits after the point."""
     return None if value is None else round(value, 4)
 
 
-def mean(values: Any) -> float | None:
-    values = list(values)
-    return round(float(np.mean(values)), 4) if values else None
+def mean(values: Iterable[float]) -> float | None:
+    """Their mean, rounded; None of nothing."""
+    found = list(values)
+    return round(float(np.mean(found)), 4) if found else None
 
 
 def plain(value: Any) -> dict[str, Any]:
+    """An :class:`Estimate` as JSON has it."""
     return {key: round(number, 4) for key, number in asdict(value).items()}
 
 
 def plain_tree(value: Any) -> Any:
+    """The same of all that are in nested dicts."""
     if isinstance(value, dict):
         return {key: plain_tree(inner) for key, inner in value.items()}
     return plain(value)

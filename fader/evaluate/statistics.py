@@ -61,6 +61,16 @@ def estimate(
     return Estimate(float(np.mean(means)), float(low), float(high), len(values))
 
 
+def estimate_some(
+    values: np.ndarray, people: np.ndarray, sides: np.ndarray | None = None, seed: int = 0
+) -> Estimate:
+    """:func:`estimate` of values of which there is at least one."""
+    found = estimate(values, people, sides, seed)
+    if found is None:
+        raise ValueError("there are no values to estimate from")
+    return found
+
+
 def wilson(share: float, n: int) -> tuple[float, float]:
     """The ends of the 95 % interval of a ``share`` (0..1) that ``n`` independent trials had."""
     z2 = 1.959964**2

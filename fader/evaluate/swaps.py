@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from fader.attributes import rivals
 from fader.data.batches import to_images, to_tensor
 from fader.evaluate.editing import asked_of, decode, device_of, edit, outside, paste
 from fader.evaluate.judge import Judge
-from fader.evaluate.statistics import Estimate, estimate, spearman
+from fader.evaluate.statistics import Estimate, estimate_some, spearman
 from fader.models.io import FaderModel
 
 #: A label at least this far from one half is clear; only such faces are swapped.
@@ -39,6 +39,7 @@ class Faces:
         return len(self.images)
 
     def batches(self, size: int = 32) -> Iterator[slice]:
+        """Slices of ``size`` faces at most that cover all."""
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
@@ -119,13 +120,13 @@ def blur_and_jpeg(images: np.ndarray) -> np.ndarray:
     for image, result in zip(images, results, strict=True):
         blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=sigma)
         _, data = cv2.imencode(".jpg", blurred[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
-        result[:] = cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
+        result[:] = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[:, :, ::-1]
     return results
 
 
 @torch.inference_mode()
 def swap(
-    model: FaderModel, judge: Judge, faces: Faces, batches: Sequence[slice]
+    model: FaderModel, judge: Judge, faces: Faces, batches: Iterable[slice]
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Swapped]]:
     """Swap every attribute that the judge knows, on the faces whose label is clear.
 
@@ -209,7 +210,7 @@ def score_swaps(
         untouched = swapped.outside[mine]
 
         def right(logits: np.ndarray, people=people, value=value) -> Estimate:
-            return estimate((logits > 0) == value, people, seed=seed)
+            return estimate_some((logits > 0) == value, people, seed=seed)
 
         scores[f"to_{value}"] = SwapScore(
             accuracy=right(after[:, seen]),
@@ -217,7 +218,7 @@ def score_swaps(
             pasted=right(swapped.pasted[mine]),
             before=float(((unedited[:, seen] > 0) == value).mean()),
             judge=float(((real > 0) == value).mean()) if len(real) else None,
-            kept=estimate(kept.mean(axis=1), people, seed=seed) if others else None,
+            kept=estimate_some(kept.mean(axis=1), people, seed=seed) if others else None,
             floor=_floor(photo_logits[:, columns] > 0, rows, having, faces.people, seed),
             moved=float(np.abs(moves).mean()) if others else None,
             side_effects=dict(zip(others, moves.mean(axis=0).tolist(), strict=True)),
@@ -240,7 +241,7 @@ def _floor(
 
 @torch.inference_mode()
 def slide(
-    model: FaderModel, judge: Judge, faces: Faces, batches: Sequence[slice], seed: int
+    model: FaderModel, judge: Judge, faces: Faces, batches: Iterable[slice], seed: int
 ) -> dict[str, Continuity]:
     """Every attribute that the judge knows, moved along :data:`SLIDER` on all ``faces``."""
     device = device_of(model)
@@ -267,8 +268,8 @@ def slide(
             probability.mean(axis=1).tolist(),
             low.tolist(),
             high.tolist(),
-            estimate(correlation, faces.people, seed=seed),
-            estimate(rising, faces.people, seed=seed),
+            estimate_some(np.array(correlation), faces.people, seed=seed),
+            estimate_some(rising, faces.people, seed=seed),
         )
     return curves
 

@@ -28,7 +28,7 @@ COLUMNS = {
 def rows(document: dict[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
     """(attribute, direction, cells) with a row per direction and one for the mean; the cells are
     texts, by column."""
-    table = []
+    table: list[tuple[str, str, dict[str, str]]] = []
     kept = document["other_attributes_kept"]["attributes"]
     for name in document["model"]["attributes"]:
         entry = document["swap_accuracy"]["attributes"][name]
@@ -161,10 +161,12 @@ def text(document: dict[str, Any]) -> str:
 
 
 def number(value: float | None) -> str:
+    """Three digits; empty for None."""
     return "" if value is None else f"{value:.3f}"
 
 
 def interval(score: dict[str, float]) -> str:
+    """A value and the ends of its interval."""
     return f"{score['value']:.3f} [{score['low']:.2f}–{score['high']:.2f}]"
 
 

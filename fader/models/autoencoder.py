@@ -105,6 +105,7 @@ class DecoderLayer(nn.Module):
             nn.init.zeros_(self.modulation.bias)
 
     def forward(self, h: Tensor, code: Tensor) -> Tensor:
+        """Features N×C×H×W and the one-hot code N×2n → N×C′×2H×2W."""
         h = self.blur(self._up_with_planes(h, code) if self.planes else self.up(h))
         if self.norm is None:
             return h
@@ -166,6 +167,8 @@ def _sum_by_kind(x: Tensor) -> Tensor:
 class Blur(nn.Module):
     """Separable depthwise low-pass with odd ``taps``, normalised to sum 1."""
 
+    kernel: Tensor
+
     def __init__(self, channels: int, taps: tuple[int, ...]) -> None:
         super().__init__()
         row = torch.tensor(taps, dtype=torch.float32) / sum(taps)
@@ -173,5 +176,6 @@ class Blur(nn.Module):
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, h: Tensor) -> Tensor:
+        """Maps N×C×H×W → the same, low-passed."""
         channels, _, side, _ = self.kernel.shape
         return F.conv2d(h, self.kernel.to(h.dtype), padding=side // 2, groups=channels)

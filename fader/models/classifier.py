@@ -48,6 +48,8 @@ class AttributeClassifier(nn.Module):
         #: How it was trained, ``identities`` among it: which half of the people it learnt from.
         self.notes: dict[str, Any] = {}
         self.features, channels = _FEATURES[config.architecture](config.width)
+        #: Length of what :meth:`embed` gives.
+        self.channels: int = channels
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(channels, len(config.attributes)))
 
     def embed(self, x: Tensor) -> Tensor:
@@ -55,6 +57,7 @@ class AttributeClassifier(nn.Module):
         return self.features(resized(x, self.config.size)).mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images N×3×S×S in [-1, 1] → logits N×n."""
         return self.head(self.embed(x))
 
 

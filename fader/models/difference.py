@@ -54,9 +54,10 @@ class DifferenceAutoencoder(nn.Module):
             for i in reversed(range(config.layers - 1))
         )
         self.head = nn.Conv2d(channels[0], 4 * 4, 3, padding=1)
+        assert self.head.bias is not None
         with torch.no_grad():  # the four pixels of a place start alike: no checkerboard to unlearn
             self.head.weight.copy_(self.head.weight[::4].repeat_interleave(4, dim=0))
-            self.head.bias.zero_()
+            nn.init.zeros_(self.head.bias)
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Images N×3×S×S in [-1, 1] → the features of every level, outermost first; the last is the
@@ -100,6 +101,7 @@ class DecoderLevel(nn.Module):
         self.block = ModulatedBlock(outer, attributes)
 
     def forward(self, h: Tensor, skip: Tensor, difference: Tensor) -> Tensor:
+        """Inner features N×C×H×W, the twin's N×C′×2H×2W, differences N×n → N×C′×2H×2W."""
         h = F.interpolate(self.inward(h), scale_factor=2, mode="bilinear", align_corners=False)
         gate = 1 + self.scale(difference)[:, :, None, None] * torch.tanh(self.gate(h))
         return self.block(self.join(torch.cat([h, skip * gate], dim=1)), difference)
@@ -116,6 +118,7 @@ class ModulatedBlock(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, h: Tensor, difference: Tensor) -> Tensor:
+        """Features N×C×H×W and differences N×n → N×C×H×W."""
         scale, shift = self.modulation(difference)[:, :, None, None].chunk(2, dim=1)
         inner = torch.addcmul(shift, self.norm(h), 1 + scale)
         return h + self.conv(F.leaky_relu(inner, 0.2))

@@ -38,6 +38,7 @@ class LatentDiscriminator(nn.Module):
         )
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Codes N×C×H×W → logits N×n."""
         return self.head(self.convolutions(latent))
 
 
@@ -59,6 +60,7 @@ class UnfoldedConv2d(nn.Linear):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps N×C×H×W → N×C′×H/2×W/2."""
         n, _, height, width = x.shape
         if self.taps == 2:
             return super().forward(x.flatten(1))[:, :, None, None]
@@ -70,8 +72,8 @@ class UnfoldedConv2d(nn.Linear):
         """The same map as torch's own convolution."""
         weight = self.weight.data.unflatten(1, (-1, self.taps, self.taps))
         conv = nn.Conv2d(weight.shape[1], self.out_features, 4, stride=2, padding=1)
-        conv.weight.data.copy_(F.pad(weight, [(4 - self.taps) // 2] * 4))
-        conv.bias.data.copy_(self.bias)
+        weight = F.pad(weight, [(4 - self.taps) // 2] * 4)
+        conv.load_state_dict({"weight": weight, "bias": self.bias.data})
         return conv
 
 
@@ -95,7 +97,8 @@ class ImageDiscriminator(nn.Module):
             for inputs, outputs in itertools.pairwise(channels)
         )
         self.real = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels[-2:])
-        self.given = nn.ModuleList(nn.Linear(attributes, c, bias=False) for c in channels[-2:])
+        given = [nn.Linear(attributes, c, bias=False) for c in channels[-2:]]
+        self.given = nn.ModuleList(given)
         self.attributes = nn.Linear(channels[-1] * (size // 32) ** 2, attributes)
         # torch's own start shrinks what unnormalised layers say to nearly nothing, and the
         # discriminator stays at chance for as long as a short run lasts.
@@ -106,10 +109,11 @@ class ImageDiscriminator(nn.Module):
                     nn.init.zeros_(module.bias)
         for head in (*self.real, self.attributes):
             nn.init.xavier_normal_(head.weight)
-        for given in self.given:
-            nn.init.zeros_(given.weight)
+        for linear in given:
+            nn.init.zeros_(linear.weight)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Images and values → two maps of verdicts, and the attributes' logits."""
         h, maps = F.leaky_relu(self.stem(F.pixel_unshuffle(x, 2)), 0.2), []
         for halving in self.halvings:
             h = F.leaky_relu(halving(h), 0.2)

@@ -75,6 +75,9 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
     ``from_pretrained`` are huggingface_hub's.
     """
 
+    #: An :class:`Autoencoder` or a :class:`DifferenceAutoencoder`.
+    autoencoder: Any
+
     def __init__(
         self, autoencoder: AutoencoderConfig, classifier: ClassifierConfig | None = None
     ) -> None:
@@ -108,6 +111,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
 
     @property
     def device(self) -> torch.device:
+        """Where its weights are."""
         return next(self.parameters()).device
 
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -201,7 +205,7 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
         if config.get("format") == 1:
             from fader.models.format1.model import Format1Model
 
-            model = make_network(
+            model: FaderModel = make_network(
                 lambda: Format1Model.from_config(config, classifier, path), *weights
             )
         else:
@@ -264,7 +268,7 @@ def load_model(
         model.classifier = FaderModel.load(find_model("default")).classifier
     # Inference needs no gradients, and is ~1.5 times as fast in channels_last on a CPU.
     model.requires_grad_(False)
-    return model.to(device, memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last).to(device)
 
 
 def save_classifier(
@@ -293,7 +297,7 @@ def load_classifier(name: str | os.PathLike[str]) -> AttributeClassifier:
     config = read_config(folder, "autoencoder", "Fader model")
     if config.get("classifier") is None:
         raise FaderError(f"{folder}: this model has no classifier")
-    settings = _classifier_settings(config["classifier"], folder / CONFIG)
+    settings = read_settings(ClassifierConfig, config["classifier"], folder / CONFIG)
     path = folder / CLASSIFIER_WEIGHTS
     classifier = make_network(lambda: AttributeClassifier(settings), path)
     load_weights(classifier, path)

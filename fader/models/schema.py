@@ -88,7 +88,7 @@ def check_name(name: str) -> str | None:
 
 def _wrong(name: str, value: Any, hint: Any) -> str | None:
     """What the value must be, in words; None if it is that."""
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         check_settings(hint, value, name)
         return None
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fader.errors import FaderError
 
 
 @torch.no_grad()
-def copy_weights(source: nn.Module, target: nn.Module) -> None:
+def copy_weights(source: Any, target: Any) -> None:
     """Start ``target`` from the weights of ``source``, which may know other attributes.
 
     What a layer learned of an attribute goes to the attribute of the same name; attributes that

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from fader.data.batches import Augmentation, Batches, to_images, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.io import CONFIG, save_classifier
-from fader.train.device import make_accelerator
+from fader.models.io import save_classifier
+from fader.train.device import any_process, make_accelerator
 from fader.train.ema import averaged
 from fader.train.loop import Loop, training_loop
-from fader.train.run import RunFolder
+from fader.train.run import KEPT_CHECKPOINTS, RunFolder, fitting_checkpoint
+
+#: Seconds between checkpoints.
+CHECKPOINT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,13 @@ class ClassifierTraining:
 
     size: int = 128
     width: int = 24
-    architecture: str = "resnet"
+    architecture: Literal["resnet", "plain"] = "resnet"
     steps: int = 2500
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     seed: int = 0
-    identities: str = "all"
+    identities: Literal["all", "even", "odd"] = "all"
     even_handed: bool = False
 
 
@@ -59,11 +63,12 @@ class AttributeScore:
 
 def train_classifier(
     store: PreparedStore,
-    out: str | Path,
+    out: str | Path | RunFolder,
     settings: ClassifierTraining,
     *,
     initial: AttributeClassifier | None = None,
     device: str | torch.device = "cpu",
+    resume: bool = False,
     progress: bool = True,
 ) -> dict[str, AttributeScore]:
     """Train on the store's labels (hard or soft) and save into ``out/model``.
@@ -71,35 +76,149 @@ def train_classifier(
     Returns each attribute's score on the test split, or where there is none on the validation
     split (the training images where there is neither). Attributes that never vary in the training
     images are left out. ``initial`` is where to start from instead of from chance; raises
-    :class:`FaderError` when it is of another kind.
+    :class:`FaderError` when it is of another kind. A run that was stopped goes on exactly where its
+    last checkpoint was with ``resume``; a stop by Ctrl-C leaves one, and raises
+    :class:`KeyboardInterrupt`.
     """
-    run = RunFolder(out)
+    run = out if isinstance(out, RunFolder) else RunFolder(out)
     accelerator = make_accelerator(torch.device(device))
-    rows = _half(store, store.indices(TRAIN), settings.identities)
-    if not len(rows):
-        raise FaderError("the data has no training images; its partition names none")
-    varied = _varied(store.labels[rows])
-    attributes = tuple(np.array(store.attribute_names)[varied])
-    if not attributes:
-        raise FaderError("no attribute varies over the training images; nothing can be learned")
-    torch.manual_seed(settings.seed)
-    classifier = AttributeClassifier(
-        ClassifierConfig(attributes, settings.size, settings.width, settings.architecture)
-    )
-    if initial is not None:
-        if initial.config != classifier.config:
-            raise FaderError(
-                "the classifier to start from has other attributes, size, width or architecture"
-            )
-        classifier.load_state_dict(initial.state_dict())
+    fit = _Fit(store, run, settings, accelerator, initial)
     main = accelerator.is_main_process
-    if main:
-        _start(run, settings)
-    with training_loop(run, settings.steps, log_every=50, progress=progress, main=main) as loop:
-        _fit(classifier, store, rows, store.labels[rows][:, varied], settings, accelerator, loop)
+    if resume:
+        fit.resume()
+    elif main:
+        run.start(asdict(settings))
+    agree = any_process(accelerator)
+    with training_loop(
+        run,
+        settings.steps,
+        fit.done,
+        log_every=50,
+        save=fit.save,
+        progress=progress,
+        main=main,
+        agree=agree,
+    ) as loop:
+        fit.train(loop)
         if loop.stopped:
             raise KeyboardInterrupt
-        held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
+        return fit.finish()
+
+
+class _Fit:
+    """One training of a classifier, ``done`` steps of it finished."""
+
+    def __init__(
+        self,
+        store: PreparedStore,
+        run: RunFolder,
+        settings: ClassifierTraining,
+        accelerator: Accelerator,
+        initial: AttributeClassifier | None,
+    ) -> None:
+        self.store, self.run, self.settings = store, run, settings
+        self.accelerator, self.done = accelerator, 0
+        self.rows = _half(store, store.indices(TRAIN), settings.identities)
+        if not len(self.rows):
+            raise FaderError("the data has no training images; its partition names none")
+        varied = _varied(store.labels[self.rows])
+        attributes = tuple(np.array(store.attribute_names)[varied])
+        if not attributes:
+            raise FaderError("no attribute varies over the training images; nothing can be learned")
+        torch.manual_seed(settings.seed)
+        self.classifier = AttributeClassifier(
+            ClassifierConfig(attributes, settings.size, settings.width, settings.architecture)
+        )
+        if initial is not None:
+            if initial.config != self.classifier.config:
+                raise FaderError(
+                    "the classifier to start from has other attributes, size, width or architecture"
+                )
+            self.classifier.load_state_dict(initial.state_dict())
+        self.batches = Batches(
+            _Resized(store, settings.size),
+            self.rows,
+            store.labels[self.rows][:, varied],
+            settings.batch_size,
+            Augmentation(flip=True, rotation=3, zoom=0.04, shift=0.02),
+            seed=settings.seed,
+            rank=accelerator.process_index,
+            balance=0.5,
+        )
+        self.net = accelerator.prepare(self.classifier.to(memory_format=torch.channels_last))
+        optimizer = torch.optim.AdamW(
+            self.net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.learning_rate, total_steps=settings.steps
+        )
+        self.optimizer = accelerator.prepare(optimizer)
+        self.ema = averaged(self.classifier, 0.995)
+
+    def train(self, loop: Loop) -> None:
+        """Train until the last step, or a stop."""
+        for x, y in self.batches.from_step(self.done):
+            if loop.last:
+                break
+            row = loop.count({"loss": self._step(x, y)}, len(x))
+            if row and self.accelerator.is_main_process:
+                loop.log(row, f"loss={row['loss']:.4f}")
+            stop = loop.must_stop()
+            with loop.aside():
+                if stop or loop.last or loop.save_is_due(CHECKPOINT_SECONDS):
+                    loop.save()
+            if stop:
+                break
+
+    def _step(self, x: Tensor, y: Tensor) -> Tensor:
+        seed = self.settings.seed * 1_000_003 + self.done
+        torch.manual_seed(seed)  # of dropout; a resumed step draws the same
+        x = photographic(x, torch.Generator().manual_seed(seed)).to(self.accelerator.device)
+        logits = self.net(x).float()
+        loss = F.binary_cross_entropy_with_logits(logits, y.to(self.accelerator.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.schedule.step()
+        self.ema.update_parameters(self.classifier)
+        self.done += 1
+        return loss
+
+    def save(self) -> None:
+        """Everything the next step depends on, in one file."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            state = {name: part.state_dict() for name, part in self._parts().items()}
+            self.run.save_checkpoint(self.done, {"step": self.done, **state}, KEPT_CHECKPOINTS)
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint, or the beginning when the run died before its first."""
+        if self.accelerator.is_main_process:
+            self.run.hold()
+        state = self.run.load_checkpoint(self.accelerator.device)
+        if state is not None:
+            with fitting_checkpoint(self.run):
+                for name, part in self._parts().items():
+                    part.load_state_dict(state[name])
+                self.done = state["step"]
+        if self.accelerator.is_main_process:
+            self.run.forget_after(self.done)
+            self.run.write_config(asdict(self.settings))
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "net": self.classifier,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "ema": self.ema,
+        }
+
+    def finish(self) -> dict[str, AttributeScore]:
+        """Score and save the averaged weights."""
+        classifier, store, settings = self.classifier, self.store, self.settings
+        classifier.load_state_dict(self.ema.module.state_dict())
+        classifier.eval()
+        held_out = store.indices(VALID) if len(store.indices(VALID)) else self.rows
         if settings.even_handed:
             make_even_handed(classifier, store, held_out)
         scores = score_classifier(classifier, store, held_out)
@@ -108,74 +227,9 @@ def train_classifier(
             # Nothing is chosen by these.
             scores = score_classifier(classifier, store, unseen)
             notes["test_scores"] = {name: asdict(s) for name, s in scores.items()}
-        if main:
-            save_classifier(classifier, run.model, notes)
-    return scores
-
-
-def _start(run: RunFolder, settings: ClassifierTraining) -> None:
-    """Begin a run; what an attempt that was stopped left is of no use, as none is resumed."""
-    run.hold()
-    try:
-        if (run.model / CONFIG).exists():
-            raise FaderError(
-                f"{run.path}: already holds a classifier; delete it or give another --out"
-            )
-        if run.config.exists() and run.read_config().keys() == asdict(settings).keys():
-            run.config.unlink()
-            run.metrics.unlink(missing_ok=True)
-    except FaderError:
-        run.release()
-        raise
-    run.start(asdict(settings))
-
-
-def _fit(
-    classifier: AttributeClassifier,
-    store: PreparedStore,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    settings: ClassifierTraining,
-    accelerator: Accelerator,
-    loop: Loop,
-) -> None:
-    """Train ``classifier`` on these rows with their labels; in the end it has the averaged weights
-    and is in evaluation mode."""
-    net = accelerator.prepare(classifier.to(memory_format=torch.channels_last))
-    optimizer = torch.optim.AdamW(
-        net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps
-    )
-    optimizer = accelerator.prepare(optimizer)
-    ema = averaged(classifier, 0.995)
-    batches = Batches(
-        _Resized(store, settings.size),
-        rows,
-        labels,
-        settings.batch_size,
-        Augmentation(flip=True, rotation=3, zoom=0.04, shift=0.02),
-        seed=settings.seed,
-        rank=accelerator.process_index,
-        balance=0.5,
-    )
-    for step, (x, y) in enumerate(batches.from_step(0)):
-        if loop.last or loop.must_stop():
-            break
-        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        x = photographic(x, random).to(accelerator.device)
-        loss = F.binary_cross_entropy_with_logits(net(x).float(), y.to(accelerator.device))
-        optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
-        optimizer.step()
-        schedule.step()
-        ema.update_parameters(classifier)
-        row = loop.count({"loss": loss}, len(x))
-        if row and accelerator.is_main_process:
-            loop.log(row, f"loss={row['loss']:.4f}")
-    classifier.load_state_dict(ema.module.state_dict())
-    classifier.eval()
+        if self.accelerator.is_main_process:
+            save_classifier(classifier, self.run.model, notes)
+        return scores
 
 
 @torch.no_grad()
@@ -204,6 +258,8 @@ def make_even_handed(
     two values are recognised equally often. One with fewer than ten faces on a side is left."""
     logits = _logits(classifier, store, rows)
     truth = store.select_labels(classifier.config.attributes)[rows] > 0.5
+    last = classifier.head[-1]
+    assert isinstance(last, torch.nn.Linear)
     for i, (column, true) in enumerate(zip(logits.T, truth.T, strict=True)):
         yes, no = np.sort(column[true]), np.sort(column[~true])
         if min(len(yes), len(no)) < 10:
@@ -213,7 +269,7 @@ def make_even_handed(
         recognised_yes = 1 - np.searchsorted(yes, candidates) / len(yes)
         recognised_no = np.searchsorted(no, candidates) / len(no)
         threshold = candidates[np.argmin(np.abs(recognised_yes - recognised_no))]
-        classifier.head[-1].bias[i] -= float(threshold)
+        last.bias[i] -= float(threshold)
 
 
 def _logits(classifier: AttributeClassifier, store: PreparedStore, rows: np.ndarray) -> np.ndarray:

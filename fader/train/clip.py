@@ -27,13 +27,13 @@ class GradientClip:
         """Clip the gradients of ``parameters`` in place, and learn from their norm."""
         if not self.times:
             return
-        with_gradients = [p for p in parameters if p.grad is not None]
-        norm = get_total_norm([p.grad for p in with_gradients])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = get_total_norm(gradients)
         if self.usual is None:
             self.usual = norm.detach().clone()
         limit = self.times * self.usual
         scale = (limit / (norm + 1e-6)).clamp(max=1)
-        for parameter in with_gradients:
-            parameter.grad.mul_(scale)
+        for gradient in gradients:
+            gradient.mul_(scale)
         clipped = torch.where(torch.isfinite(norm), torch.minimum(norm, limit), self.usual)
         self.usual = self.usual + (clipped - self.usual) / _STEPS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from fader.errors import FaderError
 from fader.models.config import AutoencoderConfig
@@ -18,74 +18,65 @@ from fader.train.settings import (
 )
 
 
+def _setting(default: Any, subject: str, help: str) -> Any:
+    return field(default=default, metadata={"subject": subject, "help": help})
+
+
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run, but for the data.
+    """Everything that decides a run, but for the data; the defaults are the paper's.
 
-    model: the network, and with its kind the objective. batch_size, seed, mixed_precision (``auto``
-    is bf16 or fp16 where the device is fast at it).
-
-    Stages: steps is all optimisation steps; in the first ``pretrain_steps`` λ is 0 and the
-    autoencoder only reconstructs, over the next ``ramp_steps`` λ (and, with a mask, its weight)
-    rises to its maximum, and over the last ``decay_steps`` the learning rate falls.
-
-    Objective of both kinds: lambda_max is the weight λ_E of the latent term, and adversarial_target
-    what the encoder wants the latent discriminator to guess: the ``opposite`` of the truth (the
-    paper's eq. 2) or the ``prior``, each attribute's share among the images drawn, whatever the
-    face (domain confusion, Tzeng et al. 2015, arXiv 1510.02192).
-
-    Objective of the kind ``difference``: lambda_rec, lambda_adv, lambda_cls and lambda_mask weigh
-    the reconstruction where nothing is to change, the image discriminator's verdict, its attribute
-    head's, and the mask's size. unchanged is the share of each batch with nothing to change,
-    shuffled that of the edits which ask for all values of another face, longest how many times as
-    far as to the other side edits go. r1_gamma weighs the discriminator's gradient penalty.
-
-    Optimiser: Adam with learning_rate and adam_beta1, adam_beta2; the image discriminator's rate is
-    discriminator_rate times that (two time scales, Heusel et al. 2017, arXiv 1706.08500).
-    gradient_clip: a network's gradient is scaled down to at most this many times its usual norm (0:
-    never), so that no single batch throws a discriminator off. ema_decay: of the averaged weights,
-    which are what is validated and saved.
-
-    Data: balance, see :class:`fader.data.batches.Batches`; flip, rotation, zoom, shift and colour,
-    see :class:`fader.data.batches.Augmentation`.
+    ``model`` is the network, and with its kind the objective. Stages: in the first
+    ``pretrain_steps`` λ is 0 and the autoencoder only reconstructs; over the next ``ramp_steps`` λ
+    (and the weight of the mask) rises to its maximum; over the last ``decay_steps`` the learning
+    rate falls. ``fader train --dry-run`` prints all settings with their help.
     """
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    batch_size: int = 32
-    seed: int = 0
-    mixed_precision: str = "auto"
-    steps: int = 1_000_000
-    pretrain_steps: int = 0
-    ramp_steps: int = 500_000
-    decay_steps: int = 0
-    lambda_max: float = 1e-4
-    adversarial_target: str = "opposite"
-    lambda_rec: float = 10.0
-    lambda_adv: float = 0.5
-    lambda_cls: float = 2.0
-    lambda_mask: float = 0.2
-    unchanged: float = 0.2
-    shuffled: float = 0.3
-    longest: float = 1.5
-    r1_gamma: float = 0.1
-    learning_rate: float = 2e-3
-    discriminator_rate: float = 3.0
-    adam_beta1: float = 0.5
-    adam_beta2: float = 0.999
-    gradient_clip: float = 0.0
-    ema_decay: float = 0.999
-    balance: float = 0.0
-    flip: bool = True
-    rotation: float = 0.0
-    zoom: float = 0.0
-    shift: float = 0.0
-    colour: float = 0.0
-    log_every: int = 10
-    sample_every: int = 500
-    validate_every: int = 500
-    validation_images: int = 256
-    checkpoint_minutes: float = 10.0
-    keep_checkpoints: int = 2
+
+    batch_size: int = _setting(32, "data", "images of a step, in each process")
+    balance: float = _setting(
+        0.0, "data", "0: every face alike; 1: those with rare values far more often"
+    )
+    augmentation: float = _setting(
+        0.0,
+        "data",
+        "how far images are turned, zoomed, shifted and relit; 1 is usual, 0 only flips",
+    )
+
+    steps: int = _setting(1_000_000, "schedule", "optimisation steps in all")
+    pretrain_steps: int = _setting(0, "schedule", "steps in which only reconstruction is learnt")
+    ramp_steps: int = _setting(500_000, "schedule", "steps over which lambda rises after that")
+    decay_steps: int = _setting(0, "schedule", "steps at the end over which the rate falls to 0")
+
+    lambda_rec: float = _setting(1.0, "objective", "weight of the reconstruction")
+    lambda_max: float = _setting(1e-4, "objective", "weight of the latent term, the paper's λ_E")
+    adversarial_target: Literal["opposite", "prior"] = _setting(
+        "opposite",
+        "objective",
+        "what the latent discriminator is to guess: opposite values (eq. 2), or each one's share",
+    )
+    lambda_adv: float = _setting(0.5, "objective", "weight of realism (kind difference)")
+    lambda_cls: float = _setting(2.0, "objective", "weight of the asked attributes (difference)")
+    lambda_mask: float = _setting(0.2, "objective", "weight of the mask's size (difference)")
+    r1_gamma: float = _setting(
+        0.1, "objective", "weight of the image discriminator's gradient penalty (difference)"
+    )
+
+    learning_rate: float = _setting(2e-3, "optimisation", "Adam's")
+    adam_beta2: float = _setting(0.999, "optimisation", "Adam's second moment; the first is 0.5")
+    gradient_clip: float = _setting(
+        0.0, "optimisation", "a gradient is at most so many times its usual norm; 0: never clipped"
+    )
+    ema_decay: float = _setting(0.999, "optimisation", "of the averaged weights, which are saved")
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = _setting(
+        "auto", "optimisation", "auto is bf16 or fp16 where the device is fast at it"
+    )
+
+    seed: int = _setting(0, "bookkeeping", "of everything random")
+    log_every: int = _setting(10, "bookkeeping", "steps between rows of metrics.jsonl")
+    validate_every: int = _setting(500, "bookkeeping", "steps between validations, with samples")
+    checkpoint_minutes: float = _setting(10.0, "bookkeeping", "minutes between checkpoints")
 
     def __post_init__(self) -> None:
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
@@ -96,22 +87,11 @@ class TrainConfig:
             raise FaderError(
                 f"adversarial_target={self.adversarial_target}: must be opposite or prior"
             )
-        for name in ("batch_size", "steps", "log_every", "sample_every",
-                     "validate_every", "validation_images", "keep_checkpoints"):  # fmt: skip
+        for name in ("batch_size", "steps", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.batch_size < 2:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
-        if self.longest < 1:
-            raise FaderError(f"longest={self.longest}: must be at least 1")
-        for name in ("unchanged", "shuffled"):
-            if not 0 <= getattr(self, name) < 1:
-                raise FaderError(f"{name}={getattr(self, name)}: must be at least 0 and below 1")
-
-    @property
-    def edited_images(self) -> int:
-        """How many of a batch are edited; the others are asked to stay as they are."""
-        return self.batch_size - max(1, round(self.unchanged * self.batch_size))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for :meth:`from_dict`."""
@@ -125,6 +105,24 @@ class TrainConfig:
         model = values.pop("model", {})
         check_names(model, AutoencoderConfig, "model.")
         return cls(model=AutoencoderConfig(**model), **values)
+
+    def describe(self) -> str:
+        """All settings as lines, grouped by subject, each with its help."""
+        lines = ["model"]
+        values = [*dataclasses.asdict(self.model).items()]
+        lines += [f"  {name} = {_shown(value)}" for name, value in values]
+        subject = ""
+        for setting in dataclasses.fields(self)[1:]:
+            if setting.metadata["subject"] != subject:
+                subject = setting.metadata["subject"]
+                lines.append(subject)
+            text = f"{setting.name} = {_shown(getattr(self, setting.name))}"
+            lines.append(f"  {text:<30} {setting.metadata['help']}")
+        return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def presets() -> tuple[str, ...]:
@@ -156,3 +154,32 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
             name, text, getattr(owner(), key)
         )
     return values
+
+
+# Settings that are constants since, by the name that older runs have them under.
+_RETIRED = (
+    "sample_every",
+    "validation_images",
+    "keep_checkpoints",
+    "unchanged",
+    "shuffled",
+    "longest",
+    "discriminator_rate",
+    "adam_beta1",
+    "flip",
+    "rotation",
+    "zoom",
+    "shift",
+    "colour",
+)
+
+
+def modernised(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an older run by today's names, so that ``--resume`` goes on with it."""
+    if not isinstance(values.get("rotation"), int | float):
+        return values
+    values = {**values, "augmentation": values["rotation"] / 2}
+    model = values.get("model")
+    if isinstance(model, dict) and model.get("kind") == "paper":
+        values["lambda_rec"] = 1.0  # had no say in this kind's objective
+    return {name: value for name, value in values.items() if name not in _RETIRED}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
@@ -23,6 +27,12 @@ def best_precision(device: torch.device) -> str:
     return "no"
 
 
+def can_compile() -> bool:
+    """Whether ``torch.compile`` has what it needs here: a C++ compiler."""
+    compilers = (os.environ.get("CXX"), "g++", "clang++")
+    return any(shutil.which(compiler) for compiler in compilers if compiler)
+
+
 def make_accelerator(device: torch.device, precision: str = "auto") -> Accelerator:
     """An accelerator for one training; ``precision`` is ``auto``, ``no``, ``bf16`` or ``fp16``."""
     # Accelerate keeps its settings for the life of the process and refuses others. A process
@@ -35,3 +45,17 @@ def make_accelerator(device: torch.device, precision: str = "auto") -> Accelerat
         # While nothing is edited, the image discriminator gives no verdicts.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+
+
+def any_process(accelerator: Accelerator) -> Callable[[bool], bool] | None:
+    """What :func:`fader.train.loop.training_loop` takes as ``agree``; None for one process.
+
+    The clocks of several processes differ, but they must act together.
+    """
+
+    def agree(flag: bool) -> bool:
+        if flag:
+            accelerator.set_trigger()
+        return accelerator.check_trigger()
+
+    return agree if accelerator.num_processes > 1 else None

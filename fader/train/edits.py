@@ -10,52 +10,62 @@ from torch import Tensor
 
 from fader.attributes import rivals
 
+#: Share of a batch that is to stay as it is.
+UNCHANGED = 0.2
+#: Share of the edits that ask for all values of another face.
+SHUFFLED = 0.3
+#: How many times as far as to the other side edits go, at least and at most.
+SHORTEST, LONGEST = 0.25, 1.5
 # Attributes that hardly any face has would else be turned on and off all the time.
 _RAREST = 0.02
-
-# Shortest move that is trained; the longest is the config's.
-_SHORTEST = 0.25
 
 
 @dataclass(frozen=True)
 class Edits:
-    """Edits of N faces with values N×n.
+    """Edits of the first k of N faces.
 
-    target (N×n): the values on whose way the edits are. difference (N×n): what the decoder is told,
-    target minus source, up to ``longest`` times as far. asked (N×n): the values the edited face
-    should show, 0..1. changed (N×n, bool): which attributes that is about.
+    difference (N×n): what the decoder is told, target minus source values, up to :data:`LONGEST`
+    times as far; 0 for faces that are not edited. target (k×n): the values on whose way the edits
+    are. asked (k×n): the values that the edited face should show, 0..1. changed (k×n, bool): which
+    attributes that is about.
     """
 
-    target: Tensor
     difference: Tensor
+    target: Tensor
     asked: Tensor
     changed: Tensor
 
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def edited_images(batch_size: int) -> int:
+    """How many of a batch are edited; at least one is to stay as it is."""
+    return batch_size - max(1, round(UNCHANGED * batch_size))
+
 
 def draw_edits(
-    y: Tensor,
-    prior: Tensor,
-    attributes: Sequence[str],
-    shuffled: float,
-    longest: float,
-    random: torch.Generator,
+    y: Tensor, k: int, prior: Tensor, attributes: Sequence[str], random: torch.Generator
 ) -> Edits:
-    """Edits of faces with values ``y``: one attribute flipped or, for the share ``shuffled`` of
-    them, all the values of the next face, which go together as a single flip's need not.
+    """Edits of the first ``k`` of the faces with values ``y`` (N×n).
 
-    ``prior`` (n,) is each attribute's share of ones. Half of the moves end at the target; the
-    lengths of the others are uniform from a quarter to ``longest`` times as far, since sliders go
-    there and what nothing has looked at in training is full of stains.
+    One attribute is flipped or, for the share :data:`SHUFFLED` of them, all the values of the next
+    face are asked for, which go together as a single flip's need not. ``prior`` (n,) is each
+    attribute's share of ones. Half of the moves end at the target; the lengths of the others are
+    uniform from :data:`SHORTEST` to :data:`LONGEST` times as far, since sliders go there, and what
+    nothing has looked at in training is full of stains. Draws nothing for a ``k`` of 0.
     """
-    n = len(y)
-    target = flip_one(y, prior, attributes, random)
-    first = n - round(shuffled * n)
-    target = torch.cat([target[:first], y.roll(-1, dims=0)[first:]])
-    draw = torch.rand((2, n, 1), generator=random).to(y)
-    length = torch.where(draw[0] < 0.5, _SHORTEST + (longest - _SHORTEST) * draw[1], 1.0)
-    difference = length * (target - y)
-    changed = (target > 0.5) != (y > 0.5)
-    return Edits(target, difference, (y + difference).clamp(0, 1), changed)
+    difference, own = torch.zeros_like(y), y[:k]
+    if not k:
+        return Edits(difference, own, own, own > 0.5)
+    target = flip_one(own, prior, attributes, random)
+    first = k - round(SHUFFLED * k)
+    target = torch.cat([target[:first], own.roll(-1, dims=0)[first:]])
+    draw = torch.rand((2, k, 1), generator=random).to(y, non_blocking=True)
+    length = torch.where(draw[0] < 0.5, SHORTEST + (LONGEST - SHORTEST) * draw[1], 1.0)
+    difference[:k] = length * (target - own)
+    changed = (target > 0.5) != (own > 0.5)
+    return Edits(difference, target, (own + difference[:k]).clamp(0, 1), changed)
 
 
 def flip_one(
@@ -67,7 +77,9 @@ def flip_one(
     directions of an attribute get their turns, also where few faces have it.
     """
     share = torch.where(y > 0.5, prior, 1 - prior).clamp(min=_RAREST)
-    column = torch.multinomial(share.rsqrt().cpu(), 1, generator=random)[:, 0].to(y.device)
+    # torch.multinomial's own way of drawing one column a row, without waiting for the device.
+    race = torch.empty(y.shape).exponential_(generator=random).to(y.device, non_blocking=True)
+    column = (share.rsqrt() / race).argmax(dim=1)
     return other_side(y, column, attributes)
 
 

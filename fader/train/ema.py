@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,12 @@ def averaged(net: nn.Module, decay: float) -> AveragedModel:
     of its random beginning.
     """
 
-    def update(kept: list[Tensor], current: list[Tensor], n: Tensor) -> None:
-        count = float(n)
-        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(kept, current, n)
+    def update(kept: Any, current: Any, _: Any) -> None:
+        count = int(ema.n_averaged)  # lies on the CPU; a copy on the device would be waited for
+        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(kept, current, count)
 
-    return AveragedModel(net, multi_avg_fn=update, use_buffers=True)
+    ema = AveragedModel(net, multi_avg_fn=update, use_buffers=True)
+    return ema
 
 
 @torch.no_grad()

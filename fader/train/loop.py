@@ -91,8 +91,8 @@ class Loop:
 
     def scalars(self, group: str, row: dict[str, Any]) -> None:
         """Write the row's numbers to TensorBoard, where there is one."""
-        for name, value in row.items() if self.writer else ():
-            if name != "step":
+        for name, value in row.items():
+            if self.writer is not None and name != "step":
                 self.writer.add_scalar(f"{group}/{name}", value, self.done)
 
     @contextmanager
@@ -121,7 +121,8 @@ class Loop:
         """Make a checkpoint, but none of a training that has diverged."""
         self._means()
         began = time.monotonic()
-        self._save()
+        if self._save is not None:
+            self._save()
         self._saved = time.monotonic()
         self.save_seconds = self._saved - began
 

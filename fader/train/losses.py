@@ -1,26 +1,119 @@
-"""The loss terms, as free functions of networks' outputs (Lample et al. 2017, arXiv 1706.00409).
+"""The losses of training, each ``(loss, parts)``: a single number, and what is logged of it.
 
-Attribute values ``y`` are N×n in 0..1 and may be soft: a cross-entropy against a probability.
-Images are N×3×S×S in [-1, 1].
+They are free functions of networks' outputs, and stay tensors on the device. Attribute values ``y``
+are N×n in 0..1 and may be soft: a cross-entropy against a probability. Images are N×3×S×S in
+[-1, 1]. Equations (1) and (2) are those of Lample et al. 2017 (arXiv 1706.00409).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+#: A loss and its parts by their names in ``metrics.jsonl``.
+Loss = tuple[Tensor, dict[str, Tensor]]
 
 #: What the attribute head is asked to see at most: past that, what convinces it more is caricature
 #: and then patterns that only it can see.
 CONVINCED = 0.95
 
 
+# The discriminators'
+
+
+def latent_discriminator_loss(logits: Tensor, y: Tensor) -> Loss:
+    """L_dis = −log P_dis(y | E(x)) (eq. 1), of the logits N×n on the latent code."""
+    loss = attribute_nll(logits, y)
+    # Per attribute, so that ln 2 = 0.693 always means "knows nothing".
+    parts = {
+        "discriminator_loss": loss / y.shape[1],
+        "discriminator_accuracy": accuracy(logits, y),
+    }
+    return loss, parts
+
+
+def image_discriminator_loss(verdicts: list[Tensor], logits: Tensor, y: Tensor) -> Loss:
+    """The attribute head's cross-entropy on the photos, which are the first N images, and the hinge
+    loss of the verdicts where there are edited images besides (Lim & Ye 2017, arXiv 1705.02894,
+    eq. 5)."""
+    n, of_photos = len(y), logits[: len(y)]
+    loss = attribute_nll(of_photos, y) / y.shape[1]
+    parts = {"recognition_loss": loss}
+    if len(logits) > n:
+        hinge = hinge_discriminator_loss(verdicts, n)
+        parts["image_discriminator_loss"] = hinge
+        parts["image_discriminator_accuracy"] = separation(verdicts, n)
+        loss = loss + hinge
+    return loss, parts
+
+
+# The autoencoder's
+
+
+def square_reconstruction_loss(decoded: Tensor, x: Tensor) -> Loss:
+    """‖D(E(x), y) − x‖² (eq. 2), averaged over images, channels and pixels."""
+    loss = reconstruction_mse(decoded, x)
+    return loss, {"reconstruction_loss": loss}
+
+
+def colour_reconstruction_loss(colour: Tensor, x: Tensor) -> Loss:
+    """|c − x|, averaged over images, channels and pixels: what the decoder paints where nothing is
+    to change. (The image x′ itself would be right there with any colour under an empty mask.)"""
+    loss = (colour - x).abs().mean()
+    return loss, {"reconstruction_loss": loss}
+
+
+def latent_adversarial_loss(logits: Tensor, wanted: Tensor) -> Loss:
+    """−log P_dis(wanted | E(x)); with 1 − y wanted it is the second term of L_ae (eq. 2)."""
+    loss = attribute_nll(logits, wanted)
+    return loss, {"adversarial_loss": loss}
+
+
+def realism_loss(verdicts: list[Tensor]) -> Loss:
+    """−D(x′) (Lim & Ye 2017, arXiv 1705.02894, eq. 6)."""
+    loss = -whole_verdicts(verdicts).mean()
+    return loss, {"realism_loss": loss}
+
+
+def edit_loss(logits: Tensor, asked: Tensor, changed: Tensor, own: Tensor) -> Loss:
+    """How far the attribute head is from seeing in edited images what was asked of them (AttGAN, He
+    et al. 2019, arXiv 1711.10678, eq. 4).
+
+    ``asked`` (N×n) are the values asked for where ``changed`` (N×n, bool). All others are to be
+    seen as they are in the photo, whose logits are ``own`` (N×n): the label of an attribute that
+    shows only a little would ask for more of it. They weigh half as much, since attributes go
+    together, and an edit may well take some of that along.
+    """
+    target = torch.where(changed, asked.clamp(1 - CONVINCED, CONVINCED), own.float().sigmoid())
+    nll = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+    of_changed = (nll * changed).sum() / changed.sum().clamp(min=1)
+    of_kept = (nll * ~changed).sum() / (~changed).sum().clamp(min=1)
+    loss = of_changed + 0.5 * of_kept
+    return loss, {"edit_loss": loss}
+
+
+def mask_loss(mask: Tensor, edited: Tensor, x: Tensor) -> Loss:
+    """Mean of the mask (N×1×S×S), half its total variation, and 1.5 times the mean size of the
+    change x′ − x.
+
+    An edit should be no larger than the attribute needs, and in one piece.
+    """
+    rough = mask.diff(dim=2).abs().mean() + mask.diff(dim=3).abs().mean()
+    loss = mask.mean() + 0.5 * rough + 1.5 * (edited - x).abs().mean()
+    return loss, {"mask_loss": loss}
+
+
+# What they are made of
+
+
 def attribute_nll(logits: Tensor, y: Tensor) -> Tensor:
     """−log P(y), summed over attributes, averaged over the batch.
 
-    With y this is L_dis of the paper (eq. 1) and with 1 − y the adversarial term of L_ae (eq. 2).
+    With y it is L_dis of the paper (eq. 1), with 1 − y the adversarial term of L_ae (eq. 2).
     """
     nll = F.binary_cross_entropy_with_logits(logits.float(), y, reduction="none")
     return nll.sum(dim=1).mean()
@@ -34,21 +127,6 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
 def reconstruction_mse(decoded: Tensor, x: Tensor) -> Tensor:
     """‖D(E(x), y) − x‖², averaged over images, channels and pixels (eq. 2)."""
     return F.mse_loss(decoded.float(), x)
-
-
-def asked_attributes_loss(logits: Tensor, asked: Tensor, changed: Tensor, own: Tensor) -> Tensor:
-    """How far the attribute head is from seeing in edited images what was asked of them.
-
-    ``asked`` (N×n) are the values asked for where ``changed`` (N×n, bool). All others are to be
-    seen as they are in the photo, whose logits are ``own`` (N×n): the label of an attribute that
-    shows only a little would ask for more of it. They weigh half as much, since attributes go
-    together, and an edit may well take some of that along.
-    """
-    target = torch.where(changed, asked.clamp(1 - CONVINCED, CONVINCED), own.float().sigmoid())
-    nll = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-    of_changed = (nll * changed).sum() / changed.sum().clamp(min=1)
-    of_kept = (nll * ~changed).sum() / (~changed).sum().clamp(min=1)
-    return of_changed + 0.5 * of_kept
 
 
 def whole_verdicts(verdicts: list[Tensor]) -> Tensor:
@@ -80,13 +158,11 @@ def separation(verdicts: list[Tensor], photos: int) -> Tensor:
     return (whole[:photos, None] > whole[None, photos:]).float().mean()
 
 
-def hinge_generator_loss(verdicts: list[Tensor]) -> Tensor:
-    """−D(x′) (eq. 6)."""
-    return -whole_verdicts(verdicts).mean()
-
-
 def gradient_penalty(
-    discriminator: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
+    discriminator: Callable[[Tensor, Tensor], tuple[list[Tensor], Tensor]],
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
 ) -> Tensor:
     """R1: ‖∇ₓ of the image discriminator's logits‖² on photos ``x`` with values ``y`` (Mescheder et
     al. 2018, arXiv 1801.04406, eq. 9), summed over pixels, averaged over images.
@@ -101,13 +177,3 @@ def gradient_penalty(
     score = (seen.float() * signs).sum() + whole_verdicts(verdicts).sum()
     (slope,) = torch.autograd.grad(score, x, create_graph=True)
     return slope.square().sum(dim=(1, 2, 3)).mean()
-
-
-def mask_size(mask: Tensor, edited: Tensor, x: Tensor) -> Tensor:
-    """Mean of the mask (N×1×S×S), half its total variation, and 1.5 times the mean size of the
-    change x′ − x.
-
-    An edit should be no larger than the attribute needs, and in one piece.
-    """
-    rough = mask.diff(dim=2).abs().mean() + mask.diff(dim=3).abs().mean()
-    return mask.mean() + 0.5 * rough + 1.5 * (edited - x).abs().mean()

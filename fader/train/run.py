@@ -8,9 +8,9 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -19,7 +19,11 @@ from fader.errors import FaderError
 from fader.files import atomic_path, file_lock, make_folder, sweep_temporaries, write_text
 
 #: What trainings write into a run's folder at last.
-_FILES = ("rejected.csv", "progress.gif", "grid.png", "losses.png")
+_FILES = ("reals.png", "rejected.csv", "progress.gif", "grid.png", "losses.png")
+
+
+#: Checkpoints that are kept; the one before helps when a disk damaged the last.
+KEPT_CHECKPOINTS = 2
 
 
 class RunFolder:
@@ -37,6 +41,7 @@ class RunFolder:
         self.validation = self.path / "validation.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / samples
+        self.reals = self.path / "reals.png"
         self.tensorboard = self.path / "tensorboard"
         self.model = self.path / "model"
         self._held = ExitStack()
@@ -115,6 +120,7 @@ class RunFolder:
     # Checkpoints
 
     def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` belongs."""
         return self.checkpoints / f"step-{step:08d}.pt"
 
     def list_checkpoints(self) -> list[Path]:
@@ -127,7 +133,7 @@ class RunFolder:
         try:
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 watched = _Watched(file)
-                torch.save(state, watched)
+                torch.save(state, cast(BinaryIO, watched))
                 if watched.error:
                     raise watched.error
         except OSError as error:
@@ -198,6 +204,18 @@ class _Watched:
 
     def flush(self) -> None:
         """The file is flushed when it is closed."""
+
+
+@contextmanager
+def fitting_checkpoint(run: RunFolder) -> Iterator[None]:
+    """Taking up a checkpoint; raises :class:`FaderError` when it is of other networks."""
+    try:
+        yield
+    except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        first = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        raise FaderError(
+            f"{run.path}: its checkpoint does not fit these settings ({first})"
+        ) from None
 
 
 def numbered(folder: Path, suffix: str) -> list[Path]:

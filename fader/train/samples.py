@@ -30,6 +30,7 @@ def sample_grid(model: FaderModel, x: Tensor, y: Tensor) -> Image.Image:
 
 
 def save_grid(grid: Image.Image, path: Path) -> None:
+    """Write a grid as JPEG."""
     save_image(grid, path, quality=90)
 
 

@@ -6,6 +6,7 @@ One process, or several under ``accelerate launch``; CPU, CUDA or MPS. A step is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,31 +14,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from fader.data.batches import Augmentation, Batches, to_tensor
+from fader.data.batches import to_images
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier
 from fader.models.discriminators import ImageDiscriminator, LatentDiscriminator
 from fader.models.io import FaderModel, build_autoencoder
 from fader.models.transfer import copy_weights
+from fader.photo import save_image
 from fader.train import losses
 from fader.train.clip import GradientClip
 from fader.train.config import TrainConfig
-from fader.train.device import make_accelerator
-from fader.train.edits import draw_edits
+from fader.train.device import any_process, make_accelerator
+from fader.train.edits import draw_edits, edited_images
 from fader.train.ema import averaged, calibration, recalibrate
+from fader.train.faces import take_faces
 from fader.train.loop import Loop, training_loop
-from fader.train.run import RunFolder
+from fader.train.run import KEPT_CHECKPOINTS, RunFolder, fitting_checkpoint
 from fader.train.samples import sample_grid, save_grid
 from fader.train.schedule import lambda_at, learning_rate_at
 from fader.train.validation import validate
 from fader.train.views import View
 
-TRAIN, VALID = 0, 1
-#: Steps between gradient penalties, each for all of them (lazy regularisation, Karras et al. 2020).
-PENALTY_EVERY = 16
+#: Steps between gradient penalties, each for all of them (lazy regularisation, Karras et al. 2020,
+#: arXiv 1912.04958, appendix B).
+R1_EVERY = 16
+#: The image discriminator's learning rate in parts of the others' (two time scales, Heusel et al.
+#: 2017, arXiv 1706.08500).
+DISCRIMINATOR_RATE = 3
+#: Adam's first moment, as in the paper's code.
+ADAM_BETA1 = 0.5
 
 
 class Trainer:
@@ -45,7 +54,8 @@ class Trainer:
 
     ``classifier`` scores the swaps of the validation and is saved with the model; no loss asks it.
     ``initial`` is a model to start from: its weights are taken wherever the two have the same
-    layer, attributes by name.
+    layer, attributes by name. ``compiled`` puts the autoencoder and the image discriminator
+    through ``torch.compile``.
     """
 
     def __init__(
@@ -59,6 +69,7 @@ class Trainer:
         initial: FaderModel | None = None,
         resume: bool = False,
         progress: bool = True,
+        compiled: bool = False,
     ) -> None:
         self.accelerator = make_accelerator(torch.device(device), config.mixed_precision)
         self.config, self.store = config, store
@@ -74,9 +85,13 @@ class Trainer:
                     "fader train-classifier"
                 )
             classifier.eval().requires_grad_(False)
-            classifier.to(self.accelerator.device, memory_format=torch.channels_last)
-        self._take_data()
+            classifier.to(memory_format=torch.channels_last).to(self.accelerator.device)
+        self.faces = take_faces(store, config, self.accelerator.process_index)
+        self.prior = self.faces.batches.prior.to(self.accelerator.device)
         self._build(initial)
+        for name in ("autoencoder", "images") if compiled else ():
+            if name in self.nets:
+                self.bare(name).compile(dynamic=False)
         self.done = 0  # steps finished
         self._averaged: tuple[int, FaderModel] | None = None  # of which step, and the model
         self.best = float("-inf")
@@ -84,38 +99,6 @@ class Trainer:
             self._resume()
         elif self.main:
             self.run.start(config.to_dict())
-
-    def _take_data(self) -> None:
-        c, store = self.config, self.store
-        if not c.model.attributes:
-            raise FaderError("no attributes to train; name at least one, such as Male")
-        if store.size != c.model.size:
-            raise FaderError(
-                f"the data is prepared at {store.size} px but the model is of {c.model.size} px; "
-                f"prepare it again with --size {c.model.size}"
-            )
-        rows, labels = store.indices(TRAIN), store.select_labels(c.model.attributes)
-        if not len(rows):
-            raise FaderError("the data has no training images; its partition names none")
-        for name, column in zip(c.model.attributes, labels[rows].T, strict=True):
-            if (column > 0.5).all() or (column <= 0.5).all():
-                raise FaderError(f"{name}: every training image has the same value; leave it out")
-        self.batches = Batches(
-            store,
-            rows,
-            labels[rows],
-            c.batch_size,
-            Augmentation(c.flip, c.rotation, c.zoom, c.shift, c.colour),
-            seed=c.seed,
-            rank=self.accelerator.process_index,
-            balance=c.balance,
-        )
-        self.prior = self.batches.prior.to(self.accelerator.device)
-        held_out = store.indices(VALID)
-        held_out = held_out if len(held_out) else rows
-        count = min(c.validation_images, len(held_out))
-        self.held_out = held_out[np.linspace(0, len(held_out) - 1, count).round().astype(int)]
-        self.held_out_labels = torch.from_numpy(labels[self.held_out])
 
     def _build(self, initial: FaderModel | None) -> None:
         c, attributes = self.config, len(self.config.model.attributes)
@@ -135,7 +118,7 @@ class Trainer:
                 torch.optim.Adam(
                     net.parameters(),
                     c.learning_rate,
-                    betas=(c.adam_beta1, c.adam_beta2),
+                    betas=(ADAM_BETA1, c.adam_beta2),
                     fused=self.accelerator.device.type in ("cpu", "cuda"),
                 )
             )
@@ -151,100 +134,60 @@ class Trainer:
     # One step
 
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """One optimisation step of every network on images N×3×S×S and values N×n.
+        """One optimisation step of every network on images N×3×S×S in [-1, 1] and values N×n.
 
-        L_dis = −log P_dis(y | E(x))                                          (eq. 1)
-        L_ae = ‖D(E(x), y) − x‖² − λ_E log P_dis(1 − y | E(x))                (eq. 2)
-
-        (or, for 1 − y, what ``adversarial_target`` says). Both use the same encoding. For the kind
-        ``difference``, :meth:`_edit` says what stands in place of the square.
+        Returns the losses' parts, single numbers that stay on the device. The kind ``paper`` has
+        the reconstruction and the latent term alone, which are its equation (2).
         """
-        c, lambda_e, random = self.config, self._lambda(), self._random()
-        if c.model.kind == "paper":
-            code, decoded = self.nets["autoencoder"](x, y)
-            loss = losses.reconstruction_mse(decoded, x)
-            parts = {"reconstruction_loss": loss}
+        c, nets, random = self.config, self.nets, self._random()
+        paper, editing = c.model.kind == "paper", self.done >= c.pretrain_steps
+        ramp = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, 1.0)
+        lambda_e = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, c.lambda_max)
+        w_rec, w_adv, w_cls, w_mask = c.lambda_rec, c.lambda_adv, c.lambda_cls, c.lambda_mask
+        adv = cls = size = latent = torch.zeros((), device=x.device)  # not every step has them
+
+        # Encode and decode; the first k images are edited.
+        k = edited_images(len(x)) if editing and not paper else 0
+        edits = draw_edits(y, k, self.prior, c.model.attributes, random)
+        code, *decoded = nets["autoencoder"](x, y if paper else edits.difference)
+
+        # The discriminator of the latent code (eq. 1), and that of images: photos and edits.
+        loss, parts = losses.latent_discriminator_loss(nets["latent"](code.detach()), y)
+        self._update("latent", loss)
+        if paper:
+            rec, of_rec = losses.square_reconstruction_loss(decoded[0], x)
         else:
-            code, loss, parts = self._edit(x, y, random)
+            colour, mask = decoded
+            edited = x[:k] + mask[:k] * (colour[:k] - x[:k])
+            rec, of_rec = losses.colour_reconstruction_loss(colour[k:], x[k:])
+            view = View(len(x), c.model.size, random)
+            shown = torch.cat([view(x), view(edited.detach(), k)])
+            verdicts, logits = nets["images"](shown, torch.cat([y, edits.target]))
+            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y)
+            if c.r1_gamma and self.done % R1_EVERY == 0:
+                slope = losses.gradient_penalty(self.bare("images").forward, view(x), y, random)
+                loss = loss + R1_EVERY / 2 * c.r1_gamma * slope
+            self._update("images", loss)
+            parts |= of_images
 
-        guesses = self.nets["latent"](code.detach())
-        loss_dis = losses.attribute_nll(guesses, y)
-        self._update("latent", loss_dis)
-
+        # The autoencoder (eq. 2), against both discriminators as they are now.
+        parts |= of_rec
+        if k:
+            with self._judging("images") as discriminator:
+                verdicts, seen = discriminator(view(edited, k), edits.target)
+            adv, of_adv = losses.realism_loss(verdicts)
+            cls, of_cls = losses.edit_loss(seen, edits.asked, edits.changed, logits[:k].detach())
+            size, of_size = losses.mask_loss(mask[:k], edited, x[:k])
+            parts |= of_adv | of_cls | of_size
         if lambda_e:
             wanted = 1 - y if c.adversarial_target == "opposite" else self.prior.expand_as(y)
             with self._judging("latent") as discriminator:
-                parts["adversarial_loss"] = losses.attribute_nll(discriminator(code), wanted)
-            loss = loss + lambda_e * parts["adversarial_loss"]
+                latent, of_latent = losses.latent_adversarial_loss(discriminator(code), wanted)
+            parts |= of_latent
+        loss = w_rec * rec + w_adv * adv + w_cls * cls + ramp * w_mask * size + lambda_e * latent
         self._update("autoencoder", loss)
         self.ema.update_parameters(self.bare("autoencoder"))
-        return {
-            # Per attribute, so that ln 2 = 0.693 always means "knows nothing".
-            "discriminator_loss": loss_dis.detach() / y.shape[1],
-            "discriminator_accuracy": losses.accuracy(guesses, y),
-            **{name: value.detach() for name, value in parts.items()},
-        }
-
-    def _edit(
-        self, x: Tensor, y: Tensor, random: torch.Generator
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The latent code, and the loss of a batch of which most faces are edited:
-
-        L = λ_rec |c − x| (where nothing is to change)
-            − λ_adv D(x′, y′) + λ_cls L_cls(x′, y′) + λ_mask ramp L_mask
-
-        On the way the image discriminator takes its step. While λ_E is 0 nothing is edited: the
-        autoencoder reconstructs, and the attribute head learns on photos.
-        """
-        c, n = self.config, len(x)
-        k = c.edited_images if self.done >= c.pretrain_steps else 0
-        difference = torch.zeros_like(y)
-        if k:
-            edits = draw_edits(y[:k], self.prior, c.model.attributes, c.shuffled, c.longest, random)
-            difference[:k] = edits.difference
-        code, colour, mask = self.nets["autoencoder"](x, difference)
-        edited = x[:k] + mask[:k] * (colour[:k] - x[:k])
-        reconstruction = (colour[k:] - x[k:]).abs().mean()
-        parts = {"reconstruction_loss": reconstruction}
-
-        view = View(n, c.model.size, random)
-        asked = edits.target if k else y[:0]
-        images = torch.cat([view(x), view(edited.detach(), k)])
-        verdicts, seen = self.nets["images"](images, torch.cat([y, asked]))
-        parts["recognition_loss"] = losses.attribute_nll(seen[:n], y) / y.shape[1]
-        loss_images = parts["recognition_loss"]
-        if k:
-            parts["image_discriminator_loss"] = losses.hinge_discriminator_loss(verdicts, n)
-            parts["image_discriminator_accuracy"] = losses.separation(verdicts, n)
-            loss_images = loss_images + parts["image_discriminator_loss"]
-        if c.r1_gamma and self.done % PENALTY_EVERY == 0:
-            penalty = losses.gradient_penalty(self.bare("images"), view(x), y, random)
-            loss_images = loss_images + PENALTY_EVERY / 2 * c.r1_gamma * penalty
-        self._update("images", loss_images)
-
-        if not k:
-            return code, c.lambda_rec * reconstruction, parts
-        own = seen[:k].detach()
-        with self._judging("images") as discriminator:
-            verdicts, seen = discriminator(view(edited, k), asked)
-        parts["realism_loss"] = losses.hinge_generator_loss(verdicts)
-        parts["edit_loss"] = losses.asked_attributes_loss(seen, edits.asked, edits.changed, own)
-        parts["mask_loss"] = losses.mask_size(mask[:k], edited, x[:k])
-        loss = (
-            c.lambda_rec * reconstruction
-            + c.lambda_adv * parts["realism_loss"]
-            + c.lambda_cls * parts["edit_loss"]
-            + c.lambda_mask * self._ramp() * parts["mask_loss"]
-        )
-        return code, loss, parts
-
-    def _lambda(self) -> float:
-        c = self.config
-        return lambda_at(self.done, c.pretrain_steps, c.ramp_steps, c.lambda_max)
-
-    def _ramp(self) -> float:
-        c = self.config
-        return lambda_at(self.done, c.pretrain_steps, c.ramp_steps, 1.0)
+        return {name: value.detach() for name, value in parts.items()}
 
     def _random(self) -> torch.Generator:
         """This step's own randomness, dropout's as well; a resumed step draws the same."""
@@ -290,12 +233,15 @@ class Trainer:
             minutes=minutes,
             progress=self.progress,
             main=self.main,
-            agree=self._any if self.accelerator.num_processes > 1 else None,
+            agree=any_process(self.accelerator),
         ) as loop:
             with loop.aside():
                 if loop.last:
                     loop.save()  # the disk may have had no room for the model
-            for x, y in self.batches.from_step(self.done):
+                elif not self.done:
+                    self._show_reals()
+                    self._sample()
+            for x, y in self.faces.batches.from_step(self.done):
                 if loop.last:
                     break
                 self._set_learning_rate()
@@ -307,9 +253,8 @@ class Trainer:
                     self._log(row, loop)
                 stop = loop.must_stop()
                 with loop.aside():
-                    if self.done % c.sample_every == 0 or loop.last:
-                        self._sample()
                     if self.done % c.validate_every == 0 or loop.last:
+                        self._sample()
                         self._validate(loop)
                     if stop or loop.last or loop.save_is_due(c.checkpoint_minutes * 60):
                         loop.save()
@@ -317,18 +262,12 @@ class Trainer:
                     break
         return self.averaged_model()
 
-    def _any(self, flag: bool) -> bool:
-        """Whether any process says so; their clocks differ, but they must act together."""
-        if flag:
-            self.accelerator.set_trigger()
-        return self.accelerator.check_trigger()
-
     def _set_learning_rate(self) -> None:
         c = self.config
         rate = learning_rate_at(self.done, c.steps, c.decay_steps, c.learning_rate)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = rate * (c.discriminator_rate if name == "images" else 1)
+                group["lr"] = rate * (DISCRIMINATOR_RATE if name == "images" else 1)
 
     def _log(self, row: dict[str, float], loop: Loop) -> None:
         if not self.main:
@@ -360,19 +299,28 @@ class Trainer:
             "images": self.done * self.config.batch_size * self.accelerator.num_processes,
             **{k: v for k, v in self.config.to_dict().items() if k != "model"},
         }
-        model.to(self.accelerator.device, memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last).to(self.accelerator.device)
         device = self.accelerator.device
         with self.accelerator.autocast():
-            batches = ((x.to(device), y.to(device)) for x, y in calibration(self.batches))
+            batches = ((x.to(device), y.to(device)) for x, y in calibration(self.faces.batches))
             recalibrate(model.autoencoder, batches)
         return model.eval()
 
+    def _show_reals(self) -> None:
+        """The first training faces as the networks see them."""
+        if self.main:
+            images = to_images(self.faces.batches.batch(0)[0][:64])
+            across = math.ceil(len(images) ** 0.5)
+            rows = [images[i : i + across] for i in range(0, len(images), across)]
+            rows[-1] = np.concatenate([rows[-1], images[: across - len(rows[-1])]])
+            save_image(
+                Image.fromarray(np.vstack([np.hstack(list(row)) for row in rows])), self.run.reals
+            )
+
     def _sample(self) -> None:
         if self.main:
-            rows = self.held_out[:: max(1, len(self.held_out) // 8)][:8]
-            x = to_tensor(self.store.images[rows]).to(self.accelerator.device)
-            y = torch.from_numpy(self.store.select_labels(self.config.model.attributes)[rows])
-            grid = sample_grid(self.averaged_model(), x, y.to(self.accelerator.device))
+            x, y = (part.to(self.accelerator.device) for part in self.faces.samples())
+            grid = sample_grid(self.averaged_model(), x, y)
             save_grid(grid, self.run.samples / f"step-{self.done:08d}.jpg")
 
     def _validate(self, loop: Loop) -> None:
@@ -385,9 +333,8 @@ class Trainer:
         if not self.main:
             return
         model, c = self.averaged_model(), self.config
-        x = to_tensor(self.store.images[self.held_out])
         with self.accelerator.autocast():
-            values = validate(model, x, self.held_out_labels, self.prior.cpu(), c.batch_size)
+            values = validate(model, self.faces.x, self.faces.y, self.prior.cpu(), c.batch_size)
         loop.scalars("valid", values)
         self.run.log(self.run.validation, {"step": self.done, **values})
         score = values.get("swap_accuracy", 0) + values.get("kept", 0)
@@ -414,7 +361,7 @@ class Trainer:
         }
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
-        self.run.save_checkpoint(self.done, state, self.config.keep_checkpoints)
+        self.run.save_checkpoint(self.done, state, KEPT_CHECKPOINTS)
         self.averaged_model().save(self.run.model)
 
     def _resume(self) -> None:
@@ -423,18 +370,13 @@ class Trainer:
             self.run.hold()
         state = self.run.load_checkpoint(self.accelerator.device)
         if state is not None:
-            try:
+            with fitting_checkpoint(self.run):
                 for name in self.nets:
                     self.bare(name).load_state_dict(state["nets"][name])
                     self.optimizers[name].load_state_dict(state["optimizers"][name])
                     self.clips[name].usual = state["gradient_norms"][name]
                 self.ema.load_state_dict(state["ema"])
                 self.done, self.best = state["step"], state["best"]
-            except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-                first = str(error).splitlines()[-1].strip()
-                raise FaderError(
-                    f"{self.run.path}: its checkpoint does not fit these settings ({first})"
-                ) from None
             if self.accelerator.scaler is not None and "scaler" in state:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.main:

@@ -1,0 +1,96 @@
+"""What a run would be: its settings, data, networks and cost, before it is begun."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from fader.data.annotations import TEST, TRAIN, VALID
+from fader.data.prepared import PreparedStore
+from fader.train.config import TrainConfig
+from fader.train.trainer import R1_EVERY, Trainer
+
+#: Steps that are timed, after as many that are not; the dear ones in between count by their share.
+TIMED = 4
+
+
+def describe_run(
+    config: TrainConfig, store: PreparedStore, device: torch.device, compiled: bool = False
+) -> dict[str, Any]:
+    """``settings``, ``data`` (images of each split, and the share of each attribute among the
+    training images), ``parameters`` of each network, and a ``cost`` from a few timed steps.
+
+    The steps are of both kinds, as λ's ramp has begun in them. Leaves nothing behind.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, store, folder, device=device, progress=False, compiled=compiled)
+        rate = _images_per_second(trainer)
+        trainer.run.release()
+    labels = store.select_labels(config.model.attributes)[store.indices(TRAIN)]
+    splits = {"train": TRAIN, "valid": VALID, "test": TEST}
+    images = config.steps * config.batch_size * trainer.accelerator.num_processes
+    return {
+        "settings": asdict(config),
+        "data": {
+            "images": {name: len(store.indices(split)) for name, split in splits.items()},
+            "share": {
+                name: round(float(column.mean()), 3)
+                for name, column in zip(config.model.attributes, labels.T, strict=True)
+            },
+        },
+        "parameters": {
+            name: sum(p.numel() for p in net.parameters()) for name, net in trainer.nets.items()
+        },
+        "cost": {
+            "device": str(device),
+            "precision": trainer.accelerator.mixed_precision,
+            "images_per_second": round(rate, 1),
+            "hours": round(images / rate / 3600, 2),
+        },
+    }
+
+
+def as_text(found: dict[str, Any], config: TrainConfig) -> str:
+    """The same, for people."""
+    data, cost = found["data"], found["cost"]
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in data["share"].items())
+    hours = tqdm.format_interval(round(cost["hours"] * 3600))
+    return "\n".join(
+        [
+            config.describe(),
+            "data",
+            "  images: " + ", ".join(f"{n} {name}" for name, n in data["images"].items()),
+            f"  share of the training images: {shares}",
+            "parameters",
+            *(f"  {name}: {n / 1e6:.2f} million" for name, n in found["parameters"].items()),
+            "cost",
+            f"  {cost['images_per_second']} images/s ({cost['device']}, {cost['precision']} mixed "
+            f"precision), so about {hours} hours:minutes:seconds for {config.steps} steps of "
+            f"{config.batch_size} images",
+        ]
+    )
+
+
+def _images_per_second(trainer: Trainer) -> float:
+    """Of steps with every term; those with a gradient penalty come in their proportion."""
+    trainer.done = trainer.config.pretrain_steps + 1
+    x, y = (part.to(trainer.accelerator.device) for part in trainer.faces.batches.batch(0))
+    first = -(-trainer.done // R1_EVERY) * R1_EVERY  # the next step with a penalty
+
+    def seconds(step: int) -> float:
+        trainer.done, began = step, time.perf_counter()
+        # Looking at a loss waits for the device.
+        float(trainer.step(x, y)["reconstruction_loss"])
+        return time.perf_counter() - began
+
+    for step in (first, first + 1):  # to warm up
+        seconds(step)
+    dear = seconds(first)
+    plain = sum(seconds(first + 1 + i) for i in range(TIMED)) / TIMED
+    mean = plain + max(0.0, dear - plain) / R1_EVERY
+    return len(x) * trainer.accelerator.num_processes / mean
