@@ -435,6 +435,23 @@ def test_strip_mistakes(fader, photo, tmp_path):
 # all three
 
 
+def test_a_cold_edit_imports_only_what_it_needs(photo, model, tmp_path):
+    code = (
+        "import sys\nfrom fader.commands import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torchvision', 'facenet_pytorch', 'accelerate', 'tensorboard', 'torchmetrics'}\n"
+        "heavy |= {'matplotlib', 'torch._dynamo'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    out = tmp_path / "out.png"
+    arguments = ["edit", photo, "--set", "Smiling=2", "-o", out, "--model", model]
+    command = [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert out.exists()
+
+
 @pytest.mark.parametrize("command", ["edit", "describe", "strip"])
 def test_help_has_an_example_and_loads_no_torch(command):
     code = (
