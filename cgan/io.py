@@ -15,7 +15,8 @@ from cgan.networks import Generator
 from fader._version import __version__
 from fader.errors import FaderError
 from fader.files import write_text
-from fader.models.io import model_folder, read_config, save_weights
+from fader.models.model import read_config, save_weights
+from fader.models.pretrained import model_folder
 from fader.models.schema import load_weights, make_network, read_settings
 
 FORMAT = 1

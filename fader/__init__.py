@@ -14,11 +14,11 @@ from fader._version import __version__
 
 if TYPE_CHECKING:
     from fader.edit.editor import Editor
-    from fader.models.io import load_model
+    from fader.models.pretrained import load_model
 
 __all__ = ["Editor", "__version__", "load_model"]
 
-_LAZY = {"Editor": "fader.edit.editor", "load_model": "fader.models.io"}
+_LAZY = {"Editor": "fader.edit.editor", "load_model": "fader.models.pretrained"}
 
 
 def __getattr__(name: str) -> Any:

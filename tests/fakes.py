@@ -1,4 +1,4 @@
-"""A model whose answers are known, with the interface of :class:`fader.models.io.FaderModel`."""
+"""A model whose answers are known, with the interface of :class:`fader.models.model.FaderModel`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from fader.attributes import ATTRIBUTES
 from fader.faces.align import invert, template, transform_points
 from fader.faces.detect import Face
-from fader.models.io import Decoding
+from fader.models.model import Decoding
 
 
 class FakeModel(torch.nn.Module):

@@ -139,7 +139,7 @@ def read_store(folder: Path) -> None:
 def make_model(folder: Path) -> None:
     from fader.models.autoencoder import AutoencoderConfig
     from fader.models.classifier import ClassifierConfig
-    from fader.models.io import FaderModel
+    from fader.models.model import FaderModel
 
     config = AutoencoderConfig(
         size=32, layers=3, attributes=("Male", "Smiling"), width=4, max_width=8
@@ -150,7 +150,7 @@ def make_model(folder: Path) -> None:
 def read_model(folder: Path) -> None:
     import torch
 
-    from fader.models.io import load_model
+    from fader.models.pretrained import load_model
 
     model = load_model(folder)
     with torch.no_grad():

@@ -25,7 +25,7 @@ from fader.app.settings import Settings
 from fader.commands import main
 from fader.models.classifier import ClassifierConfig
 from fader.models.config import AutoencoderConfig
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 
 ROOT = Path(__file__).parent.parent
 ASTRONAUT = ROOT / "examples" / "astronaut.jpg"

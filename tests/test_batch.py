@@ -178,7 +178,7 @@ import os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
 import facenet_pytorch, cv2, tqdm
-import fader.edit.folder, fader.edit.workers, fader.models.io
+import fader.edit.folder, fader.edit.workers, fader.models.pretrained
 from fader.commands import main
 
 source, model, whole, killed = sys.argv[1:]
@@ -216,7 +216,7 @@ def model(tmp_path_factory):
     """A small untrained model on disk."""
     from fader.models.autoencoder import AutoencoderConfig
     from fader.models.classifier import ClassifierConfig
-    from fader.models.io import FaderModel
+    from fader.models.model import FaderModel
 
     torch.manual_seed(0)
     attributes = ("Male", "Smiling", "Blond_Hair")

@@ -14,7 +14,7 @@ from cgan.commands import main
 from cgan.io import WEIGHTS_FOLDER, available_generators, load_generator
 from cgan.networks import Generator
 from fader.data.batches import to_images
-from fader.models.io import load_classifier
+from fader.models.pretrained import load_classifier
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 

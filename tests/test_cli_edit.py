@@ -24,7 +24,7 @@ def model(tmp_path_factory):
     """A small untrained model on disk. Its edits are no smiles, but they are edits."""
     from fader.models.autoencoder import AutoencoderConfig
     from fader.models.classifier import ClassifierConfig
-    from fader.models.io import FaderModel
+    from fader.models.model import FaderModel
 
     torch.manual_seed(0)
     attributes = ("Male", "Smiling", "Blond_Hair")
@@ -344,7 +344,8 @@ def test_commands_of_the_documents_can_be_pasted_in_order(document, tmp_path, mo
     """Those that edit, with a small model; what they leave is in the way of those that follow."""
     from fader.models.autoencoder import AutoencoderConfig
     from fader.models.classifier import ClassifierConfig
-    from fader.models.io import FaderModel, available_models, model_info
+    from fader.models.model import FaderModel
+    from fader.models.pretrained import available_models, model_info
 
     attributes = tuple(model_info(available_models()[0])["autoencoder"]["attributes"])
     made = FaderModel(
@@ -433,6 +434,23 @@ def test_strip_mistakes(fader, photo, tmp_path):
 
 
 # all three
+
+
+def test_a_cold_edit_imports_only_what_it_needs(photo, model, tmp_path):
+    code = (
+        "import sys\nfrom fader.commands import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torchvision', 'facenet_pytorch', 'accelerate', 'tensorboard', 'torchmetrics'}\n"
+        "heavy |= {'matplotlib', 'torch._dynamo'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    out = tmp_path / "out.png"
+    arguments = ["edit", photo, "--set", "Smiling=2", "-o", out, "--model", model]
+    command = [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert out.exists()
 
 
 @pytest.mark.parametrize("command", ["edit", "describe", "strip"])

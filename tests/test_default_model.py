@@ -14,7 +14,7 @@ from fader import Editor
 from fader.attributes import ATTRIBUTES
 from fader.commands import main
 from fader.faces.blend import mask
-from fader.models.io import WEIGHTS_FOLDER
+from fader.models.pretrained import WEIGHTS_FOLDER
 
 PHOTO = Path(__file__).parent.parent / "examples" / "astronaut.jpg"
 

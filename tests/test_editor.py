@@ -335,7 +335,7 @@ def test_description(editor, couple):
 
 def test_a_model_without_classifier_is_told_of(photo):
     from fader.models.autoencoder import AutoencoderConfig
-    from fader.models.io import FaderModel
+    from fader.models.model import FaderModel
 
     model = FaderModel(AutoencoderConfig(size=32, layers=2, attributes=("Male",), width=4))
     with pytest.raises(FaderError, match="no classifier"):

@@ -38,7 +38,8 @@ from fader.evaluate.table import text
 from fader.faces.align import align
 from fader.models.autoencoder import AutoencoderConfig
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.io import Decoding, FaderModel, load_classifier, save_classifier
+from fader.models.model import Decoding, FaderModel, save_classifier
+from fader.models.pretrained import load_classifier
 from fader.train.classifier import make_even_handed, score_classifier
 
 EDITED = ("Male", "Eyeglasses", "Wearing_Hat")

@@ -14,7 +14,8 @@ from fader.models.classifier import ClassifierConfig
 from fader.models.config import AutoencoderConfig
 from fader.models.difference import DifferenceAutoencoder
 from fader.models.discriminators import ImageDiscriminator, LatentDiscriminator, UnfoldedConv2d
-from fader.models.io import FaderModel, load_classifier, load_model, model_info
+from fader.models.model import FaderModel
+from fader.models.pretrained import load_classifier, load_model, model_info
 
 TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
 VARIANTS = [
@@ -253,7 +254,7 @@ def test_a_mistyped_run_is_not_asked_for_elsewhere(
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("asked the Hub")
 
-    monkeypatch.setattr("fader.models.io.snapshot_download", asked)
+    monkeypatch.setattr("fader.models.pretrained.snapshot_download", asked)
     monkeypatch.chdir(tmp_path)
     for name in ("runs/frist", "runs/frist/model", "models/frist")[: 3 if there else 2]:
         if there:

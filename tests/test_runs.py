@@ -26,7 +26,7 @@ from cgan.pictures import save_progress, snapshots
 from cgan.trainer import GanTrainer
 from fader.data.prepared import PreparedStore, prepare
 from fader.errors import FaderError
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 from fader.progress import Progress
 from fader.train.config import TrainConfig
 from fader.train.inputs import checksum
@@ -460,7 +460,7 @@ def test_a_model_that_finds_no_room_is_named(
     def refuse(*_: object, **__: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("fader.models.io.save_file", refuse)
+    monkeypatch.setattr("fader.models.model.save_file", refuse)
     result = fader_(*TRAIN, "--resume", "--out", run)
     refused(result, "model.safetensors", "No space", "step-00000004.pt is kept")
     monkeypatch.undo()
@@ -549,7 +549,7 @@ def test_a_progress_that_is_not_shown_writes_nothing(
 
 def test_a_run_stands_for_its_model(stopped: Path) -> None:
     run = stopped
-    from fader.models.io import load_model, model_info
+    from fader.models.pretrained import load_model, model_info
 
     assert load_model(run).attributes == ("Male", "Smiling")
     assert model_info(run) == model_info(run / "model")

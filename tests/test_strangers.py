@@ -25,7 +25,8 @@ from cgan.networks import Generator
 from fader.errors import FaderError
 from fader.models.autoencoder import AutoencoderConfig
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.io import FaderModel, load_classifier, load_model, save_classifier
+from fader.models.model import FaderModel, save_classifier
+from fader.models.pretrained import load_classifier, load_model
 
 CONFIG = r"config\.json"
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -288,7 +289,8 @@ def test_little_memory_is_taken_for_a_folder_that_asks_for_much(model: Path) -> 
     change(model, "autoencoder", width=16_384, max_width=16_384)
     change(model, "classifier", width=16_384)
     code = (
-        "import sys\nfrom fader.models.io import load_model\nfrom fader.errors import FaderError\n"
+        "import sys\nfrom fader.errors import FaderError\n"
+        "from fader.models.pretrained import load_model\n"
         "try:\n    load_model(sys.argv[1])\nexcept FaderError as error:\n    print(error)\n"
         # Not getrusage: its peak outlives exec, and would be that of these tests.
         "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
@@ -323,7 +325,7 @@ def test_a_mistyped_folder_is_not_asked_of_the_hub(
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("asked the Hub")
 
-    monkeypatch.setattr("fader.models.io.snapshot_download", asked)
+    monkeypatch.setattr("fader.models.pretrained.snapshot_download", asked)
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
     with pytest.raises(FaderError, match="no such model"):

@@ -24,7 +24,7 @@ from fader.data.prepared import PreparedStore, prepare
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 from fader.train import losses
 from fader.train.classifier import ClassifierTraining, photographic, train_classifier
 from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
@@ -562,7 +562,7 @@ def test_the_classifier_beats_guessing_and_is_saved(data: Path, tmp_path: Path) 
     scores = json.loads(result.stdout)
     assert scores["Wearing_Hat"]["balanced_accuracy"] > 0.7
     assert "Big_Nose" not in scores  # drawn faces never have one
-    from fader.models.io import load_classifier
+    from fader.models.pretrained import load_classifier
 
     classifier = load_classifier(out / "model")
     assert classifier.config.attributes == tuple(scores)
@@ -627,7 +627,7 @@ def test_a_classifier_starts_from_another_of_its_kind(data: Path, tmp_path: Path
     assert CliRunner().invoke(main, [*command, "--out", str(first)]).exit_code == 0
     result = CliRunner().invoke(main, [*command, "--out", str(second), "--init", str(first)])
     assert result.exit_code == 0, result.output
-    from fader.models.io import load_classifier
+    from fader.models.pretrained import load_classifier
 
     before, after = (load_classifier(run / "model").head[-1].weight for run in (first, second))
     assert torch.allclose(before, after, atol=1e-6)

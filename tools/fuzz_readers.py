@@ -118,7 +118,7 @@ def work(pipe: Connection, seeds: Path, place: Path, seed: int, megabytes: int) 
     import torch
 
     import cgan.trainer  # noqa: F401
-    import fader.models.io  # noqa: F401
+    import fader.models.pretrained  # noqa: F401
 
     torch.set_num_threads(1)
     with open(os.devnull, "w") as null:

@@ -123,7 +123,7 @@ def prepare_material(work: Path, photos: int) -> None:
     from fader.data.synthetic import write_dataset
     from fader.models.autoencoder import AutoencoderConfig
     from fader.models.classifier import ClassifierConfig
-    from fader.models.io import FaderModel
+    from fader.models.model import FaderModel
 
     write_dataset(work / "data", 200, 0, counterfactuals=False, progress=False)
     (work / "photos").mkdir()

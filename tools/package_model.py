@@ -17,7 +17,8 @@ from fader.data.annotations import VALID
 from fader.data.batches import to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
-from fader.models.io import FaderModel, load_classifier
+from fader.models.model import FaderModel
+from fader.models.pretrained import load_classifier
 from fader.train.edits import other_side
 
 # How many times as far as asked moves may go: not further than training looks at.

@@ -16,7 +16,8 @@ import click
 import torch
 
 from fader.evaluate.judge import PACKAGED
-from fader.models.io import load_classifier, model_info, save_classifier
+from fader.models.model import save_classifier
+from fader.models.pretrained import load_classifier, model_info
 
 
 @click.command()

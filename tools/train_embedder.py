@@ -28,7 +28,7 @@ from fader.data.batches import to_tensor
 from fader.data.prepared import PreparedStore
 from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, inner, save_embedder
 from fader.models.classifier import resized
-from fader.models.io import load_classifier
+from fader.models.pretrained import load_classifier
 
 # How far the scatter within people is taken towards a sphere (Ledoit & Wolf 2004).
 _SHRINKAGE = 0.02

@@ -13,7 +13,7 @@ import torch
 
 from fader.errors import FaderError
 from fader.evaluate.judge import Judge
-from fader.models.io import load_classifier
+from fader.models.pretrained import load_classifier
 
 # What torch-fidelity calls the file it would download: the network of the original FID.
 _INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"

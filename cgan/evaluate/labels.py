@@ -20,7 +20,8 @@ from fader.data.cache import cache_folder, mark_used
 from fader.errors import FaderError
 from fader.evaluate.judge import PACKAGED, Judge
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.io import CONFIG, load_classifier, model_info, save_classifier
+from fader.models.model import CONFIG, save_classifier
+from fader.models.pretrained import load_classifier, model_info
 from fader.train.classifier import photographic
 from fader.train.ema import averaged
 

@@ -63,7 +63,7 @@ class Catalogue:
 
         A model that cannot be read has an ``error``.
         """
-        from fader.models.io import find_model, model_info
+        from fader.models.pretrained import find_model, model_info
 
         known: dict[str, Any] = {"name": name, "loaded": name in self._loaded}
         known["first"] = name == self.first

@@ -64,7 +64,7 @@ def command(
     from fader.evaluate.judge import load_judge
     from fader.evaluate.report import write_report
     from fader.evaluate.table import text
-    from fader.models.io import load_model
+    from fader.models.pretrained import load_model
 
     refuse_replacing(report, overwrite)
     where = resolve_device(device)

@@ -160,7 +160,7 @@ def _trainer(
     compiles: bool,
 ) -> Trainer:
     """The trainer of a new run, or of one that goes on with what it was started on."""
-    from fader.models.io import available_models, load_classifier, load_model
+    from fader.models.pretrained import available_models, load_classifier, load_model
     from fader.train.inputs import check_data, check_same, place, read_inputs
     from fader.train.trainer import Trainer
 

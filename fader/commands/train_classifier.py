@@ -132,7 +132,7 @@ def _open(data: Path, size: int) -> PreparedStore:
 
 
 def _initial(run: str) -> AttributeClassifier:
-    from fader.models.io import load_classifier
+    from fader.models.pretrained import load_classifier
 
     inside = Path(run) / "model"
     return load_classifier(inside if inside.is_dir() else run)

@@ -21,7 +21,7 @@ from fader.photo import ImageLike, Photo, Provenance, open_photo, save_photo
 if TYPE_CHECKING:
     import torch
 
-    from fader.models.io import FaderModel
+    from fader.models.model import FaderModel
 
 Which = Literal["largest", "all"] | int
 Output = Literal["photo", "crop", "pair"]
@@ -161,7 +161,7 @@ class Editor:
     >>> Editor().edit("photo.jpg", Male=0).save("out.png")      # doctest: +SKIP
 
     ``model`` is a model's name, its folder, a Hugging Face Hub id, or a loaded
-    :class:`~fader.models.io.FaderModel`; ``device`` is ``"auto"`` or what :class:`torch.device`
+    :class:`~fader.models.model.FaderModel`; ``device`` is ``"auto"`` or what :class:`torch.device`
     takes. The model and the detector are loaded when first needed, once.
 
     Photos are given as a path, a PIL image or an H×W×3 uint8 RGB array.
@@ -201,7 +201,7 @@ class Editor:
     @cached_property
     def model(self) -> FaderModel:
         """The model, in evaluation mode."""
-        from fader.models.io import load_model
+        from fader.models.pretrained import load_model
 
         if isinstance(self._source, (str, os.PathLike)):
             return load_model(self._source, self.device)

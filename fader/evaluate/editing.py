@@ -13,7 +13,7 @@ from fader.data.batches import to_images
 from fader.faces.align import template
 from fader.faces.blend import composite
 from fader.faces.detect import Face
-from fader.models.io import Decoding, FaderModel
+from fader.models.model import Decoding, FaderModel
 
 # Where a mask is below this, a pixel counts as outside.
 _OUTSIDE = 0.05

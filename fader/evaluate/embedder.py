@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fader.files import write_text
 from fader.models.classifier import resized, resnet
-from fader.models.io import load_weights, read_config, save_weights
+from fader.models.model import load_weights, read_config, save_weights
 
 WEIGHTS, CONFIG = "embedder.safetensors", "config.json"
 

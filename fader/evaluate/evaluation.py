@@ -30,7 +30,7 @@ from fader.evaluate.scores import (
 )
 from fader.evaluate.statistics import distinct_people
 from fader.evaluate.swaps import Faces, score_swaps, slide, swap
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 from fader.progress import Progress
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}

@@ -17,7 +17,7 @@ from fader.evaluate.embedder import load_embedder
 from fader.evaluate.statistics import estimate_some
 from fader.evaluate.swaps import Faces, other_side
 from fader.faces.align import similarity, template, warp
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 
 #: The face embedder that comes in the package.
 PACKAGED = Path(__file__).parent / "weights" / "identity"

@@ -12,7 +12,8 @@ import torch
 from fader.data.batches import to_tensor
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier
-from fader.models.io import CONFIG, FaderModel, load_classifier, model_info
+from fader.models.model import CONFIG, FaderModel
+from fader.models.pretrained import load_classifier, model_info
 
 #: The judge that comes in the package.
 PACKAGED = Path(__file__).parent / "weights"

@@ -12,7 +12,7 @@ from fader.evaluate.editing import code, decode, device_of
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import Estimate, balanced_accuracy, estimate_some
 from fader.evaluate.swaps import Faces
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 
 #: What the probe is, for the report.
 PROBE = "a perceptron with 256 hidden units on the flattened latent, classes weighted alike"

@@ -9,7 +9,7 @@ from PIL import Image
 from fader.data.batches import to_images, to_tensor
 from fader.evaluate.editing import asked_of, decode, device_of, edit, paste
 from fader.evaluate.swaps import Faces
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 from fader.train.samples import sample_grid, with_titles
 
 # What a pixel grid shows of a slider, and of how many faces.

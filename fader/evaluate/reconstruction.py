@@ -17,7 +17,7 @@ from fader.data.batches import to_tensor
 from fader.evaluate.editing import decode, device_of
 from fader.evaluate.statistics import Estimate, estimate_some
 from fader.evaluate.swaps import Faces
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 
 # The weights of the scales in MS-SSIM (Wang et al. 2003).
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

@@ -12,7 +12,7 @@ from fader.data.prepared import PreparedStore
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import balanced_accuracy, estimate
 from fader.evaluate.swaps import Continuity, Faces, Swapped, SwapScore, other_side
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 
 #: Attributes whose two sides are also scored apart.
 GROUPS = ("Male", "Young")

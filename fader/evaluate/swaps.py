@@ -13,7 +13,7 @@ from fader.data.batches import to_images, to_tensor
 from fader.evaluate.editing import asked_of, decode, device_of, edit, outside, paste
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import Estimate, estimate_some, spearman
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 
 #: A label at least this far from one half is clear; only such faces are swapped.
 CLEAR = 0.2

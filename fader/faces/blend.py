@@ -56,7 +56,7 @@ class DecodedFace:
 
     @property
     def change(self) -> np.ndarray:
-        """m · (c − x), (S, S, 3) float32 in −255..255."""
+        """The change m · (c − x), (S, S, 3) float32 in −255..255."""
         return self.mask[:, :, None] * (self.after - self.before)
 
     @property
@@ -65,7 +65,7 @@ class DecodedFace:
         return np.clip(np.rint(self.before + self.change), 0, 255).astype(np.uint8)
 
     def layers(self, crop: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """a and b of edited = photo + a − b · photo, at the decoder's size: (S, S, 4) float32.
+        """The a and b of edited = photo + a − b · photo, at the decoder's size: (S, S, 4) float32.
 
         a = m · (c − x) + w · m · x, three channels, and b = w · m. ``crop`` is the photo's aligned
         crop, (S, S, 3), and ``inside`` the feathered square, (S, S) in 0..1.

@@ -1,10 +1,10 @@
 """The three stages of MTCNN (Zhang et al. 2016, arXiv 1604.02878), made for large photos.
 
-The networks and their weights are those of the facenet-pytorch package; the way there is not. The
-package's own detector spends two thirds of its time on resizing with PyTorch and on activations
-larger than the processor's caches, and it squeezes boxes that leave the photo into the part that is
-inside, which puts the landmarks of tightly cropped faces off. Here resizing is OpenCV's, the first
-stage goes over the photo in bands, and what lies outside of the photo is black.
+The weights are those in the facenet-pytorch package; its code is not used. Importing it takes
+longer than an edit. Its detector spends two thirds of its time on resizing with PyTorch and on
+activations larger than the processor's caches. It also squeezes boxes that leave the photo into the
+part that is inside, which displaces the landmarks of tightly cropped faces. Here OpenCV resizes,
+the first stage goes over the photo in bands, and what lies outside the photo is black.
 
 Boxes are (x0, y0, x1, y1), x1 and y1 exclusive, in pixels of the image.
 """
@@ -15,15 +15,16 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from torch import Tensor
-from torchvision.ops import nms
 
+from fader.errors import FaderError
 from fader.faces.align import invert, warp
 
 # Probabilities from which a box goes on to the next stage. The first two are the paper's code's;
@@ -62,14 +63,9 @@ class Cascade:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._layers = [
-            layer.to(device, **({"memory_format": torch.channels_last} if layer.ndim == 4 else {}))
-            for layer in _first_stage()
-        ]
-        self._second, self._third = (
-            net.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-            for net in (RNet(), ONet())
-        )
+        self._layers = [_placed(layer, device) for layer in _first_stage()]
+        self._second = _Network("rnet", (3, 3, 0), 2, device)
+        self._third = _Network("onet", (3, 3, 2, 0), 3, device)
 
     def find(self, image: np.ndarray, min_face: float, longest: int) -> Found:
         """The faces in ``image`` (H×W×3 uint8 RGB).
@@ -153,7 +149,7 @@ class Cascade:
         return F.conv2d(x, w4, b4)
 
     def _asked(
-        self, net: torch.nn.Module, copies: list[np.ndarray], boxes: np.ndarray, size: int
+        self, net: _Network, copies: list[np.ndarray], boxes: np.ndarray, size: int
     ) -> tuple[np.ndarray, ...]:
         """Probabilities (n,), moves (n, 4) and, from the third network, points (n, 10)."""
         answers = []
@@ -161,9 +157,54 @@ class Cascade:
             crops = [_cut(copies, box, size) for box in boxes[start : start + _BOXES]]
             x = torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2).float()
             with torch.inference_mode():
-                *answer, classes = (a.cpu().numpy() for a in net((x - 127.5) / 128))
-            answers.append((classes[:, 1], *answer))
+                answers.append([a.cpu().numpy() for a in net((x - 127.5) / 128)])
         return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))
+
+
+class _Network:
+    """The second or third network, with its weights from ``<name>.pt``.
+
+    ``pools`` has the side of the maximum pooling after each convolution, 0 for none. ``heads``
+    linear layers end it: class scores, moves and, with 3, points.
+    """
+
+    def __init__(self, name: str, pools: tuple[int, ...], heads: int, device: torch.device) -> None:
+        self._weights = {key: _placed(value, device) for key, value in _weights(name).items()}
+        self._pools, self._heads = pools, heads
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """Crops N×3×S×S in −1..1 → probabilities (N,), moves (N, 4), points (N, 10)."""
+        weights, n = self._weights, 0
+        for n, pool in enumerate(self._pools, 1):
+            x = F.conv2d(x, weights[f"conv{n}.weight"], weights[f"conv{n}.bias"])
+            x = F.prelu(x, weights[f"prelu{n}.weight"])
+            if pool:
+                x = F.max_pool2d(x, pool, 2, ceil_mode=True)
+        n += 1
+        # The weights were trained elsewhere, on images whose columns come before their rows.
+        x = self._linear(x.permute(0, 3, 2, 1).flatten(1), f"dense{n}")
+        x = F.prelu(x, weights[f"prelu{n}.weight"])
+        scores, *rest = (self._linear(x, f"dense{n + 1}_{i + 1}") for i in range(self._heads))
+        return [scores.softmax(dim=1)[:, 1], *rest]
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        return F.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
+
+
+def _weights(name: str) -> dict[str, Tensor]:
+    """A network's weights. The package is located without importing it, which takes seconds."""
+    package = find_spec("facenet_pytorch")
+    if package is None or not package.submodule_search_locations:
+        raise FaderError("no face detector here; install it with pip install facenet-pytorch")
+    path = Path(package.submodule_search_locations[0]) / "data" / f"{name}.pt"
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    # They are stored transposed, and the last bits of a product depend on the layout in memory.
+    return {key: value.contiguous() for key, value in weights.items()}
+
+
+def _placed(weight: Tensor, device: torch.device) -> Tensor:
+    layout = torch.channels_last if weight.ndim == 4 else torch.preserve_format
+    return weight.to(device, memory_format=layout)
 
 
 @contextmanager
@@ -186,22 +227,23 @@ def _first_stage() -> list[Tensor]:
 
     Ten channels are padded to sixteen, which fills a vector register and is faster.
     """
-    net = PNet().eval().requires_grad_(False)
+    weights = _weights("pnet")
 
     def padded(weight: Tensor, *shape: int) -> Tensor:
         whole = torch.zeros(*shape, *weight.shape[2:])
         whole[tuple(slice(n) for n in weight.shape)] = weight
         return whole
 
-    first, second, third = net.conv1, net.conv2, net.conv3
+    first, bias = weights["conv1.weight"], weights["conv1.bias"]
+    others = ("conv2.bias", "prelu2.weight", "conv3.weight", "conv3.bias", "prelu3.weight")
     return [
-        padded(first.weight / 128, 16, 3),
-        padded(first.bias - 127.5 / 128 * first.weight.sum((1, 2, 3)), 16),
-        padded(net.prelu1.weight, 16),
-        padded(second.weight, 16, 16),
-        *(second.bias, net.prelu2.weight, third.weight, third.bias, net.prelu3.weight),
-        torch.cat([net.conv4_1.weight, net.conv4_2.weight]),
-        torch.cat([net.conv4_1.bias, net.conv4_2.bias]),
+        padded(first / 128, 16, 3),
+        padded(bias - 127.5 / 128 * first.sum((1, 2, 3)), 16),
+        padded(weights["prelu1.weight"], 16),
+        padded(weights["conv2.weight"], 16, 16),
+        *(weights[name] for name in others),
+        torch.cat([weights["conv4_1.weight"], weights["conv4_2.weight"]]),
+        torch.cat([weights["conv4_1.bias"], weights["conv4_2.bias"]]),
     ]
 
 
@@ -276,8 +318,22 @@ def _squares(boxes: np.ndarray) -> np.ndarray:
 
 
 def _suppressed(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
-    """Indices of boxes, best first, that share no more than ``overlap`` with a better one."""
-    return nms(torch.from_numpy(boxes).float(), torch.from_numpy(scores).float(), overlap).numpy()
+    """Indices of boxes, best first, that share no more than ``overlap`` with a better one.
+
+    Shared is the intersection by the union, all in float32.
+    """
+    order = np.argsort(-scores.astype(np.float32), kind="stable")
+    x0, y0, x1, y1 = boxes[order].astype(np.float32).T
+    area = (x1 - x0) * (y1 - y0)
+    kept, left = [], np.arange(len(order))
+    while len(left):
+        i, left = left[0], left[1:]
+        kept.append(i)
+        width = np.minimum(x1[i], x1[left]) - np.maximum(x0[i], x0[left])
+        height = np.minimum(y1[i], y1[left]) - np.maximum(y0[i], y0[left])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        left = left[shared / (area[i] + area[left] - shared) <= np.float64(overlap)]
+    return order[np.array(kept, int)]
 
 
 def _inner_suppressed(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from fader.data.batches import Augmentation, Batches, to_images, to_tensor
 from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.io import save_classifier
+from fader.models.model import save_classifier
 from fader.train.device import any_process, make_accelerator
 from fader.train.ema import averaged
 from fader.train.loop import Loop, training_loop

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fader.data.batches import to_images
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 from fader.photo import save_image
 from fader.train.edits import other_side
 

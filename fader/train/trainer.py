@@ -22,7 +22,7 @@ from fader.data.prepared import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier
 from fader.models.discriminators import ImageDiscriminator, LatentDiscriminator
-from fader.models.io import FaderModel, build_autoencoder
+from fader.models.model import FaderModel, build_autoencoder
 from fader.models.transfer import copy_weights
 from fader.photo import save_image
 from fader.train import losses

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fader.models.io import FaderModel
+from fader.models.model import FaderModel
 from fader.train import losses
 from fader.train.edits import flip_one
 

@@ -17,7 +17,7 @@ from fader.models.format1 import paste
 from fader.models.format1 import silhouette as silhouettes
 from fader.models.format1.autoencoder import Autoencoder, AutoencoderConfig
 from fader.models.format1.copies import MOST_COPIES
-from fader.models.io import Decoding, FaderModel
+from fader.models.model import Decoding, FaderModel
 from fader.models.schema import read_settings
 
 
