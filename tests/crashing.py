@@ -6,10 +6,9 @@ import os
 
 
 def worker(editor):
-    def work(pull):
-        while (task := pull(True)) is not None:
-            if task.startswith("deadly"):
-                os._exit(9)
-            yield task, f"{task} done"
+    def work(task):
+        if task.startswith("deadly"):
+            os._exit(9)
+        return f"{task} done"
 
     return work

@@ -253,12 +253,11 @@ def test_killed_twenty_times_and_resumed_it_is_as_if_never_killed(tmp_path, mode
 
 def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypatch):
     class Interrupted(Editor):
-        def steps(self, photo, *arguments, **options):
+        def variants(self, photo, *arguments, **options):
             if photo.name == "b.jpg":
                 raise KeyboardInterrupt
-            return super().steps(photo, *arguments, **options)
+            return super().variants(photo, *arguments, **options)
 
-    monkeypatch.setattr("fader.edit.folder._TOGETHER", 1)
     monkeypatch.setattr("fader.edit.editor.Editor", Interrupted)
     out = tmp_path / "out"
     arguments = ["edit", str(source), "-o", str(out), "--set", "Smiling=2", "--model", model]
@@ -273,7 +272,6 @@ def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypat
 @pytest.mark.parametrize("when", ["before its row", "while waiting"])
 def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, workers, when):
     """Of what is there the report has every row, whenever the keyboard interrupts."""
-    from fader.edit import folder
     from fader.edit import report as reports
     from fader.edit import workers as crews
 
@@ -301,7 +299,6 @@ def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, worker
     try:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(*here, then(getattr(*here)))
-            patch.setattr(folder, "_TOGETHER", 4)
             list(edit_folder(Editor(model, "cpu"), source, find_photos(source), out, job, workers))
         assert pressed and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:

@@ -7,8 +7,8 @@ from PIL import Image, ImageCms
 
 from fader import Editor
 from fader.attributes import ATTRIBUTES, Change
-from fader.edit.editor import settle
 from fader.edit.strip import strip
+from fader.edit.values import settle
 from fader.errors import FaderError, NoFaceError, UnknownAttributeError, UnreadableImageError
 from fader.faces.blend import mask
 
@@ -388,13 +388,13 @@ def test_a_crowd_is_sorted_into_turns_at_once():
     """Five hundred faces took 22 seconds."""
     from time import monotonic
 
-    from fader.edit.editor import _turns
+    from fader.edit.choice import turns as in_turns
 
     places = [(60 * (i % 25) + 50, 60 * (i // 25) + 50) for i in range(500)]
     faces = [made_face(center=place, scale=0.4) for place in places]
     begin = monotonic()
-    turns = _turns(faces, (1300, 1600, 3))
+    turns = in_turns(faces, (1300, 1600, 3))
     assert monotonic() - begin < 2
     assert turns == [list(range(500))]
     faces += [made_face(center=(80, 50), scale=0.4)]  # between the first two
-    assert _turns(faces, (1300, 1600, 3)) == [list(range(500)), [500]]
+    assert in_turns(faces, (1300, 1600, 3)) == [list(range(500)), [500]]

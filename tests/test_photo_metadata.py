@@ -631,7 +631,7 @@ def test_an_output_is_read_by_no_more_people_than_its_source(
 
 def test_provenance_says_what_was_asked(picture):
     from fader.attributes import parse_changes
-    from fader.edit.editor import Edit, FaceEdit
+    from fader.edit.results import Edit, FaceEdit
 
     before = {"Eyeglasses": 0.0312, "Smiling": 0.9}
     face = FaceEdit(None, before, before | {"Eyeglasses": 0.5312})

@@ -24,15 +24,15 @@ import time
 from pathlib import Path
 
 import click
-import numpy as np
 from PIL import Image
 
 from fader import Editor
 from fader.attributes import parse_changes
 from fader.commands.options import model_option
-from fader.edit.editor import FaceEdit, settle
 from fader.edit.folder import edit_folder, find_photos
 from fader.edit.job import Job
+from fader.edit.results import FaceEdit
+from fader.edit.values import settle
 from fader.edit.workers import sensible_workers
 from fader.photo import open_photo, save_photo
 
@@ -67,12 +67,10 @@ def breakdown(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
         times.append(time.process_time())
         faces = editor.detector(opened.pixels)
         times.append(time.process_time())
-        crops = editor.crop(opened.pixels, faces[:1])
-        (estimates,) = editor.estimate(crops)
-        before = {name: estimates[name] for name in editor.attributes}
+        crops = editor.networks.crop(opened.pixels, faces[:1])
+        (before,) = editor.networks.before(crops)
         edit = FaceEdit(faces[0], before, settle(before, changes))
-        own, asked = ([list(values.values())] for values in (edit.before, edit.after))
-        ((decoded,),) = editor.decode(crops, np.array([asked]), np.array(own))
+        (decoded,) = editor.networks.decode_edits(crops, [edit])
         times.append(time.process_time())
         from fader.faces.blend import composite
 

@@ -14,7 +14,8 @@ from fader.commands.options import device_option, json_option, model_option, res
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
-    from fader.edit.editor import Description, Editor
+    from fader.edit.editor import Editor
+    from fader.edit.results import Description
     from fader.photo import Provenance
 
 

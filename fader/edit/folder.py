@@ -1,4 +1,4 @@
-"""Editing a folder's photos: several together, by several processes, with a report."""
+"""Editing a folder's photos, by several processes, with a report."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from fader.edit.editor import Ask, Editor
-from fader.edit.job import FileId, Job, Result, edit_steps, file_id
+from fader.edit.editor import Editor
+from fader.edit.job import FileId, Job, Result, edit_photo, file_id
 from fader.edit.outputs import plan
 from fader.edit.report import Report, header
-from fader.edit.workers import Crew, Pull
+from fader.edit.workers import Crew
 from fader.errors import FaderError
 from fader.files import file_lock, flush_folder, make_folder, permissions, sweep_temporaries
 from fader.interrupts import held_interrupts
@@ -37,13 +36,6 @@ _EDITED = re.compile(r"(.+)\.(?:edited|\w+=[^,]+(?:,\w+=[^,]+)*)", re.DOTALL)
 
 #: What :func:`look_through` counts those as.
 EARLIER_EDITS = "edits beside their photos"
-
-# Photos whose faces go through the network together: so many, with so many pixels in all at most
-# (or one that is larger), since they are held in memory.
-_TOGETHER, _PIXELS_TOGETHER = 16, 24_000_000
-
-# Faces whose attributes are estimated together: always as many, see Editor.answer.
-_ESTIMATED = 4
 
 
 def find_photos(folder: Path) -> list[Path]:
@@ -125,7 +117,7 @@ def edit_folder(
     destination: Path,
     job: Job,
     workers: int = 1,
-) -> Iterator[list[Result]]:
+) -> Generator[list[Result]]:
     """Edit ``photos`` of ``folder`` into the same tree under ``destination``.
 
     Yields the results of each photo (one per variant, or one that tells why there is none) as it
@@ -162,7 +154,7 @@ def edit_folder(
                 flush_folder(place)
 
 
-def _reported(crew: Crew, report: Report) -> Iterator[list[Result]]:
+def _reported(crew: Crew, report: Report) -> Generator[list[Result]]:
     """The results as they come, each written down before it is told."""
 
     def written(task: _Task, key: str, results: list[Result] | None) -> list[Result]:
@@ -201,7 +193,7 @@ def _reported(crew: Crew, report: Report) -> Iterator[list[Result]]:
 
 
 class _Worker:
-    """What one process does: answers tasks with a key and results, None for "done before"."""
+    """What one process does: answers a task with a key and results, None for "done before"."""
 
     def __init__(
         self,
@@ -218,44 +210,12 @@ class _Worker:
         source, target = folder.resolve(), destination.resolve()
         self._inside = source in (target, *target.parents)
 
-    def __call__(self, pull: Pull) -> Iterator[tuple[_Task, tuple[str, list[Result] | None]]]:
-        """Several photos are begun, and what they ask the networks is answered together."""
-        while True:
-            asking: list[tuple[_Task, Generator[Ask, Any, Any], Ask]] = []
-            while len(asking) < _TOGETHER and (
-                sum(ask.pixels for _, _, ask in asking) < _PIXELS_TOGETHER
-            ):
-                task = pull(not asking)
-                if task is None:
-                    break
-                yield from self._advanced(task, self._done(task), None, asking)
-            if not asking:
-                return
-            while asking:
-                answers = self._editor.answer([ask for _, _, ask in asking], _ESTIMATED)
-                begun, asking = asking, []
-                for i, answer in enumerate(answers):
-                    task, steps, _ = begun[i]
-                    # Nothing else may hold on to a photo that is finished.
-                    begun[i] = None
-                    yield from self._advanced(task, steps, answer, asking)
-                    del steps
-
-    def _advanced(
-        self, task: _Task, steps: Generator[Ask, Any, Any], answer: Any, asking: list
-    ) -> Iterator[tuple[_Task, Any]]:
-        """Yield ``task`` if it gets finished by ``answer``, else add to ``asking`` what it asks."""
-        try:
-            asking.append((task, steps, steps.send(answer)))
-        except StopIteration as end:
-            yield task, end.value
-
-    def _done(self, task: _Task) -> Generator[Ask, Any, tuple[str, list[Result] | None]]:
+    def __call__(self, task: _Task) -> tuple[str, list[Result] | None]:
         key = _key_of(task.photo, self._settings)
         if key and key == task.done and not self._job.overwrite:
             return key, None
         put = partial(self._put, task)
-        results = yield from edit_steps(self._editor, task.photo, task.outputs, self._job, put)
+        results = edit_photo(self._editor, task.photo, task.outputs, self._job, put)
         finished = all(result.status in ("edited", "no-face") for result in results)
         return key if finished else "", results
 

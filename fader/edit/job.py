@@ -1,18 +1,20 @@
-"""What is to be done to photos, and what became of each: one at a time, or step by step."""
+"""What is to be done to photos, and what became of each."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from fader.attributes import Change, parse_changes
-from fader.edit.editor import Ask, Box, Edit, Editor, FaceEdit, Output, Which
+from fader.edit.choice import Box, Which
+from fader.edit.editor import Editor, Output
 from fader.edit.outputs import refuse_overwriting, write_edit
+from fader.edit.results import FaceEdit
 from fader.errors import DiskFullError, FaderError, NoFaceError, UnreadableImageError
 
 Status = Literal["edited", "no-face", "unreadable", "skipped", "failed"]
@@ -147,34 +149,29 @@ def edit_file(
         written[file_id(output)] = output
         return ""
 
-    steps = edit_steps(editor, photo, outputs, job, put)
-    answer = None
     try:
-        while True:
-            (answer,) = editor.answer([steps.send(answer)])
-    except StopIteration as end:
-        return end.value
+        return edit_photo(editor, photo, outputs, job, put)
     except DiskFullError as error:
         return [Result(photo, None, "failed", detail=str(error))]
 
 
-def edit_steps(
+def edit_photo(
     editor: Editor,
     photo: Path,
     outputs: Sequence[Path],
     job: Job,
     put: Callable[[Callable[[Path], None], Path], str],
-) -> Generator[Ask, Any, list[Result]]:
-    """The results of editing ``photo``; yields what it asks the networks.
+) -> list[Result]:
+    """The results of editing ``photo``, one per output; failures become results.
 
-    ``put(write, output)`` has ``write`` make each file, or answers why it leaves it alone.
+    ``put(write, output)`` has ``write`` make each file, or answers why it leaves it alone. Raises
+    :class:`~fader.errors.DiskFullError`, which is no fault of the photo.
     """
     results: list[Result] = []
     options = {"face": job.face, "where": job.where, "output": job.output}
     try:
-        steps = editor.steps(photo, job.each, **options, measure=bool(job.variants))
-        for name, output in zip(job.names, outputs, strict=True):
-            edit = yield from _next_edit(steps)
+        edits = editor.variants(photo, job.each, **options, measure=bool(job.variants))
+        for name, output, edit in zip(job.names, outputs, edits, strict=True):
             write = partial(write_edit, edit, photo, quality=job.quality, provenance=job.provenance)
             said = [*edit.notes]
             left = put(lambda place, write=write, say=said.extend: say(write(output=place)), output)
@@ -198,10 +195,3 @@ def edit_steps(
     except MemoryError:
         results.append(Result(photo, None, "failed", detail=f"{photo}: the memory is full"))
     return results
-
-
-def _next_edit(steps: Generator[Ask | Edit, Any, None]) -> Generator[Ask, Any, Edit]:
-    step = next(steps)
-    while isinstance(step, Ask):
-        step = steps.send((yield step))
-    return step

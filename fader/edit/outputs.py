@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from fader.edit.editor import Edit
+from fader.edit.results import Edit
 from fader.errors import FaderError
 from fader.photo import can_write, copy_file, kind_of, photo_bytes, save_image
 

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,12 @@ import numpy as np
 from PIL import Image
 
 from fader.attributes import Change, attribute_name, parse_changes
-from fader.edit.editor import SMALLEST_FACE, Ask, Edit, Editor, settle
+from fader.edit.choice import SMALLEST_FACE, Which
+from fader.edit.editor import Editor
+from fader.edit.networks import Networks
 from fader.edit.outputs import beside, edit_bytes
+from fader.edit.results import Edit, FaceEdit
+from fader.edit.values import settle
 from fader.errors import FaderError, NoFaceError
 from fader.faces.blend import DecodedFace, composite_into, region
 from fader.faces.detect import Face
@@ -81,6 +86,33 @@ class _Stage:
         return Face(face.box, face.score, points)
 
 
+class _Remembering(Networks):
+    """Networks that remember their last answers. To be asked by several threads."""
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__(networks.model, networks.device)
+        self._answers: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def estimate(self, crops: np.ndarray) -> list[dict[str, float]]:
+        return self._kept(("estimate", _digest(crops)), partial(super().estimate, crops))
+
+    def encode(self, crops: np.ndarray) -> list[torch.Tensor]:
+        return self._kept(("encode", _digest(crops)), partial(super().encode, crops))
+
+    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key in self._answers:
+                self._answers.move_to_end(key)
+                return self._answers[key]
+        made = make()
+        with self._lock:
+            self._answers[key] = made
+            while len(self._answers) > _ANSWERS:
+                self._answers.popitem(last=False)
+        return made
+
+
 @dataclass
 class OpenPhoto:
     """A photo, given as its file's content, that is edited again and again.
@@ -101,12 +133,12 @@ class OpenPhoto:
         self.height, self.width = self.photo.pixels.shape[:2]
         found = self.editor.detector(self.photo.pixels)
         self.found = found
-        self._answers: OrderedDict[Any, Any] = OrderedDict()
+        self.networks = _Remembering(self.editor.networks)
         self._stages: OrderedDict[Any, _Stage] = OrderedDict()
         self._lock = threading.Lock()
-        self._crops = [self.editor.crop(self.photo.pixels, [face]) for face in found]
+        self._crops = [self.networks.crop(self.photo.pixels, [face]) for face in found]
         self.faces = tuple(
-            OpenFace(n, face, self._estimates(crop)[0], region(face, self.photo.pixels.shape))
+            OpenFace(n, face, *self.networks.estimate(crop), region(face, self.photo.pixels.shape))
             for n, (face, crop) in enumerate(zip(found, self._crops, strict=True), 1)
         )
 
@@ -216,15 +248,13 @@ class OpenPhoto:
         which = changes[0].face if one else "all"
         if one:
             changes = [Change(c.attribute, c.value, c.relative) for c in changes]
-        return self.steps(changes, which)
+        return self.apply(changes, which)
 
-    def steps(self, changes: list[Change], which: int | str, **options: Any) -> Edit:
+    def apply(self, changes: list[Change], which: Which) -> Edit:
         """:meth:`~fader.edit.editor.Editor.apply` on this photo, the networks' answers kept."""
-        steps = self.editor.steps(self.photo, [changes], face=which, found=self.found, **options)
-        answer = None
-        while isinstance(step := steps.send(answer), Ask):
-            answer = self._answer(step)
-        return step
+        known = {"found": self.found, "networks": self.networks}
+        (edit,) = self.editor.variants(self.photo, [changes], face=which, **known)
+        return edit
 
     def file(self, edit: Edit, quality: int | None = None, provenance: bool = True) -> bytes:
         """The file of an edit of this photo, in its format, with its metadata."""
@@ -238,39 +268,9 @@ class OpenPhoto:
             for c in self.changes(number, values)
         ]
 
-    # What is remembered.
-
-    def _answer(self, ask: Ask) -> Any:
-        if ask.values is None:
-            return self._estimates(ask.crops)
-        if len(ask.crops) > 1:
-            return self.editor.answer([ask])[0]
-        encoded = self._encoded(ask.crops)
-        return self.editor.decode(ask.crops, ask.values, ask.own, encoded)
-
-    def _estimates(self, crops: np.ndarray) -> list[dict[str, float]]:
-        return self._kept(("estimate", _digest(crops)), lambda: self.editor.estimate(crops))
-
-    def _encoded(self, crops: np.ndarray) -> list[torch.Tensor]:
-        return self._kept(("encode", _digest(crops)), lambda: self.editor.encode(crops))
-
-    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
-        with self._lock:
-            if key in self._answers:
-                self._answers.move_to_end(key)
-                return self._answers[key]
-        made = make()
-        with self._lock:
-            self._answers[key] = made
-            while len(self._answers) > _ANSWERS:
-                self._answers.popitem(last=False)
-        return made
-
-    def _decoded(self, number: int, after: Mapping[str, float]) -> DecodedFace:
-        crop, own = self._crops[number - 1], list(self.before(number).values())
-        values = np.array([[list(after.values())]])
-        (made,) = self.editor.decode(crop, values, np.array([own]), self._encoded(crop))
-        return made[0]
+    def _decoded(self, number: int, after: dict[str, float]) -> DecodedFace:
+        edit = FaceEdit(self.faces[number - 1].face, self.before(number), after)
+        return self.networks.decode_edits(self._crops[number - 1], [edit])[0]
 
     def _stage(self, number: int, side: int) -> _Stage:
         """What a face is drawn on."""

@@ -9,12 +9,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fader.attributes import Change, attribute_name
-from fader.edit.editor import Editor, Which, choose, settle
-from fader.errors import FaderError
+from fader.edit.choice import Which
+from fader.edit.editor import Editor
+from fader.edit.values import settle
+from fader.errors import FaderError, NoFaceError
 from fader.faces.align import template, warp
 from fader.faces.blend import composite
-from fader.faces.detect import Face
-from fader.photo import ImageLike, open_image
+from fader.faces.detect import Face, select
+from fader.photo import ImageLike, open_photo
 
 _PAPER, _INK, _MARK = (255, 255, 255), (40, 40, 40), (214, 72, 24)
 _GAP = 4
@@ -129,16 +131,19 @@ def strip(
     # Rounded, so that steps of tenths are not labelled 0.30000000000000004.
     values = tuple(float(v) for v in np.linspace(start, stop, steps).round(6))
 
-    photo = np.asarray(open_image(image))
-    (chosen,) = choose(editor.detector(photo), face, image)
-    crops = editor.crop(photo, [chosen])
-    everything = editor.estimate(crops)[0]
-    before = {name: everything[name] for name in editor.attributes}
+    opened = open_photo(image)
+    photo, networks = opened.pixels, editor.networks
+    try:
+        (chosen,) = select(editor.detector(photo), face)
+    except NoFaceError as error:
+        raise NoFaceError(f"{opened.name}: {error}") from None
+    crops = networks.crop(photo, [chosen])
+    (before,) = networks.before(crops)
     codes = [
         list(settle(before, [Change(name, value)]).values()) for name in names for value in values
     ]
     own = np.array([list(before.values())])
-    (decoded,) = editor.decode(crops, np.array([codes]), own)
+    (decoded,) = networks.decode(crops, np.array([codes]), own)
 
     # The aligned face plays the photo: the same blending, at the size it is shown.
     aligned = warp(photo, chosen.transform(side), side)

@@ -22,15 +22,11 @@ from fader.edit.editor import Editor
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
-#: Gives the next task. Asked with True it waits for one, and None is the end of all; asked with
-#: False it answers None when none is at hand.
-Pull = Callable[[bool], Any]
+#: What a process does to a task.
+Work = Callable[[Any], Any]
 
-#: What a process does: takes tasks and yields each with its answer, in any order.
-Work = Callable[[Pull], Iterator[tuple[Any, Any]]]
-
-# Tasks a process has at hand: enough to do some of them together, and near the end fewer.
-_AHEAD = 16
+# Tasks a process has at hand, so that it never waits for one; near the end fewer.
+_AHEAD = 4
 
 # Seconds of waiting for an answer after which it is asked whether to wait on.
 _PATIENCE = 0.1
@@ -95,11 +91,12 @@ class Crew(Generic[Task, Answer]):
         self._threads = 0
         self._context = multiprocessing.get_context("fork" if self._forks else "spawn")
         self._stop = self._context.Event()
-        self._alone = self._make(self._editor)(self._next) if self._workers == 1 else None
+        self._alone = self._make(self._editor) if self._workers == 1 else None
 
     def __iter__(self) -> Iterator[tuple[Task, Answer]]:
         if self._alone is not None:
-            yield from self._alone
+            while (task := self._next()) is not None:
+                yield task, self._alone(task)
             return
         if self._forks:
             import cv2
@@ -124,8 +121,6 @@ class Crew(Generic[Task, Answer]):
         self._stop.set()
         self._waiting.clear()
         self._suspects.clear()
-        if self._alone is not None:
-            yield from self._alone
         for one in self._processes:
             self._end(one)
         while self._processes and not self.interrupted():
@@ -144,7 +139,7 @@ class Crew(Generic[Task, Answer]):
             one.connection.close()
         self._processes.clear()
 
-    def _next(self, _: bool) -> Task | None:
+    def _next(self) -> Task | None:
         return self._waiting.pop() if self._waiting and not self.interrupted() else None
 
     def _started(self) -> _Process[Task]:
@@ -218,20 +213,10 @@ def _serve(
     torch.set_num_threads(1)
     if not isinstance(source, Editor):
         cv2.setNumThreads(1)
-    ended = False
-
-    def pull(waiting: bool) -> Any:
-        nonlocal ended
-        if ended or stop.is_set() or not (waiting or connection.poll()):
-            return None
-        task = connection.recv()
-        ended = task is None or stop.is_set()
-        return None if ended else task
-
     try:
         work = make(source if isinstance(source, Editor) else Editor(source, device))
-        for task, answer in work(pull):
-            connection.send((task, answer, None))
+        while (task := connection.recv()) is not None and not stop.is_set():
+            connection.send((task, work(task), None))
     except Exception as error:
         connection.send((None, None, error))
 

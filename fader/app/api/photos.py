@@ -15,7 +15,7 @@ from fader.app.api import file_response, state_of
 from fader.app.errors import Refused
 from fader.app.uploads import Form
 from fader.attributes import attribute_name, parse_changes, parse_words
-from fader.edit.editor import Edit
+from fader.edit.results import Edit
 from fader.edit.session import Edits, OpenPhoto, reduced
 from fader.errors import FaderError, NoFaceError
 
@@ -255,7 +255,7 @@ async def edit_at_once(request: Request) -> Response:
 def _edited_at_once(state: Any, name: str, data: bytes, form: Form) -> Response:
     photo = _opened(state, data, name, form.fields.get("model", ""))
     changes, which, quality = asked_changes(form, photo.editor.attributes)
-    edit = photo.steps(changes, which)
+    edit = photo.apply(changes, which)
     account = {"faces": [one.to_dict() for one in edit.faces], "notes": list(edit.notes)}
     return file_response(photo.file(edit, quality), photo.output.name, account)
 
