@@ -37,7 +37,7 @@ def choose(
     """
     try:
         faces = found if where is None else _within(photo, found, where, detect)
-        if isinstance(which, list):
+        if not isinstance(which, str | int):
             chosen = [face for number in which for face in select(faces, number)]
         else:
             chosen = select(faces, which)

@@ -144,8 +144,8 @@ class Editor:
 
         The same as :meth:`apply`, without the account of what was done.
         """
-        options = {"face": face, "where": where, "output": output}
-        return self.apply(image, changes, **options, **values).image
+        edit = self.apply(image, changes, face=face, where=where, output=output, **values)
+        return edit.image
 
     def apply(
         self,
@@ -213,7 +213,7 @@ class Editor:
                 result = photo.made_into(np.concatenate(crops, axis=1))
             else:
                 result, edits = _edited(networks, photo, faces, asked)
-                crops = networks.crop(result.pixels, faces) if measure else None
+                crops = [*networks.crop(result.pixels, faces)] if measure else []
             if measure:
                 achieved = networks.before(np.stack(crops))
                 edits = [replace(e, achieved=a) for e, a in zip(edits, achieved, strict=True)]

@@ -156,13 +156,6 @@ def edit_folder(
 
 def _reported(crew: Crew, report: Report) -> Generator[list[Result]]:
     """The results as they come, each written down before it is told."""
-
-    def written(task: _Task, key: str, results: list[Result] | None) -> list[Result]:
-        if results is None:
-            return report.skip(task.relative, task.photo)
-        report.add(task.relative, key, results)
-        return results
-
     hurry = False
     with closing(crew):
         answers = iter(crew)
@@ -172,7 +165,7 @@ def _reported(crew: Crew, report: Report) -> Generator[list[Result]]:
                 with held_interrupts() as crew.interrupted:
                     try:
                         answer = next(answers, None)
-                        results = written(answer[0], *answer[1]) if answer else []
+                        results = _written(report, *answer) if answer else []
                     except KeyboardInterrupt:  # the second, from someone in a hurry
                         hurry = True
                         raise
@@ -183,13 +176,25 @@ def _reported(crew: Crew, report: Report) -> Generator[list[Result]]:
                 yield results
         except (KeyboardInterrupt, GeneratorExit):
             if not hurry:
-                # What is being worked on gets finished, and its rows.
-                with held_interrupts() as crew.interrupted:
-                    for task, outcome in crew.finish():
-                        written(task, *outcome)
-                if crew.interrupted():
-                    raise KeyboardInterrupt from None
+                _finish(crew, report)
             raise
+
+
+def _finish(crew: Crew, report: Report) -> None:
+    """What is being worked on gets finished, and its rows."""
+    with held_interrupts() as crew.interrupted:
+        for answer in crew.finish():
+            _written(report, *answer)
+    if crew.interrupted():
+        raise KeyboardInterrupt from None
+
+
+def _written(report: Report, task: _Task, outcome: tuple[str, list[Result] | None]) -> list[Result]:
+    key, results = outcome
+    if results is None:
+        return report.skip(task.relative, task.photo)
+    report.add(task.relative, key, results)
+    return results
 
 
 class _Worker:

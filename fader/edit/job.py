@@ -14,10 +14,12 @@ from fader.attributes import Change, parse_changes
 from fader.edit.choice import Box, Which
 from fader.edit.editor import Editor, Output
 from fader.edit.outputs import refuse_overwriting, write_edit
-from fader.edit.results import FaceEdit
+from fader.edit.results import Edit, FaceEdit
 from fader.errors import DiskFullError, FaderError, NoFaceError, UnreadableImageError
 
 Status = Literal["edited", "no-face", "unreadable", "skipped", "failed"]
+_EDITED: Status = "edited"
+_SKIPPED: Status = "skipped"
 
 
 #: What all names of one file have in common; None where there is no file.
@@ -155,6 +157,10 @@ def edit_file(
         return [Result(photo, None, "failed", detail=str(error))]
 
 
+def _write(edit: Edit, photo: Path, job: Job, said: list[str], place: Path) -> None:
+    said += write_edit(edit, photo, place, quality=job.quality, provenance=job.provenance)
+
+
 def edit_photo(
     editor: Editor,
     photo: Path,
@@ -168,19 +174,22 @@ def edit_photo(
     :class:`~fader.errors.DiskFullError`, which is no fault of the photo.
     """
     results: list[Result] = []
-    options = {"face": job.face, "where": job.where, "output": job.output}
     try:
-        edits = editor.variants(photo, job.each, **options, measure=bool(job.variants))
+        edits = editor.variants(
+            photo,
+            job.each,
+            face=job.face,
+            where=job.where,
+            output=job.output,
+            measure=bool(job.variants),
+        )
         for name, output, edit in zip(job.names, outputs, edits, strict=True):
-            write = partial(write_edit, edit, photo, quality=job.quality, provenance=job.provenance)
             said = [*edit.notes]
-            left = put(lambda place, write=write, say=said.extend: say(write(output=place)), output)
-            said = list(dict.fromkeys(said))
-            notes = f"{photo}: {'; '.join(said)}" if said else ""
-            place, status = (None, "skipped") if left else (output, "edited")
-            results.append(
-                Result(photo, place, status, edit.found, left or notes, edit.faces, name)
-            )
+            left = put(partial(_write, edit, photo, job, said), output)
+            told = "; ".join(dict.fromkeys(said))
+            detail = left or (f"{photo}: {told}" if told else "")
+            place, status = (None, _SKIPPED) if left else (output, _EDITED)
+            results.append(Result(photo, place, status, edit.found, detail, edit.faces, name))
     except NoFaceError as error:
         results.append(Result(photo, None, "no-face", error.found, str(error)))
     except UnreadableImageError as error:

@@ -42,7 +42,7 @@ class Networks:
         for start in range(0, len(crops), _BATCH):
             with torch.inference_mode():
                 rows = self.model.estimate(self._tensor(crops[start : start + _BATCH]))
-            names = self.model.classifier.config.attributes
+            names = self.model.classifier.config.attributes  # type: ignore[union-attr]
             estimates += [dict(zip(names, row, strict=True)) for row in rows.float().cpu().tolist()]
         return estimates
 

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fader.edit.editor import Editor
 from fader.edit.job import Job, Result
@@ -139,9 +140,8 @@ class Report:
                 row["detail"] = row["detail"] or "done in an earlier run"
             faces = int(row["faces"]) if row["faces"].isdecimal() else 0
             variant = row.get("variant", "")
-            results.append(
-                Result(photo, output, row["status"], faces, row["detail"], variant=variant)
-            )
+            status: Any = row["status"]  # one of a Result's, as this wrote it
+            results.append(Result(photo, output, status, faces, row["detail"], variant=variant))
         return results
 
     def _take_over(self, output: str, name: str, key: str) -> None:
@@ -228,17 +228,16 @@ def _read(path: Path) -> tuple[list[str], dict[tuple[str, str], Rows]] | None:
 
     Both are empty where there is none; None for a file of something else.
     """
-    rows: dict[tuple[str, str], Rows] = {}
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return None
         lines = _lines(path.read_bytes())
     except FileNotFoundError:
-        return [], rows
+        return [], {}
     except OSError as error:
         raise FaderError(f"{path}: cannot be read ({error.strerror})") from None
     if not lines:
-        return [], rows
+        return [], {}
     if lines[0].strip().startswith("sep="):
         lines = lines[1:]
     # Spreadsheets save it with the separator of their country.
@@ -248,6 +247,12 @@ def _read(path: Path) -> tuple[list[str], dict[tuple[str, str], Rows]] | None:
             break
     else:
         return None
+    # Its own columns, and what someone added to it; the last may have been cut.
+    return (names if _KEY in names else []), _last_rows(lines, delimiter)
+
+
+def _last_rows(lines: list[str], delimiter: str) -> dict[tuple[str, str], Rows]:
+    rows: dict[tuple[str, str], Rows] = {}
     limit = csv.field_size_limit(2**31 - 1)
     try:
         for row in csv.DictReader(lines, delimiter=delimiter):
@@ -266,8 +271,7 @@ def _read(path: Path) -> tuple[list[str], dict[tuple[str, str], Rows]] | None:
         pass
     finally:
         csv.field_size_limit(limit)
-    # Its own columns, and what someone added to it; the last may have been cut.
-    return (names if _KEY in names else []), rows
+    return rows
 
 
 def _lines(data: bytes) -> list[str]:

@@ -138,7 +138,9 @@ class OpenPhoto:
         self._lock = threading.Lock()
         self._crops = [self.networks.crop(self.photo.pixels, [face]) for face in found]
         self.faces = tuple(
-            OpenFace(n, face, *self.networks.estimate(crop), region(face, self.photo.pixels.shape))
+            OpenFace(
+                n, face, self.networks.estimate(crop)[0], region(face, self.photo.pixels.shape)
+            )
             for n, (face, crop) in enumerate(zip(found, self._crops, strict=True), 1)
         )
 
@@ -185,7 +187,8 @@ class OpenPhoto:
         Numbers are values to set; text is what ``--set`` takes. On the command line a sign means
         "from what is there", so a value below zero becomes such a move.
         """
-        before, changes = self.before(number), []
+        before = self.before(number)
+        changes: list[Change] = []
         for name, value in values.items():
             if isinstance(value, str):
                 changes += parse_changes(f"{name}={value}", self.editor.attributes)
@@ -245,15 +248,16 @@ class OpenPhoto:
             return Edit(self.photo, len(self.faces), (), self.photo.notes)
         # A command for one face names it by --face, so that no face but that one is looked at.
         one = len({change.face for change in changes}) == 1
-        which = changes[0].face if one else "all"
+        which: Which = (changes[0].face or "largest") if one else "all"
         if one:
             changes = [Change(c.attribute, c.value, c.relative) for c in changes]
         return self.apply(changes, which)
 
     def apply(self, changes: list[Change], which: Which) -> Edit:
         """:meth:`~fader.edit.editor.Editor.apply` on this photo, the networks' answers kept."""
-        known = {"found": self.found, "networks": self.networks}
-        (edit,) = self.editor.variants(self.photo, [changes], face=which, **known)
+        (edit,) = self.editor.variants(
+            self.photo, [changes], face=which, found=self.found, networks=self.networks
+        )
         return edit
 
     def file(self, edit: Edit, quality: int | None = None, provenance: bool = True) -> bytes:

@@ -21,6 +21,8 @@ from fader.photo import ImageLike, open_photo
 _PAPER, _INK, _MARK = (255, 255, 255), (40, 40, 40), (214, 72, 24)
 _GAP = 4
 
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -163,6 +165,6 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _text_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
+def _text_size(text: str, font: _Font) -> tuple[int, int]:
     box = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), text, font=font)
     return int(box[2]), int(box[3])

@@ -89,7 +89,7 @@ class Crew(Generic[Task, Answer]):
         self._workers = 1 if editor.source is None and not self._forks else workers
         self._processes: list[_Process[Task]] = []
         self._threads = 0
-        self._context = multiprocessing.get_context("fork" if self._forks else "spawn")
+        self._context: Any = multiprocessing.get_context("fork" if self._forks else "spawn")
         self._stop = self._context.Event()
         self._alone = self._make(self._editor) if self._workers == 1 else None
 
