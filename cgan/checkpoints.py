@@ -33,9 +33,8 @@ class Stage:
         """The generator in evaluation mode; raises :class:`FaderError`."""
         if self.checkpoint is None:
             return load_generator(self.folder, device)
-        return _from_checkpoint(self.folder, self.checkpoint).to(
-            device, memory_format=torch.channels_last
-        )
+        generator = _from_checkpoint(self.folder, self.checkpoint).to(device)
+        return generator.to(memory_format=torch.channels_last)
 
     def config(self) -> GanConfig:
         """Its settings; raises :class:`FaderError`."""

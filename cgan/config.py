@@ -110,6 +110,15 @@ class GanConfig:
                 )
         if bool(self.label_names) != (self.label_kind != "none"):
             raise FaderError(f"label_kind={self.label_kind} does not fit {self.label_names!r}")
+        self._check_numbers()
+        parts = self.diffaugment.split(",")
+        if self.diffaugment not in ("auto", "none") and not set(parts) <= set(DIFFAUGMENT):
+            raise FaderError(
+                f"diffaugment={self.diffaugment}: must be auto, none, or of "
+                f"{','.join(DIFFAUGMENT)} those wanted"
+            )
+
+    def _check_numbers(self) -> None:
         for name in ("latent", "width", "critic_width", "steps", "r1_interval", "snapshot_every",
                      "log_every", "keep_backups"):  # fmt: skip
             if getattr(self, name) < 1:
@@ -118,13 +127,6 @@ class GanConfig:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
         if not 0 <= self.ema_decay < 1:
             raise FaderError(f"ema_decay={self.ema_decay}: must be in [0, 1)")
-        if self.diffaugment not in ("auto", "none"):
-            for part in self.diffaugment.split(","):
-                if part not in DIFFAUGMENT:
-                    raise FaderError(
-                        f"diffaugment={self.diffaugment}: must be auto, none, or of "
-                        f"{','.join(DIFFAUGMENT)} those wanted"
-                    )
 
     @property
     def base(self) -> int:

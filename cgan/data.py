@@ -67,10 +67,12 @@ class ImageSet:
 
     @property
     def size(self) -> int:
+        """Pixels along a side."""
         return self.images.shape[1]
 
     @property
     def channels(self) -> int:
+        """3 for RGB, 1 for grey."""
         return self.images.shape[3]
 
     def indices(self, split: int) -> np.ndarray:
@@ -240,14 +242,54 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
     rejected: dict[int, str] = {}
     label_names: tuple[str, ...] = ()
     if classes:
-        label_names = tuple(sorted({p[0] for p in places if p}))
-        if not label_names:
-            raise FaderError(
-                f"{path}: has no folders of images to name classes, such as happy/ and sad/; "
-                "use --labels none to learn without"
-            )
+        label_names = _class_names(path, places)
         rejected = {i: "in no class folder" for i, p in enumerate(places) if not p}
+    images = _read_squares(path, source, files, size, channels, rejected, progress)
+    kept = np.array([i for i in range(len(files)) if i not in rejected], dtype=np.int64)
+    bad = tuple((_printable(files[i]), reason) for i, reason in sorted(rejected.items()))
+    if len(kept) < FEWEST:
+        raise _too_few(path, len(kept), bad)
+    labels = np.zeros((len(kept), len(label_names)), np.float32)
+    if classes:
+        labels[np.arange(len(kept)), [label_names.index(places[i][0]) for i in kept]] = 1
+    for name, column in zip(label_names, labels.T, strict=True):
+        if not column.any():
+            raise FaderError(f"{path}: no image in {name} could be read, so it cannot be learned")
+    if not (split[kept] == TRAIN).any():
+        raise FaderError(f"{path}: has no readable images in its training folder")
+    return ImageSet(
+        images=images if len(kept) == len(files) else images[kept],
+        labels=labels,
+        label_names=label_names,
+        label_kind="classes" if classes else "none",
+        split=split[kept],
+        names=[files[i] for i in kept],
+        rejected=bad,
+        notes=_notes_on(images, kept),
+    )
 
+
+def _class_names(path: Path, places: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    names = tuple(sorted({p[0] for p in places if p}))
+    if not names:
+        raise FaderError(
+            f"{path}: has no folders of images to name classes, such as happy/ and sad/; "
+            "use --labels none to learn without"
+        )
+    return names
+
+
+def _read_squares(
+    path: Path,
+    source: FolderImages | ZipImages,
+    files: Sequence[str],
+    size: int,
+    channels: int,
+    rejected: dict[int, str],
+    progress: bool,
+) -> np.ndarray:
+    """The files as (N, size, size, channels) uint8. Rows in ``rejected`` are not read, and those
+    that cannot be are added to it, with the reason."""
     try:
         images = np.zeros((len(files), size, size, channels), np.uint8)
     except MemoryError:
@@ -256,7 +298,6 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
             f"{path}: its {len(files)} images need {needed:.0f} GB of memory at this size; give "
             "fewer of them, or a smaller --size"
         ) from None
-
     bar = tqdm(
         files, unit="image", desc="reading", disable=None if progress else True, dynamic_ncols=True
     )
@@ -271,29 +312,7 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
         # Whatever one image brings about must not keep the others from being read.
         except Exception as error:
             rejected[i] = f"unreadable ({' '.join(str(error).split()) or type(error).__name__})"
-    kept = np.array([i for i in range(len(files)) if i not in rejected], dtype=np.int64)
-    bad = tuple((_printable(files[i]), reason) for i, reason in sorted(rejected.items()))
-    if len(kept) < FEWEST:
-        raise _too_few(path, len(kept), bad)
-    labels = np.zeros((len(files), len(label_names)), np.float32)
-    for i, place in enumerate(places):
-        if classes and place:
-            labels[i, label_names.index(place[0])] = 1
-    for name, column in zip(label_names, labels[kept].T, strict=True):
-        if not column.any():
-            raise FaderError(f"{path}: no image in {name} could be read, so it cannot be learned")
-    if not (split[kept] == TRAIN).any():
-        raise FaderError(f"{path}: has no readable images in its training folder")
-    return ImageSet(
-        images=images if len(kept) == len(files) else images[kept],
-        labels=labels[kept],
-        label_names=label_names,
-        label_kind="classes" if classes else "none",
-        split=split[kept],
-        names=[files[i] for i in kept],
-        rejected=bad,
-        notes=_notes_on(images, kept),
-    )
+    return images
 
 
 def _notes_on(images: np.ndarray, kept: np.ndarray) -> tuple[str, ...]:

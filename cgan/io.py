@@ -61,7 +61,7 @@ def load_generator(
     generator = make_network(lambda: Generator(config), folder / WEIGHTS)
     load_weights(generator, folder / WEIGHTS)
     generator.eval().requires_grad_(False)
-    return generator.to(device, memory_format=torch.channels_last)
+    return generator.to(device).to(memory_format=torch.channels_last)
 
 
 def available_generators() -> tuple[str, ...]:

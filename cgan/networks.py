@@ -6,6 +6,7 @@ Labels y are N×k in 0..1: attribute values, or one-hot classes; k may be 0.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ class Generator(nn.Module):
         if config.label_kind == "classes":
             rows = F.one_hot(torch.arange(LABEL_ROWS) % k, k).float()
         #: (LABEL_ROWS, k): labels as frequent as they were in training.
+        self.label_rows: Tensor
         self.register_buffer("label_rows", rows)
         self.apply(_initialise)
 
@@ -60,6 +62,7 @@ class Generator(nn.Module):
         return self.config.label_kind
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """Latents N×latent and labels N×k → images N×C×S×S in [-1, 1]."""
         h = self.first(torch.cat([z, y], dim=1) if self.concat else z)
         h = h.view(len(z), -1, self.config.base, self.config.base)
         for block in self.blocks:
@@ -109,7 +112,7 @@ class Generator(nn.Module):
     def sample(
         self, n: int, seed: int, labels: Tensor | None = None, truncation: float = 1.0
     ) -> Tensor:
-        """n new images, n×C×S×S in [-1, 1]: the same for the same seed, whatever n is.
+        """New images, n×C×S×S in [-1, 1]: the same for the same seed, whatever n is.
 
         ``labels`` are n×k in 0..1, or n class numbers; without, they are drawn as frequent as in
         training. ``truncation`` scales the latents: below 1 faces are nearer to the average one,
@@ -132,8 +135,9 @@ class Norm(nn.Module):
         self.label_shift = nn.Linear(labels, channels) if labels else None
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
+        """Maps N×channels×s×s, normalised, scaled and shifted as y N×k says."""
         h = self.norm(h)
-        if self.label_gain is None:
+        if self.label_gain is None or self.label_shift is None:
             return h
         centred = 2 * y - 1
         gain, shift = self.label_gain(centred), self.label_shift(centred)
@@ -163,6 +167,7 @@ class Upsample(nn.Module):
         return w[..., 1:, 1:] + w[..., :-1, 1:] + w[..., 1:, :-1] + w[..., :-1, :-1]
 
     def forward(self, h: Tensor) -> Tensor:
+        """Maps N×inputs×s×s → N×outputs×2s×2s."""
         return F.conv_transpose2d(h, self.kernel(), stride=2, padding=1)
 
 
@@ -180,6 +185,7 @@ class GeneratorBlock(nn.Module):
             self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
+        """Maps N×inputs×s×s → N×outputs×2s×2s."""
         out = self.enlarge(F.relu(self.norm(h, y)))
         if not self.residual:
             return out
@@ -215,7 +221,7 @@ class Discriminator(nn.Module):
         inputs = (channels + self.batch_deviation) * config.base**2
         if config.critic_norm == "batch":
             # DCGAN's own end: every place of the last maps straight into the verdict.
-            self.code, code = nn.Flatten(), inputs
+            self.code, code = nn.Sequential(nn.Flatten()), inputs
         else:
             code = config.critic_max_width
             self.code = nn.Sequential(
@@ -229,6 +235,7 @@ class Discriminator(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images N×C×S×S and labels N×k → N logits, and N×k of the labels or None."""
         if self.kind == "concat":
             planes = (2 * y - 1)[:, :, None, None].expand(-1, -1, *x.shape[2:])
             x = torch.cat([x, planes.to(x.dtype)], dim=1)
@@ -268,12 +275,15 @@ def _initialise(module: nn.Module) -> None:
     He's, its first gradients were so large that R1 was all it learned from for hundreds of steps.
     """
     if isinstance(module, (nn.Conv2d, nn.Linear)):
+        # Under spectral normalisation the weight is computed from this one.
+        layer: Any = module
         parametrized = hasattr(module, "parametrizations")
-        weight = module.parametrizations.weight.original if parametrized else module.weight
+        weight = layer.parametrizations.weight.original if parametrized else layer.weight
         nn.init.normal_(weight, 0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    if isinstance(module, Norm) and module.label_gain is not None:
-        for layer in (module.label_gain, module.label_shift):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+    if isinstance(module, Norm):
+        for linear in (module.label_gain, module.label_shift):
+            if linear is not None:
+                nn.init.zeros_(linear.weight)
+                nn.init.zeros_(linear.bias)

@@ -163,4 +163,5 @@ def _smooth(values: np.ndarray, keep: float = 0.95) -> np.ndarray:
 
 
 def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG atomically, in haste rather than small."""
     save_image(image, path, compress_level=1)

@@ -19,12 +19,12 @@ from torch.nn.utils import parametrize
 
 from cgan import losses
 from cgan.augment import augment, policy_for
+from cgan.collapse import Signs, diversity
 from cgan.config import GanConfig
 from cgan.data import ImageSet
 from cgan.io import save_generator
 from cgan.networks import LABEL_ROWS, Discriminator, Generator
 from cgan.pictures import grid, label_rows, save_png, save_progress, snapshots
-from cgan.signs import Signs, diversity
 from fader.data.annotations import TRAIN
 from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.errors import FaderError
@@ -83,15 +83,13 @@ class GanTrainer:
         )
 
         torch.manual_seed(config.seed)
-        nets: dict[str, nn.Module] = {
-            "generator": Generator(config),
-            "discriminator": Discriminator(config),
-        }
+        generator = Generator(config)
         random = np.random.default_rng(config.seed)
         chosen = rows[random.integers(len(rows), size=LABEL_ROWS)]
-        nets["generator"].label_rows.copy_(torch.from_numpy(images.labels[chosen]).round())
+        generator.label_rows.copy_(torch.from_numpy(images.labels[chosen]).round())
         if initial is not None:
-            copy_weights(initial, nets["generator"])
+            copy_weights(initial, generator)
+        nets = {"generator": generator, "discriminator": Discriminator(config)}
         prepared = self.accelerator.prepare(
             *(net.to(memory_format=torch.channels_last) for net in nets.values())
         )
@@ -100,17 +98,7 @@ class GanTrainer:
             "generator": config.learning_rate,
             "discriminator": config.critic_learning_rate,
         }
-        self.optimizers = {
-            name: self.accelerator.prepare(
-                torch.optim.Adam(
-                    net.parameters(),
-                    self.rates[name],
-                    betas=(config.adam_beta1, config.adam_beta2),
-                    fused=self.accelerator.device.type in ("cpu", "cuda"),
-                )
-            )
-            for name, net in self.nets.items()
-        }
+        self.optimizers = {name: self._optimizer(name) for name in self.nets}
         self.ema = averaged(self.bare("generator"), config.ema_decay)
         some = rows[random.permutation(len(rows))[:128]]
         self.signs = Signs(diversity(to_tensor(images.images[some])))
@@ -121,6 +109,15 @@ class GanTrainer:
             self._resume()
         else:
             self.run.start(config.to_dict())
+
+    def _optimizer(self, name: str) -> Any:
+        adam = torch.optim.Adam(
+            self.nets[name].parameters(),
+            self.rates[name],
+            betas=(self.config.adam_beta1, self.config.adam_beta2),
+            fused=self.accelerator.device.type in ("cpu", "cuda"),
+        )
+        return self.accelerator.prepare(adam)
 
     def bare(self, name: str) -> Any:
         """A network without accelerate's wrapper."""
@@ -226,19 +223,23 @@ class GanTrainer:
                 if row := loop.count(values, len(x)):
                     self._log(row, loop)
                 stop = loop.must_stop()
-                with loop.aside():
-                    pictured = self.done % c.snapshot_every == 0 or loop.last
-                    if pictured:
-                        self._snapshot(loop)
-                    due = pictured and loop.save_is_due(loop.save_seconds / BACKUP_SHARE)
-                    if due or stop or loop.last:
-                        loop.save()
+                self._keep(loop, stop)
                 if stop:
                     break
             if not loop.stopped:
                 with loop.aside():
                     save_progress(self.run)
         return self.averaged_generator()
+
+    def _keep(self, loop: Loop, stop: bool) -> None:
+        """A snapshot and a backup after a step, where they are due."""
+        with loop.aside():
+            pictured = self.done % self.config.snapshot_every == 0 or loop.last
+            if pictured:
+                self._snapshot(loop)
+            due = pictured and loop.save_is_due(loop.save_seconds / BACKUP_SHARE)
+            if due or stop or loop.last:
+                loop.save()
 
     def _set_learning_rates(self) -> None:
         c = self.config
@@ -267,7 +268,7 @@ class GanTrainer:
         generator = Generator(self.config)
         source = self.ema.module if self.config.ema_decay else self.bare("generator")
         generator.load_state_dict(source.state_dict())
-        generator.to(self.accelerator.device, memory_format=torch.channels_last)
+        generator.to(self.accelerator.device).to(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             recalibrate(generator, self._calibration())
         return generator.eval().requires_grad_(False)

@@ -17,10 +17,11 @@ from cgan.commands import main
 from cgan.config import GanConfig
 from cgan.data import ImageSet
 from cgan.evaluate import evaluation, labels
-from cgan.evaluate.evaluation import Reals, evaluate
+from cgan.evaluate.evaluation import evaluate
 from cgan.evaluate.features import FeatureSpace, as_rgb, attribute_features, inception_features
 from cgan.evaluate.labels import ClassTraining, LabelJudge, find_label_judge
 from cgan.evaluate.metrics import pixels
+from cgan.evaluate.reals import Reals
 from cgan.evaluate.report import html
 from cgan.evaluate.table import text
 from cgan.io import save_generator

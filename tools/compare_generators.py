@@ -53,10 +53,12 @@ def plan(path: Path) -> tuple[str, list[dict[str, Any]]]:
 
 
 def slug(name: str) -> str:
+    """A row's name as a folder's."""
     return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")
 
 
 def cgan(*arguments: object) -> str:
+    """Run cgan and return what it prints."""
     command = [sys.executable, "-m", "cgan", *map(str, arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,8 +34,9 @@ from PIL import Image
 
 from cgan.config import GanConfig, apply_overrides, load_preset
 from cgan.data import ImageSet, open_images
-from cgan.evaluate.evaluation import Evaluation, Reals, evaluate
+from cgan.evaluate.evaluation import Evaluation, evaluate
 from cgan.evaluate.features import SPACES, FeatureSpace
+from cgan.evaluate.reals import Reals
 from cgan.networks import Generator
 from cgan.pictures import grid, save_png
 from cgan.trainer import GanTrainer
@@ -42,19 +44,9 @@ from fader.commands.options import device_option, resolve_device
 from fader.errors import FaderError
 from fader.files import atomic_path, write_text
 
-#: What is kept of each score: column → its heading, and where an evaluation's document has it.
-MEASURES = {
-    "frechet": ("Fréchet distance ↓", ("frechet",)),
-    "kid": ("KID ↓", ("kid", "value")),
-    "precision": ("precision ↑", ("precision", "value")),
-    "recall": ("recall ↑", ("recall", "value")),
-    "spread": ("spread of features", ("spread",)),
-    "ms_ssim": ("MS-SSIM between samples", ("ms_ssim", "value")),
-    "collapse": ("collapse ↓", ("collapse", "score")),
-    "near": ("nearer to a training image than 99 % of real ones ↓", None),
-    "copies": ("copies of training images ↓", None),
-}
-_PLOTTED = ("frechet", "precision", "recall", "spread", "collapse", "copies")
+sys.path.append(str(Path(__file__).parent))
+from few_images_tables import MEASURES, column, markdown, plot
+
 _DIFFAUGMENT = {"on": "color,translation,cutout", "off": "none"}
 #: Samples in a row of samples.png, and steps that --estimate measures.
 _SHOWN, _MEASURED = 12, 6
@@ -70,10 +62,12 @@ class Cell:
 
     @property
     def run(self) -> str:
+        """The run's folder in OUT/runs."""
         return f"{self.images or 'all'}-{self.diffaugment}"
 
     @property
     def title(self) -> str:
+        """The cell in words."""
         augmented = "DiffAugment" if self.diffaugment == "on" else "no DiffAugment"
         return f"{self.images or 'all'} images, {augmented}, {self.iterations} iterations"
 
@@ -116,11 +110,13 @@ class Study:
 
     @property
     def reals(self) -> Reals:
+        """The real images, seen when they are first needed."""
         if self._reals is None:
             self._reals = Reals.seen(self.images, self.space, limit=self.n, seed=self.config.seed)
         return self._reals
 
     def rows(self) -> list[dict[str, Any]]:
+        """The scores so far."""
         if not self.results.exists():
             return []
         lines = self.results.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -128,9 +124,11 @@ class Study:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def has(self, cell: Cell) -> bool:
+        """Whether the cell is scored."""
         return any(_cell_of(row) == cell for row in self.rows())
 
     def training_rows(self, cell: Cell) -> np.ndarray:
+        """(n,) rows of the images the cell learns from, ascending."""
         training = self.images.indices(0)
         shuffled = np.random.default_rng(self.config.seed).permutation(training)
         return np.sort(shuffled[: cell.images or None])
@@ -170,6 +168,7 @@ class Study:
         return True
 
     def evaluation(self, cell: Cell, generator: Generator) -> Evaluation:
+        """Score a generator against the images it learnt from."""
         reals = self.reals.trained_on(self.training_rows(cell))
         return evaluate(
             generator, reals, name=cell.title, data="study", n=self.n, seed=self.config.seed
@@ -187,7 +186,7 @@ class Study:
         for who in ("generated", "real"):
             for name, (_, place) in MEASURES.items():
                 if place:
-                    row[_key(name, who)] = _at(document["scores"][who], place)
+                    row[column(name, who)] = _at(document["scores"][who], place)
         # Of real images 1 % are so near, by definition; a copy is beyond that.
         in_pixels = document["memory"]["pixels"]
         row |= {"near": in_pixels["near"]["value"], "near_real": 0.01}
@@ -196,6 +195,7 @@ class Study:
             file.write(json.dumps(row) + "\n")
 
     def picture(self, cell: Cell) -> Path:
+        """Where the cell's samples are kept."""
         return self.out / "samples" / f"{cell.run}-{cell.iterations}.png"
 
 
@@ -231,80 +231,14 @@ def write_outputs(study: Study) -> None:
     save_png(sheet, study.out / "samples.png")
 
 
-def markdown(rows: list[dict[str, Any]], features: str) -> str:
-    """A table for each measure: a line per generator, a column per number of iterations."""
-    iterations = sorted({row["iterations"] for row in rows})
-    parts = [f"Distances on {features}. 0 iterations is untrained.\n"]
-    for name, (title, _) in MEASURES.items():
-        real = _text(rows[0][_key(name, "real")])
-        parts.append(f"**{title}** (real held-out images: {real})\n")
-        parts.append("| images | DiffAugment |" + "".join(f" {i} |" for i in iterations))
-        parts.append("| --- | --- |" + " ---: |" * len(iterations))
-        for (images, diffaugment), values in _lines(rows, name).items():
-            cells = "".join(f" {_text(values.get(i))} |" for i in iterations)
-            parts.append(f"| {images or 'all'} | {diffaugment} |{cells}")
-        parts.append("")
-    return "\n".join(parts)
-
-
-def plot(rows: list[dict[str, Any]], features: str, path: Path) -> None:
-    """A panel for each of the main measures, over iterations."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
-    panels = figure.subplots(2, 3).ravel()
-    counts = sorted({row["images"] for row in rows}, key=lambda count: count or 10**9)
-    colours = {count: f"C{i}" for i, count in enumerate(counts)}
-    for panel, name in zip(panels, _PLOTTED, strict=True):
-        for (images, diffaugment), values in _lines(rows, name).items():
-            points = sorted((i, v) for i, v in values.items() if v is not None)
-            panel.plot(
-                [i for i, _ in points],
-                [v for _, v in points],
-                "o-" if diffaugment == "on" else "x--",
-                color=colours[images],
-                label=f"{images or 'all'} images{'' if diffaugment == 'on' else ', not augmented'}",
-            )
-        real = rows[0][_key(name, "real")]
-        if real is not None:
-            panel.axhline(real, color="grey", linewidth=1, linestyle=":", label="real, held out")
-        iterations = sorted({row["iterations"] for row in rows})
-        panel.set_xscale("symlog", linthresh=100, linscale=0.5)
-        panel.set_xlim(-15, 1.2 * max(100, *iterations))
-        panel.set_xticks(iterations, [str(number) for number in iterations])
-        panel.minorticks_off()
-        panel.set_title(MEASURES[name][0])
-        panel.set_xlabel("iterations")
-    panels[0].legend(fontsize=8)
-    figure.suptitle(f"Few images: quality and variety on {features} features")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-
-
-def _lines(rows: list[dict[str, Any]], name: str) -> dict[tuple[int, str], dict[int, Any]]:
-    lines: dict[tuple[int, str], dict[int, Any]] = {}
-    for row in rows:
-        line = lines.setdefault((row["images"], row["diffaugment"]), {})
-        line[row["iterations"]] = row[name]
-    return lines
-
-
 def _cell_of(row: dict[str, Any]) -> Cell:
     return Cell(row["images"], row["diffaugment"], row["iterations"])
-
-
-def _key(name: str, who: str) -> str:
-    return name if who == "generated" else f"{name}_real"
 
 
 def _at(scores: dict[str, Any], place: tuple[str, ...]) -> Any:
     for key in place:
         scores = None if scores is None else scores[key]
     return scores
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 # ---------------------------------------------------------------- how long it takes
@@ -394,6 +328,7 @@ def main(
     estimate: bool,
     device: str,
 ) -> None:
+    """Train and score what is missing, and write the tables."""
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     where = resolve_device(device)
     try:

@@ -18,6 +18,7 @@ from fader.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from cgan.data import ImageSet
     from cgan.networks import Generator
 
 
@@ -88,7 +89,6 @@ def command(
     on named features; labels are judged by a classifier that had no part in the training; and the
     training image nearest to each sample says whether it is one over again.
     """
-    from cgan.data import open_images
     from cgan.evaluate.evaluation import Reals, evaluate
     from cgan.evaluate.features import SPACES
     from cgan.evaluate.labels import find_label_judge
@@ -103,14 +103,8 @@ def command(
         raise click.UsageError(
             f"--only {only}: this generator has labels and is scored on all of them; leave it out"
         )
-    config = generator.config
     space = SPACES[features](where)
-    images = open_images(data, config.size, config.channels, _labels(generator, only))
-    if only is not None:
-        images = images.only(only)
-    if images.rejected:
-        name, reason = images.rejected[0]
-        say(f"{len(images.rejected)} files left out, such as {name}: {reason}", err=True)
+    images = _open(data, generator, only)
     label_judge = find_label_judge(images, judge, where)
     reals = Reals.seen(images, space, limit=n, seed=seed)
     notes = generator_config(find_generator(model)).get("training") or {}
@@ -135,8 +129,17 @@ def command(
         say(f"report: {report}", err=True)
 
 
-def _labels(generator: Generator, only: str | None) -> str | tuple[str, ...]:
-    """The labels to open the data with."""
-    if generator.label_kind == "attributes":
-        return generator.label_names
-    return "folder" if only or generator.label_kind == "classes" else "none"
+def _open(data: Path, generator: Generator, only: str | None) -> ImageSet:
+    """The data with the generator's labels; says which files are not in it."""
+    from cgan.data import open_images
+
+    labels: str | tuple[str, ...] = generator.label_names
+    if generator.label_kind != "attributes":
+        labels = "folder" if only or generator.label_kind == "classes" else "none"
+    images = open_images(data, generator.config.size, generator.config.channels, labels)
+    if only is not None:
+        images = images.only(only)
+    if images.rejected:
+        name, reason = images.rejected[0]
+        say(f"{len(images.rejected)} files left out, such as {name}: {reason}", err=True)
+    return images

@@ -89,17 +89,8 @@ def command(
     suffix = ".gif" if animated else ".png"
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     out = Path(name or f"{Path(model).name}-seed-{chosen}{suffix}")
-    if animated != (out.suffix.lower() == ".gif"):
-        raise click.UsageError(
-            "--interpolate makes a GIF: give -o a name that ends in .gif"
-            if animated
-            else "a GIF needs --interpolate SEED2; for a grid end the name in .png"
-        )
     as_files = not out.suffix or out.is_dir() or names_folder(name or "-")
-    if not as_files and out.suffix.lower() not in (*_PICTURES, ".gif"):
-        raise click.UsageError(f"{out}: give a name that ends in .png or .jpg, or a folder")
-    if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
-        raise FaderError(f"{out}: is already there; add --overwrite, or give another -o")
+    _check_output(out, as_files, animated, overwrite)
 
     from cgan.generate import asked_labels, file_names, interpolation
     from cgan.io import load_generator
@@ -112,7 +103,7 @@ def command(
     labels, titles = asked_labels(generator, count, chosen, values, classes)
     columns = count if titles and count <= 16 else min(len(labels), 10)
     titles = titles if columns == count else []
-    if animated:
+    if second_seed is not None:
         steps = interpolation(generator, labels, count, (chosen, second_seed), frames, truncation)
         save_animation([grid(faces, columns, titles) for faces in steps], out, 60)
     else:
@@ -129,3 +120,17 @@ def command(
     if seed is None:
         say(f"seed {chosen}: --seed {chosen} draws the same again", err=True)
     say(out)
+
+
+def _check_output(out: Path, as_files: bool, animated: bool, overwrite: bool) -> None:
+    """Refuse, before the work for it is done, a name that does not fit or is there already."""
+    if animated != (out.suffix.lower() == ".gif"):
+        raise click.UsageError(
+            "--interpolate makes a GIF: give -o a name that ends in .gif"
+            if animated
+            else "a GIF needs --interpolate SEED2; for a grid end the name in .png"
+        )
+    if not as_files and out.suffix.lower() not in (*_PICTURES, ".gif"):
+        raise click.UsageError(f"{out}: give a name that ends in .png or .jpg, or a folder")
+    if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
+        raise FaderError(f"{out}: is already there; add --overwrite, or give another -o")

@@ -18,6 +18,7 @@ from fader.files import atomic_path, harmless_cell
 if TYPE_CHECKING:
     from cgan.config import GanConfig
     from cgan.data import ImageSet
+    from cgan.trainer import GanTrainer
     from fader.train.run import RunFolder
 
 
@@ -105,58 +106,10 @@ def command(
         raise click.UsageError("--only is for class folders, and learns without --labels")
     out = out or _default_out(data, labels, only)
 
-    from cgan.data import open_images
-    from cgan.io import available_generators, load_generator
-    from cgan.trainer import GanTrainer
-    from fader.train.inputs import check_data, check_same, find_data, place
-    from fader.train.run import RunFolder
-
     given = {"size": size, "channels": channels, "steps": steps, "snapshot_every": snapshot_every}
     overrides = [*settings, *(f"{name}={value}" for name, value in given.items() if value)]
-    run = RunFolder(out, samples="snapshots")
-    resume = resume and run.config.exists()  # killed before it began: begin
-    inputs: dict[str, Any] = {}
-    named = data is not None
-    if resume:
-        if preset:
-            raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
-        config, inputs = _resumed(run, overrides)
-        if labels or only:
-            _check_labels(run, inputs, None if only else labels, only)
-        check_same(run, inputs, ("default", *available_generators()), init=init)
-        data, labels, only = find_data(run, inputs, data), inputs.get("labels"), inputs.get("only")
-        init = init or inputs.get("init")
-    elif data is None:
-        raise FaderError(f"{out}: holds no run to resume")
-    elif run.config.exists():
-        run.start({})  # says so, before the images are read
-    else:
-        config = _new(preset or "default", overrides, {})
-
-    labels = "folder" if only else labels or "none"
-    images = open_images(data, config.size, config.channels, labels)
-    if only:
-        images = images.only(only)
-    if not resume:
-        known = {"label_names": images.label_names, "label_kind": images.label_kind}
-        config = _new(preset or "default", overrides, known)
-    run.started_on = {
-        "data": place(data),
-        "data_checksum": check_data(run, inputs, data, images, given=named),
-        "labels": None if only else _plain(labels),
-        "only": only,
-        "init": place(init, ("default", *available_generators())),
-    }
-    trainer = GanTrainer(
-        config,
-        images,
-        run,
-        device=resolve_device(device),
-        initial=load_generator(init) if init and not run.list_checkpoints() else None,
-        resume=resume,
-        warn=_warn,
-    )
-    _tell_about(images, run)
+    trainer = _trainer(out, data, labels, only, preset, overrides, resume, init, device)
+    _tell_about(trainer.images, trainer.run)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
         trainer.train(minutes)
@@ -165,7 +118,69 @@ def command(
             f"stopped at step {trainer.done}; go on with: cgan train --resume --out {out}", err=True
         )
         raise SystemExit(130) from None
-    say(f"step {trainer.done} of {config.steps}; the generator is {run.model}")
+    say(f"step {trainer.done} of {trainer.config.steps}; the generator is {trainer.run.model}")
+
+
+def _trainer(
+    out: Path,
+    data: Path | None,
+    labels: str | tuple[str, ...] | None,
+    only: str | None,
+    preset: str | None,
+    overrides: list[str],
+    resume: bool,
+    init: str | None,
+    device: str,
+) -> GanTrainer:
+    """The trainer of a new run, or of one to go on with, whose inputs are found and checked."""
+    from cgan.data import open_images
+    from cgan.io import available_generators, load_generator
+    from cgan.trainer import GanTrainer
+    from fader.train.inputs import check_data, check_same, find_data, place
+    from fader.train.run import RunFolder
+
+    run = RunFolder(out, samples="snapshots")
+    resume = resume and run.config.exists()  # killed before it began: begin
+    inputs: dict[str, Any] = {}
+    named, packaged = data is not None, ("default", *available_generators())
+    if resume:
+        if preset:
+            raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
+        config, inputs = _resumed(run, overrides)
+        if labels or only:
+            _check_labels(run, inputs, None if only else labels, only)
+        check_same(run, inputs, packaged, init=init)
+        data, labels, only = find_data(run, inputs, data), inputs.get("labels"), inputs.get("only")
+        init = init or inputs.get("init")
+    elif data is None:
+        raise FaderError(f"{out}: holds no run to resume")
+    elif run.config.exists():
+        run.start({})  # says so, before the images are read
+    else:
+        config = _new(preset or "default", overrides, {})
+    assert data is not None
+    labels = "folder" if only else labels or "none"
+    images = open_images(data, config.size, config.channels, labels)
+    images = images.only(only) if only else images
+    if not resume:
+        known = {"label_names": images.label_names, "label_kind": images.label_kind}
+        config = _new(preset or "default", overrides, known)
+    run.started_on = {
+        "data": place(data),
+        "data_checksum": check_data(run, inputs, data, images, given=named),
+        "labels": None if only else _plain(labels),
+        "only": only,
+        "init": place(init, packaged),
+    }
+    return GanTrainer(
+        config,
+        images,
+        run,
+        device=resolve_device(device),
+        initial=load_generator(init) if init and not run.list_checkpoints() else None,
+        resume=resume,
+        warn=_warn,
+    )
 
 
 def _default_out(data: Path | None, labels: str | tuple[str, ...] | None, only: str | None) -> Path:

@@ -91,8 +91,8 @@ def inception_features(device: str | torch.device = "cpu") -> FeatureSpace:
     def see(images: np.ndarray) -> np.ndarray:
         features = [np.zeros((0, 2048), np.float32)]
         for start in range(0, len(images), _BATCH):
-            x = np.ascontiguousarray(as_rgb(images[start : start + _BATCH]))
-            x = torch.from_numpy(x).permute(0, 3, 1, 2).to(device)
+            rgb = np.ascontiguousarray(as_rgb(images[start : start + _BATCH]))
+            x = torch.from_numpy(rgb).permute(0, 3, 1, 2).to(device)
             features.append(network(x)[0].float().cpu().numpy())
         return np.concatenate(features)
 

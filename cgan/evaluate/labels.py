@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class LabelJudge:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The labels it tells, in the order of its answers."""
         return self.judge.attributes
 
     def see(self, images: np.ndarray) -> np.ndarray:
@@ -115,8 +116,8 @@ def _cache_of(images: ImageSet, rows: np.ndarray, training: ClassTraining) -> Pa
     """Where a judge of exactly these images and settings is kept."""
     key = hashlib.sha256(repr((asdict(training), images.label_names)).encode())
     for chunk in np.array_split(rows, max(1, len(rows) // 1024)):
-        key.update(np.ascontiguousarray(images.images[chunk]))
-        key.update(np.ascontiguousarray(images.labels[chunk]))
+        key.update(np.ascontiguousarray(images.images[chunk]).data)
+        key.update(np.ascontiguousarray(images.labels[chunk]).data)
     return cache_folder() / f"judge-{key.hexdigest()[:16]}"
 
 
@@ -136,7 +137,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         config = ClassifierConfig(images.label_names, training.size, training.width, "plain")
-        net = AttributeClassifier(config).to(device, memory_format=torch.channels_last)
+        net = AttributeClassifier(config).to(device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(
             net.parameters(), training.learning_rate, weight_decay=training.weight_decay
         )
@@ -172,4 +173,5 @@ def _train(
             schedule.step()
             ema.update_parameters(net)
     notes: dict[str, Any] = {**asdict(training), "images": len(rows), "labels": "classes"}
-    save_classifier(ema.module.eval(), out, notes)
+    trained = cast(AttributeClassifier, ema.module.eval())
+    save_classifier(trained, out, notes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,7 +42,7 @@ def frechet(real: np.ndarray, generated: np.ndarray) -> float:
     |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½), Heusel et al. 2017 (arXiv 1706.08500); computed by
     torchmetrics. Biased upwards for few pictures: compare only numbers with like n and m.
     """
-    metric = FrechetInceptionDistance(feature=_AsGiven(real.shape[1]))
+    metric: Any = FrechetInceptionDistance(feature=_AsGiven(real.shape[1]))
     _update(metric.set_dtype(torch.float64), real, generated)
     # Where there are fewer pictures than features, rounding can bring it just below 0.
     return max(0.0, float(metric.compute()))
@@ -61,7 +62,7 @@ def kid(
     # It warns that it keeps all features, and says so through logging too.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        metric = KernelInceptionDistance(
+        metric: Any = KernelInceptionDistance(
             feature=_AsGiven(real.shape[1]), subsets=subsets, subset_size=size
         )
     _update(metric, real, generated)
@@ -79,10 +80,11 @@ class _AsGiven(nn.Module):
         self.num_features = width
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (n, d) as they are."""
         return features
 
 
-def _update(metric: nn.Module, real: np.ndarray, generated: np.ndarray) -> None:
+def _update(metric: Any, real: np.ndarray, generated: np.ndarray) -> None:
     for features, is_real in ((real, True), (generated, False)):
         metric.update(torch.from_numpy(features.astype(np.float64)), real=is_real)
 
@@ -101,10 +103,10 @@ class Manifolds:
     share of real neighbourhoods that hold one. The last two are steadier against outliers.
     """
 
-    precision: Estimate
-    recall: Estimate
-    density: Estimate
-    coverage: Estimate
+    precision: Estimate | None
+    recall: Estimate | None
+    density: Estimate | None
+    coverage: Estimate | None
 
 
 def manifolds(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> Manifolds:
@@ -114,7 +116,10 @@ def manifolds(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> Manifol
     """
     r, g = (torch.from_numpy(some.astype(np.float64)) for some in (real, generated))
     real_radii, generated_radii = _radii(r, (3, 5)), _radii(g, (3,))
-    within_3, within_5, recalled, covered = [], [], torch.zeros(len(r), dtype=bool), []
+    within_3: list[Tensor] = []
+    within_5: list[Tensor] = []
+    covered: list[Tensor] = []
+    recalled = torch.zeros(len(r), dtype=torch.bool)
     for rows in g.split(_ROWS):
         # Without the detour over a product of matrices, equal points are at 0 exactly.
         d = torch.cdist(rows, r, compute_mode="donot_use_mm_for_euclid_dist")
@@ -125,7 +130,7 @@ def manifolds(real: np.ndarray, generated: np.ndarray, seed: int = 0) -> Manifol
         covered.append(inside.any(dim=0))
         recalled |= (d <= generated_radii[0][start : start + len(rows), None]).any(dim=0)
 
-    def mean(values: Tensor) -> Estimate:
+    def mean(values: Tensor) -> Estimate | None:
         return estimate(values.double().numpy(), np.arange(len(values)), seed=seed)
 
     return Manifolds(
@@ -200,9 +205,9 @@ def similarity(images: np.ndarray, seed: int = 0, pairs: int = _PAIRS) -> Estima
     second = (first + random.integers(1, len(images), size=pairs)) % len(images)
     values = []
     for chunk in np.array_split(np.arange(pairs), max(1, pairs // 64)):
-        pair = [to_tensor(images[some[chunk]]).contiguous() for some in (first, second)]
+        one, other = (to_tensor(images[some[chunk]]).contiguous() for some in (first, second))
         betas = scale_weights(size)
-        found = ms_ssim(*pair, data_range=2.0, reduction="none", betas=betas, normalize="relu")
+        found = ms_ssim(one, other, data_range=2.0, reduction="none", betas=betas, normalize="relu")
         values.append(found)
     return estimate(torch.cat(values).double().numpy(), np.arange(pairs), seed=seed)
 
@@ -222,7 +227,8 @@ class Bins:
         k = int(np.clip(len(points) // 20, min(2, len(points)), 100))
         cv2.setRNGSeed(seed)
         criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-3)
-        _, owners, centres = cv2.kmeans(points, k, None, criteria, 2, cv2.KMEANS_PP_CENTERS)
+        start: Any = None  # its type has no word for "begin from nothing"
+        _, owners, centres = cv2.kmeans(points, k, start, criteria, 2, cv2.KMEANS_PP_CENTERS)
         return cls(centres, np.bincount(owners.ravel(), minlength=k))
 
     def compare(self, images: np.ndarray) -> Filled:
@@ -307,86 +313,8 @@ def collapse(
     usual = filled_by_real.missing if filled_by_real else 0.0
     lacking = max(0.0, (filled.missing - usual) / (1 - usual)) if usual < 1 else 0.0
     parts = {"spread": lost, "repeats": repeated, "bins": lacking}
-    sign = max(parts, key=parts.get)
+    sign = max(parts, key=lambda name: parts[name])
     return Collapse(parts[sign], sign, **parts, modes=len(pairs) / alike if alike else None)
-
-
-# ---------------------------------------------------------------- memory
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Whether samples are training pictures over again, in one space (features or pixels).
-
-    ``distances``, ``rows``: of each sample's nearest training picture, (n,). ``threshold``: only
-    1 % of real pictures outside the training ones are as near to one. ``near``: the share of
-    samples that are. ``copies``: the share that, beyond that, lies so much nearer to that picture
-    than to the next ones as only 1 % of the real ones do (the relative distance of Carlini et al.
-    2023, arXiv 2301.13188). A smooth average face is ``near`` to many and a copy of none.
-    ``median``, ``real_median``: distances of the samples, and of the real pictures.
-    """
-
-    distances: np.ndarray
-    rows: np.ndarray
-    threshold: float
-    near: Estimate
-    copies: Estimate
-    copied: np.ndarray
-    median: float
-    real_median: float
-
-
-def memory(
-    generated: np.ndarray,
-    training: np.ndarray,
-    held_out: np.ndarray | None,
-    *,
-    mirrored: np.ndarray | None = None,
-    mirrored_held_out: np.ndarray | None = None,
-    seed: int = 0,
-) -> Memory:
-    """Look up samples (n, d) among the training pictures (m, d), m ≥ 2.
-
-    ``held_out`` (h, d) are real pictures outside the training ones; None compares with each
-    training picture among the others. ``mirrored``: the points of the same samples seen in a
-    mirror, where that makes a difference; a copy may be turned over.
-    """
-    distances, ratios, rows = _closest(generated, training, mirrored)
-    if held_out is None:
-        usual, usual_ratios, _ = _closest(training, training, None, among_themselves=True)
-    else:
-        usual, usual_ratios, _ = _closest(held_out, training, mirrored_held_out)
-    threshold = float(np.quantile(usual, RARELY))
-    # At equal distances, as among drawn or posed pictures, nothing is nearer than usual.
-    is_near = (distances < threshold) | (distances == 0)
-    copied = is_near & ((ratios < np.quantile(usual_ratios, RARELY)) | (distances == 0))
-    each = np.arange(len(generated))
-    return Memory(
-        distances=distances,
-        rows=rows,
-        threshold=threshold,
-        near=estimate(is_near, each, seed=seed),
-        copies=estimate(copied, each, seed=seed),
-        copied=copied,
-        median=float(np.median(distances)),
-        real_median=float(np.median(usual)),
-    )
-
-
-def _closest(
-    queries: np.ndarray,
-    references: np.ndarray,
-    mirrored: np.ndarray | None,
-    among_themselves: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distance to the nearest, that over the mean distance to the 50 next ones, and its row."""
-    distances, rows = nearest(queries, references, 51, among_themselves=among_themselves)
-    if mirrored is not None:
-        others, other_rows = nearest(mirrored, references, 51)
-        turned = others[:, 0] < distances[:, 0]
-        distances[turned], rows[turned] = others[turned], other_rows[turned]
-    following = distances[:, 1:].mean(axis=1) if distances.shape[1] > 1 else distances[:, 0]
-    return distances[:, 0], distances[:, 0] / np.maximum(following, 1e-12), rows[:, 0]
 
 
 def pixels(images: np.ndarray, side: int = _PIXELS) -> np.ndarray:

@@ -20,7 +20,7 @@ MEASURES = {
 }
 
 
-def rows(document: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+def rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
     """(measure, arrow, of generated, of real pictures, explanation), all texts."""
     table = []
     for key, (title, arrow, what) in MEASURES.items():
@@ -113,14 +113,17 @@ def text(document: dict[str, Any]) -> str:
 
 
 def number(value: float | None) -> str:
+    """Three digits, or nothing."""
     return "" if value is None else f"{value:.3f}"
 
 
 def percent(score: dict[str, float]) -> str:
+    """A share's value in per cent."""
     return f"{100 * score['value']:.1f} %"
 
 
 def interval(score: dict[str, float] | None) -> str:
+    """A value with its interval, or nothing."""
     if not score or score["value"] is None:
         return ""
     return f"{score['value']:.3f} [{score['low']:.2f}–{score['high']:.2f}]"

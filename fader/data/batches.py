@@ -18,7 +18,11 @@ from torch import Tensor
 
 
 class HasImages(Protocol):
-    images: Any
+    """A prepared store, or a set of images of cgan."""
+
+    @property
+    def images(self) -> Any:
+        """(N, S, S, C) uint8."""
 
 
 def to_tensor(images: np.ndarray) -> Tensor:

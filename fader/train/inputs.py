@@ -22,9 +22,17 @@ _CHUNK = 256
 class Data(Protocol):
     """A prepared store, or a set of images of cgan."""
 
-    images: Any
-    labels: np.ndarray
-    split: np.ndarray
+    @property
+    def images(self) -> Any:
+        """(N, S, S, C) uint8."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N, k) float32 in 0..1."""
+
+    @property
+    def split(self) -> np.ndarray:
+        """(N,) uint8: 0 train, 1 valid, 2 test."""
 
 
 def checksum(data: Data) -> str:

@@ -68,7 +68,9 @@ class Signs:
         return new
 
     def state_dict(self) -> dict[str, Any]:
+        """What it has noted so far, for a backup."""
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
         vars(self).update(state)

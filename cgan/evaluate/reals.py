@@ -1,0 +1,152 @@
+"""The real pictures that generators are compared with, and the samples beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cgan.data import ImageSet
+from cgan.evaluate.features import FeatureSpace
+from cgan.evaluate.memory import Memory, memory
+from cgan.evaluate.metrics import pixels
+from cgan.networks import Generator
+from fader.data.batches import to_images
+
+#: Held-out pictures that make a second column; with fewer the training ones are halved.
+ENOUGH = 100
+#: Pictures looked at together.
+CHUNK = 256
+#: What real pictures are compared with, by whether there are held-out ones.
+REAL = {True: "held-out pictures", False: "the other half of the training pictures"}
+
+
+@dataclass(frozen=True, eq=False)
+class Reals:
+    """The real pictures, seen once; any number of generators can be compared with them.
+
+    All are rows of ``images`` with their features in ``space``. ``reference``: what samples are
+    compared with. ``others``: as different from it as real pictures are, the scale to read a
+    generator's scores by; ``held_out`` says whether they are outside the training ones, or the
+    other half of these. ``training``: what the generator learnt from.
+    """
+
+    images: ImageSet
+    space: FeatureSpace
+    reference: np.ndarray
+    others: np.ndarray
+    held_out: bool
+    training: np.ndarray
+    reference_features: np.ndarray
+    others_features: np.ndarray
+    training_features: np.ndarray
+
+    @classmethod
+    def seen(
+        cls,
+        images: ImageSet,
+        space: FeatureSpace,
+        *,
+        limit: int = 2000,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Reals:
+        """Look at the training and the held-out pictures of a set.
+
+        ``limit``: so many of each are compared with at most; among the training ones a sample's
+        nearest is looked for in all.
+        """
+        random = np.random.default_rng([seed, 31])
+        training = images.indices(0)
+        others = random.permutation(np.flatnonzero(images.split != 0))
+        held_out = len(others) >= min(ENOUGH, len(training) // 2)
+        shuffled = random.permutation(training)
+        if not held_out:
+            middle = len(shuffled) // 2
+            shuffled, others = shuffled[:middle], shuffled[middle:]
+        reference, others = shuffled[:limit], others[:limit]
+
+        features = np.zeros((len(images), 0), np.float32)
+        wanted = np.union1d(training, others)
+        chunks = np.array_split(wanted, -(-len(wanted) // CHUNK))
+        for chunk in tqdm(chunks, desc="real pictures", disable=None if progress else True):
+            found = space.see(images.images[chunk])
+            if not features.size:
+                features = np.zeros((len(images), found.shape[1]), np.float32)
+            features[chunk] = found
+        return cls(
+            images=images,
+            space=space,
+            reference=reference,
+            others=others,
+            held_out=held_out,
+            training=training,
+            reference_features=features[reference],
+            others_features=features[others],
+            training_features=features[training],
+        )
+
+    def trained_on(self, rows: np.ndarray) -> Reals:
+        """The same for a generator that learnt from these of the training rows alone."""
+        chosen = np.isin(self.training, rows)
+        return replace(
+            self, training=self.training[chosen], training_features=self.training_features[chosen]
+        )
+
+    def pictures(self, rows: np.ndarray) -> np.ndarray:
+        """The pictures of any rows, in their order."""
+        # What is memory-mapped is read in rising order.
+        order = np.argsort(rows)
+        pictures = self.images.images[rows[order]]
+        return pictures[np.argsort(order)]
+
+
+def draw(
+    generator: Generator,
+    n: int,
+    seed: int,
+    labels: np.ndarray,
+    truncation: float,
+    progress: bool = False,
+) -> np.ndarray:
+    """Samples as pictures, n×S×S×C uint8; labels (n, k)."""
+    latents = generator.latents(n, seed) * truncation
+    y = torch.from_numpy(np.ascontiguousarray(labels, np.float32))
+    parts = []
+    starts = range(0, n, CHUNK)
+    for start in tqdm(starts, desc="samples", disable=None if progress else True):
+        some = slice(start, start + CHUNK)
+        parts.append(to_images(generator.render(latents[some], y[some])))
+    return np.concatenate(parts)
+
+
+def features_of(space: FeatureSpace, pictures: np.ndarray) -> np.ndarray:
+    """Pictures N×S×S×C uint8 → features (N, d)."""
+    chunks = [pictures[i : i + CHUNK] for i in range(0, len(pictures), CHUNK)]
+    return np.concatenate([space.see(chunk) for chunk in chunks])
+
+
+def memories(
+    reals: Reals, samples: np.ndarray, features: np.ndarray, seed: int
+) -> tuple[Memory, Memory]:
+    """What samples share with training pictures: in features, and in pixels, also turned over."""
+    in_features = memory(
+        features,
+        reals.training_features,
+        reals.others_features if reals.held_out else None,
+        seed=seed,
+    )
+    chunks = np.array_split(reals.training, -(-len(reals.training) // CHUNK))
+    training = np.concatenate([pixels(reals.images.images[chunk]) for chunk in chunks])
+    held_out = reals.pictures(reals.others) if reals.held_out else None
+    in_pixels = memory(
+        pixels(samples),
+        training,
+        None if held_out is None else pixels(held_out),
+        mirrored=pixels(samples[:, :, ::-1]),
+        mirrored_held_out=None if held_out is None else pixels(held_out[:, :, ::-1]),
+        seed=seed,
+    )
+    return in_features, in_pixels
