@@ -22,7 +22,8 @@ import cgan.commands
 import fader.commands
 import fader.progress
 from cgan.trainer import GanTrainer, save_progress, snapshots
-from fader.data.prepared import PreparedStore, prepare
+from fader.data.prepare import prepare
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.models.io import FaderModel
 from fader.progress import Progress

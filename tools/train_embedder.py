@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.batches import Augmentation, to_tensor
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, save_embedder
 from fader.models.io import load_classifier
 from fader.train.classifier import photographic

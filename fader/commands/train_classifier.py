@@ -57,7 +57,7 @@ def command(data: Path, out: Path, device: str, as_json: bool, **settings: objec
     validation part, where there is no other) beside that of always guessing the more frequent
     value. OUT/model is what `fader train --classifier` takes.
     """
-    from fader.data.prepared import PreparedStore, is_prepared
+    from fader.data.store import PreparedStore, is_prepared
     from fader.train.classifier import ClassifierTraining, train_classifier
 
     training = ClassifierTraining(**settings)
