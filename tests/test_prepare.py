@@ -198,9 +198,8 @@ def test_whatever_is_wrong_with_one_image_or_row_the_others_are_prepared(celeba,
     images = root / "img_align_celeba"
     face = Image.open(images / "000001.jpg")
     face.save(images / "000002.jpg", "AVIF")
-    data = bytearray((images / "000002.jpg").read_bytes())
-    data[len(data) // 2 :] = os.urandom(len(data) - len(data) // 2)
-    (images / "000002.jpg").write_bytes(data)
+    data = (images / "000002.jpg").read_bytes()
+    (images / "000002.jpg").write_bytes(data[: len(data) // 2])
     landmarks = root / "list_landmarks_align_celeba.txt"
     lines = landmarks.read_text().splitlines()
     lines[4] = "000003.jpg " + " ".join(["1e30"] * 10)
