@@ -18,7 +18,8 @@ from click.testing import CliRunner
 
 from fader.commands import main
 from fader.data.batches import Augmentation, Batches
-from fader.data.prepared import PreparedStore, prepare
+from fader.data.prepare import prepare
+from fader.data.store import PreparedStore
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fader.data.annotations import VALID
 from fader.data.batches import to_tensor
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.models.io import FaderModel, load_classifier
 from fader.train.edits import other_side

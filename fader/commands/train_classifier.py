@@ -62,7 +62,7 @@ def command(
     validation part, where there is no other) beside that of always guessing the more frequent
     value. OUT/model is what `fader train --classifier` takes.
     """
-    from fader.data.prepared import PreparedStore, is_prepared
+    from fader.data.store import PreparedStore, is_prepared
     from fader.models.io import load_classifier
     from fader.train.classifier import ClassifierTraining, train_classifier
 

@@ -1,7 +1,7 @@
 """What every source of labelled faces boils down to, and the tables it is read from.
 
 :class:`AnnotatedImages` is the one value that :mod:`fader.data.celeba` and
-:mod:`fader.data.folder` produce and :func:`fader.data.prepared.prepare` consumes.
+:mod:`fader.data.folder` produce and :func:`fader.data.prepare.prepare` consumes.
 """
 
 from __future__ import annotations

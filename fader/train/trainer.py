@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fader.data.batches import Augmentation, Batches, to_tensor
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier
 from fader.models.discriminators import ImageDiscriminator, LatentDiscriminator
