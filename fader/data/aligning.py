@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fader import progress
 from fader.data.annotations import AnnotatedImages
 from fader.data.images import FolderImages, ZipImages
 from fader.data.store import IMAGES
@@ -154,10 +155,9 @@ def align_blocks(
     todo: list[int],
     log: Progress,
     workers: int | None,
-    progress: bool,
+    shown: bool,
 ) -> None:
-    from tqdm import tqdm
-
+    """Align the images of the blocks ``todo``, by so many processes, and log each block."""
     alignment = settings["alignment"]
     arguments = (data.images, dest / IMAGES, count, settings["size"], alignment)
     workers = min(workers or _processors(), len(todo))
@@ -169,13 +169,7 @@ def align_blocks(
     known = all(np.isfinite(landmarks).all() for _, _, landmarks in tasks)
     detect = alignment == "detected" or (alignment == "landmarks" and not known)
     done = count - sum(len(names) for _, names, _ in tasks)
-    with tqdm(
-        total=count,
-        initial=done,
-        desc="preparing",
-        unit=" images",
-        disable=None if progress else True,
-    ) as bar:
+    with progress.Progress(count, done, unit="image", shown=shown) as bar:
         if workers == 1:
             aligner = _Aligner(*arguments)
             for start, names, landmarks in tasks:

@@ -143,12 +143,14 @@ def _is_marked(path: Path) -> bool:
 
 
 def damaged(path: Path) -> FaderError:
+    """The error for a file of a store that cannot be used."""
     return FaderError(
         f"{path}: missing, cut short or damaged; prepare the source again, into another folder"
     )
 
 
 def read_meta(path: Path) -> dict[str, Any]:
+    """The content of ``meta.json``; :class:`FaderError` when there is no finished store."""
     if is_unfinished(path):
         raise FaderError(
             f"{path}: its preparation is unfinished; run the same fader prepare again to finish it"

@@ -48,6 +48,7 @@ class Progress:
             raise damaged(path) from None
 
     def start(self, settings: dict[str, Any]) -> None:
+        """Begin the log, with the settings in its first line."""
         write_text(self.path, json.dumps(settings) + "\n")
         self.settings = settings
 
@@ -56,10 +57,12 @@ class Progress:
         write_text(self.path, json.dumps({"format": FORMAT, "size": 0, "given_up": True}) + "\n")
 
     def finish_block(self, start: int, rejected: list[tuple[int, str]]) -> None:
+        """Log the block from row ``start``, and its rejected rows with their reasons."""
         self._append({"block": start, "rejected": rejected})
         self.rejected_by_block[start] = rejected
 
     def finish_compaction(self) -> None:
+        """Log that the holes of the rejected images are filled."""
         self._append({"compacted": True})
         self.compacted = True
 
@@ -84,6 +87,7 @@ def _bytes_of(count: int, size: int) -> int:
 
 
 def require_room(dest: Path, count: int, size: int) -> None:
+    """Raise :class:`FaderError` when the disk of ``dest`` has no room for the pixels."""
     total, free = _bytes_of(count, size), shutil.disk_usage(dest).free
     if free < total:
         raise FaderError(
@@ -93,6 +97,7 @@ def require_room(dest: Path, count: int, size: int) -> None:
 
 
 def allocate(path: Path, count: int, size: int) -> None:
+    """Make the pixels' file, at its full size."""
     total = _bytes_of(count, size)
     with open(path, "wb") as file:
         file.write(_header(count, size))
@@ -139,6 +144,7 @@ def fill_holes(
 
 
 def truncate(path: Path, count: int, size: int) -> None:
+    """Cut the pixels' file to its first ``count`` images."""
     header = _header(count, size)
     with open(path, "r+b") as file:
         file.write(header)
@@ -148,11 +154,13 @@ def truncate(path: Path, count: int, size: int) -> None:
 
 
 def write_array(path: Path, values: np.ndarray) -> None:
+    """Write an ``.npy`` file, atomically."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, values, allow_pickle=False)
 
 
 def write_rejected(path: Path, names: list[str], rejected: dict[int, str]) -> None:
+    """Write the CSV of rejected images: file name and reason, by row of the source."""
     with (
         atomic_path(path) as temporary,
         # Names of files need not be text.
