@@ -24,8 +24,8 @@ from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.celeba import ATTRIBUTES_FILE, find_files, is_celeba
 from fader.data.folder import find_labels
 from fader.data.images import FolderImages, ZipImages
-from fader.data.prepared import PreparedStore, is_prepared, is_unfinished
 from fader.data.source import open_data
+from fader.data.store import PreparedStore, is_prepared, is_unfinished
 from fader.errors import FaderError, UnreadableImageError
 from fader.photo import open_reduced
 

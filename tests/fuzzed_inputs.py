@@ -94,7 +94,7 @@ def make_celeba(folder: Path) -> None:
 
 
 def read_celeba(folder: Path) -> None:
-    from fader.data.prepared import prepare
+    from fader.data.prepare import prepare
 
     prepare(folder, folder / "store", size=32, workers=1, progress=False)
 
@@ -110,7 +110,7 @@ def make_labels(folder: Path) -> None:
 
 
 def read_labels(folder: Path) -> None:
-    from fader.data.prepared import prepare
+    from fader.data.prepare import prepare
 
     # As they are, without a search for faces, which takes much longer than reading them.
     prepare(folder, folder / "store", size=32, workers=1, progress=False, aligned=True)
@@ -119,7 +119,7 @@ def read_labels(folder: Path) -> None:
 def make_store(folder: Path) -> None:
     from conftest import write_celeba
 
-    from fader.data.prepared import prepare
+    from fader.data.prepare import prepare
 
     write_celeba(folder / "celeba", 6)
     prepare(folder / "celeba", folder / "store", size=32, workers=1, progress=False)

@@ -16,7 +16,7 @@ from PIL import Image
 from fader.attributes import ATTRIBUTES
 from fader.data.celeba import read_celeba
 from fader.data.folder import read_folder
-from fader.data.prepared import read_source
+from fader.data.layouts import read_source
 from fader.errors import FaderError, UnknownAttributeError, UnreadableImageError
 
 SMILING = ATTRIBUTES.index("Smiling")

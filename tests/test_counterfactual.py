@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fader.data.batches import to_tensor
-from fader.data.prepared import PreparedStore, prepare
+from fader.data.prepare import prepare
+from fader.data.store import PreparedStore
 from fader.data.synthetic import TEST, face_number, splits, write_dataset
 from fader.faces.align import align
 from fader.train.config import TrainConfig, load_preset

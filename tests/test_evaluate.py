@@ -16,7 +16,8 @@ from PIL import Image
 import fader.evaluate.evaluation as evaluation
 from fader.commands import main
 from fader.data.batches import to_images, to_tensor
-from fader.data.prepared import PreparedStore, prepare
+from fader.data.prepare import prepare
+from fader.data.store import PreparedStore
 from fader.data.synthetic import face_number, write_dataset
 from fader.errors import FaderError
 from fader.evaluate import leakage

@@ -19,7 +19,9 @@ from PIL import Image
 
 from cgan.data import open_images
 from fader.data.images import ZipImages
-from fader.data.prepared import PreparedStore, prepare, read_source
+from fader.data.layouts import read_source
+from fader.data.prepare import prepare
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.photo import open_photo
 

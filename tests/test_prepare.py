@@ -22,9 +22,11 @@ import fader.faces.align
 import fader.faces.detect
 from fader.attributes import ATTRIBUTES
 from fader.commands import main
-from fader.data import prepared
-from fader.data.prepared import PreparedStore, is_prepared, prepare, read_source
+from fader.data import unfinished
+from fader.data.layouts import read_source
+from fader.data.prepare import prepare
 from fader.data.source import open_data
+from fader.data.store import PreparedStore, is_prepared
 from fader.errors import FaderError, UnknownAttributeError
 from fader.faces.align import TEMPLATE, align
 from fader.faces.detect import Face
@@ -259,7 +261,7 @@ def test_a_store_tells_no_places_of_this_machine(celeba, tmp_path):
 #: Prepares with a SIGKILL in place of the n-th flush of a file to disk: each step ends with one.
 DYING = """
 import os, signal, stat, sys
-import fader.data.prepared as prepared
+import fader.data.prepare as prepared
 source, dest, workers, n = sys.argv[1:]
 calls, fsync = 0, os.fsync
 def flush(file):
@@ -305,14 +307,14 @@ def test_a_kill_at_any_step_is_mended_by_running_again(celeba, tmp_path):
 
 def interrupt(monkeypatch, root, dest, **settings):
     """Begin a preparation and break it off after its first block."""
-    finish = prepared._Progress.finish_block
+    finish = unfinished.Progress.finish_block
 
     def stop(self, start, rows):
         finish(self, start, rows)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared._Progress, "finish_block", stop)
+        patch.setattr(unfinished.Progress, "finish_block", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare(root, dest, workers=1, **settings)
 
@@ -442,8 +444,8 @@ def test_two_processes_do_not_write_one_store(celeba, tmp_path):
 
 
 def test_a_full_disk_is_seen_before_the_work(celeba, tmp_path, monkeypatch):
-    usage = prepared.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(prepared.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    usage = unfinished.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(unfinished.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(FaderError, match="GB needed"):
         prepare(celeba(6), tmp_path / "store", size=32)
 

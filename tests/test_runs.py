@@ -24,7 +24,8 @@ import fader.commands
 import fader.progress
 from cgan.pictures import save_progress, snapshots
 from cgan.trainer import GanTrainer
-from fader.data.prepared import PreparedStore, prepare
+from fader.data.prepare import prepare
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.models.model import FaderModel
 from fader.progress import Progress

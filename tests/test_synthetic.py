@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import fader.progress
 from fader.attributes import ATTRIBUTES
 from fader.commands import main
 from fader.data import synthetic
+from fader.data.prepare import prepare
 from fader.data.synthetic import DRAWN, face_number, sample_face, write_dataset
 from fader.errors import FaderError, UnknownAttributeError
 from fader.files import file_lock
@@ -304,3 +306,14 @@ def test_command_refuses_a_full_folder_with_one_sentence(tmp_path):
 @pytest.mark.parametrize("arguments", [[], ["somewhere", "-n", "0"], ["somewhere", "-n", "many"]])
 def test_bad_usage_exits_with_2(arguments):
     assert CliRunner().invoke(main, ["synth", *arguments]).exit_code == 2
+
+
+def test_drawing_and_preparing_into_a_log_say_how_far_they_are(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(fader.progress, "EVERY", 0.0)
+    write_dataset(tmp_path / "drawn", 4, counterfactuals=False)
+    prepare(tmp_path / "drawn", tmp_path / "store", size=16, workers=1)
+    lines = capfd.readouterr().err.splitlines()
+    assert any(line.startswith("face 2 of 4, ") for line in lines)
+    assert lines[-1].startswith("image 4 of 4, ")
+    write_dataset(tmp_path / "quiet", 4, counterfactuals=False, progress=False)
+    assert not capfd.readouterr().err

@@ -20,7 +20,8 @@ from PIL import Image
 
 from fader.commands import main
 from fader.data.batches import Augmentation, Batches
-from fader.data.prepared import PreparedStore, prepare
+from fader.data.prepare import prepare
+from fader.data.store import PreparedStore
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig

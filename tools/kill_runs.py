@@ -228,7 +228,7 @@ def main(kills: int, names: str, seed: int | None, photos: int, steps: int) -> N
     import fader.commands.edit
     import fader.commands.prepare
     import fader.commands.train
-    import fader.data.prepared
+    import fader.data.prepare
     import fader.edit.folder
     import fader.faces.detect
     import fader.train.trainer  # noqa: F401

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fader.data.annotations import VALID
 from fader.data.batches import to_tensor
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.models.model import FaderModel
 from fader.models.pretrained import load_classifier

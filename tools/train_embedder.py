@@ -25,7 +25,7 @@ import torch
 
 from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.batches import to_tensor
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, inner, save_embedder
 from fader.models.classifier import resized
 from fader.models.pretrained import load_classifier

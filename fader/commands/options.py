@@ -14,7 +14,7 @@ from fader.commands.echo import say
 if TYPE_CHECKING:
     import torch
 
-    from fader.data.prepared import PreparedStore
+    from fader.data.store import PreparedStore
 
 device_option = click.option(
     "--device",

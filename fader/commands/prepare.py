@@ -60,7 +60,8 @@ def command(
     interruption.
     """
     from fader.data.annotations import SPLIT_NAMES
-    from fader.data.prepared import REJECTED, is_prepared, prepare
+    from fader.data.prepare import prepare
+    from fader.data.store import REJECTED, is_prepared
 
     before = is_prepared(dest)
     store = prepare(

@@ -15,7 +15,7 @@ from fader.commands.options import device_option, json_option, open_store, resol
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
-    from fader.data.prepared import PreparedStore
+    from fader.data.store import PreparedStore
     from fader.models.classifier import AttributeClassifier
     from fader.train.classifier import ClassifierTraining
     from fader.train.run import RunFolder
@@ -126,7 +126,7 @@ def command(
 
 
 def _open(data: Path, size: int) -> PreparedStore:
-    from fader.data.prepared import PreparedStore, is_prepared
+    from fader.data.store import PreparedStore, is_prepared
 
     return PreparedStore(data) if is_prepared(data) else open_store(data, size)
 

@@ -1,7 +1,7 @@
 """What every source of labelled faces boils down to, and the tables it is read from.
 
 :class:`AnnotatedImages` is the one value that :mod:`fader.data.celeba` and
-:mod:`fader.data.folder` produce and :func:`fader.data.prepared.prepare` consumes.
+:mod:`fader.data.folder` produce and :func:`fader.data.prepare.prepare` consumes.
 """
 
 from __future__ import annotations
@@ -291,11 +291,12 @@ def _no_attribute(column: str) -> str:
 # --- splits ---------------------------------------------------------------------------------
 
 
-def split_by_hash(names: Sequence[str], identity: np.ndarray) -> np.ndarray:
-    """(N,) uint8 split of 90 % train, 5 % valid and 5 % test, the same on every machine.
+def hashed_split(names: Sequence[str], identity: np.ndarray) -> tuple[np.ndarray, str]:
+    """(N,) uint8 split of 90 % train, 5 % valid and 5 % test, and what it is made from.
 
-    People (or, where nobody is known, single images) are put in the order of a hash and cut, so
-    that no person is in two parts. From three people on no part is empty.
+    It is the same on every machine. People (or, where nobody is known, single images) are put in
+    the order of a hash and cut, so that no person is in two parts. From three people on no part
+    is empty.
     """
     keys = [
         f"id {who}" if who >= 0 else f"image {name}"
@@ -306,4 +307,5 @@ def split_by_hash(names: Sequence[str], identity: np.ndarray) -> np.ndarray:
     part = dict.fromkeys(ranked, TRAIN)
     part.update(dict.fromkeys(ranked[:held_out], TEST))
     part.update(dict.fromkeys(ranked[held_out : 2 * held_out], VALID))
-    return np.array([part[key] for key in keys], dtype=np.uint8)
+    split_from = f"hash of {'identity' if (identity >= 0).any() else 'file name'}, 90/5/5"
+    return np.array([part[key] for key in keys], dtype=np.uint8), split_from

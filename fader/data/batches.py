@@ -26,12 +26,12 @@ class HasImages(Protocol):
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
-    """uint8 N×H×W×C → float32 N×C×H×W in [-1, 1], channels_last in memory."""
+    """Uint8 N×H×W×C → float32 N×C×H×W in [-1, 1], channels_last in memory."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_images(x: Tensor) -> np.ndarray:
-    """float N×C×H×W in [-1, 1] → uint8 N×H×W×C, rounded."""
+    """Float N×C×H×W in [-1, 1] → uint8 N×H×W×C, rounded."""
     scaled = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).cpu().numpy()
 

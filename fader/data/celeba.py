@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from fader.data.annotations import (
+    TEST,
+    TRAIN,
+    VALID,
     AnnotatedImages,
+    hashed_split,
     read_attribute_names,
     read_labels,
     read_table,
     require,
-    split_by_hash,
 )
 from fader.data.images import FolderImages, ZipImages
 from fader.errors import FaderError
@@ -75,41 +78,10 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
     names = table.names
 
     if path := files.get(SOFT_FILE):
-        table = read_table(path)
-        columns = read_attribute_names(path, table.columns)
-        added = tuple(name for name in columns if name not in attributes)
-        if added:
-            raise FaderError(
-                f"{path}: has {added[0]}, which {files[ATTRIBUTES_FILE].name} lacks; remove it"
-            )
-        values, kind = read_labels(table)
-        rows = table.required_rows_of(names)
-        labels[:, [attributes.index(name) for name in columns]] = values[rows]
-
-    identity = np.full(len(names), -1, dtype=np.int64)
-    if path := files.get(IDENTITY_FILE):
-        table = read_table(path, width=1)
-        whole = (table.values == np.rint(table.values)) & (np.abs(table.values) < 2**53)
-        require(table, whole, "the whole number of a person")
-        rows = table.rows_of(names)
-        identity[rows >= 0] = table.values[rows[rows >= 0], 0]
-
-    if path := files.get(PARTITION_FILE):
-        table = read_table(path, width=1)
-        require(table, np.isin(table.values, (0, 1, 2)), "0 (train), 1 (valid) or 2 (test)")
-        split = table.values[table.required_rows_of(names), 0].astype(np.uint8)
-        split_from = path.name
-    else:
-        split = split_by_hash(names, identity)
-        split_from = f"hash of {'identity' if (identity >= 0).any() else 'file name'}, 90/5/5"
-
-    landmarks = np.full((len(names), 5, 2), np.nan, dtype=np.float32)
-    if path := files.get(LANDMARKS_FILE):
-        table = read_table(path, width=10)
-        rows = table.rows_of(names)
-        # What no image reaches is refused with its image; here it has to fit the type.
-        values = table.values.clip(-1e30, 1e30).reshape(-1, 5, 2)
-        landmarks[rows >= 0] = values[rows[rows >= 0]]
+        columns, values, kind = _read_soft(path, attributes, names, files[ATTRIBUTES_FILE])
+        labels[:, columns] = values
+    identity = _read_identity(files.get(IDENTITY_FILE), names)
+    split, split_from = _read_split(files.get(PARTITION_FILE), names, identity)
 
     return AnnotatedImages(
         root=root,
@@ -121,10 +93,59 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
         split=split,
         split_from=split_from,
         identity=identity,
-        landmarks=landmarks,
+        landmarks=_read_landmarks(files.get(LANDMARKS_FILE), names),
         files=tuple(files.values()),
         celeba=True,
     )
+
+
+def _read_soft(
+    path: Path, attributes: tuple[str, ...], names: list[str], listed: Path
+) -> tuple[list[int], np.ndarray, str]:
+    """Which attributes have soft labels, these (N, n), and their kind."""
+    table = read_table(path)
+    columns = read_attribute_names(path, table.columns)
+    if added := [name for name in columns if name not in attributes]:
+        raise FaderError(f"{path}: has {added[0]}, which {listed.name} lacks; remove it")
+    values, kind = read_labels(table)
+    rows = table.required_rows_of(names)
+    return [attributes.index(name) for name in columns], values[rows], kind
+
+
+def _read_identity(path: Path | None, names: list[str]) -> np.ndarray:
+    """(N,) int64, -1 where unknown."""
+    identity = np.full(len(names), -1, dtype=np.int64)
+    if path:
+        table = read_table(path, width=1)
+        whole = (table.values == np.rint(table.values)) & (np.abs(table.values) < 2**53)
+        require(table, whole, "the whole number of a person")
+        rows = table.rows_of(names)
+        identity[rows >= 0] = table.values[rows[rows >= 0], 0]
+    return identity
+
+
+def _read_split(
+    path: Path | None, names: list[str], identity: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """The (N,) uint8 split, and what it is from."""
+    if path is None:
+        return hashed_split(names, identity)
+    table = read_table(path, width=1)
+    parts = (TRAIN, VALID, TEST)
+    require(table, np.isin(table.values, parts), "0 (train), 1 (valid) or 2 (test)")
+    return table.values[table.required_rows_of(names), 0].astype(np.uint8), path.name
+
+
+def _read_landmarks(path: Path | None, names: list[str]) -> np.ndarray:
+    """(N, 5, 2) float32 pixels, NaN where unknown."""
+    landmarks = np.full((len(names), 5, 2), np.nan, dtype=np.float32)
+    if path:
+        table = read_table(path, width=10)
+        rows = table.rows_of(names)
+        # What no image reaches is refused with its image; here it has to fit the type.
+        values = table.values.clip(-1e30, 1e30).reshape(-1, 5, 2)
+        landmarks[rows >= 0] = values[rows[rows >= 0]]
+    return landmarks
 
 
 def _places(root: Path) -> Iterator[Path]:

@@ -138,11 +138,13 @@ class Canvas:
         return Canvas(self.pixels, matrix)
 
     def fill(self, points: Points, colour: Colour) -> None:
+        """Paint the inside of ``points``."""
         cv2.fillPoly(self.pixels, [self._fixed(points)], colour, cv2.LINE_AA, _FRACTION_BITS)
 
     def stroke(
         self, lines: Sequence[Points], colour: Colour, width: float, closed: bool = False
     ) -> None:
+        """Paint lines ``width`` face units wide."""
         thickness = max(1, round(width * self._scale))
         fixed = [self._fixed(line) for line in lines]
         cv2.polylines(self.pixels, fixed, closed, colour, thickness, cv2.LINE_AA, _FRACTION_BITS)

@@ -22,11 +22,11 @@ from fader.data.annotations import (
     AnnotatedImages,
     Table,
     checked_rows,
+    hashed_split,
     read_attribute_names,
     read_labels,
     read_rows,
     shown,
-    split_by_hash,
 )
 from fader.data.images import FolderImages
 from fader.errors import FaderError
@@ -80,32 +80,16 @@ def read_folder(root: Path, labels: Path) -> AnnotatedImages:
 
     label_columns = [name for name in columns if name not in extra.values()]
     attributes = read_attribute_names(path, label_columns)
-    values = np.empty((len(names), len(attributes)))
-    for index, column in enumerate(label_columns):
-        for row, cell in enumerate(by_column[column]):
-            try:
-                values[row, index] = float(cell)
-            except ValueError:
-                raise FaderError(
-                    f"{path}, line {lines[row]}: {shown(cell)!r} for {column} is not a number"
-                ) from None
+    values = _numbers(path, [by_column[name] for name in label_columns], label_columns, lines)
     values, kind = read_labels(Table(path, attributes, names, values, lines))
 
     identity = _identities(
         by_column[extra["identity"]] if "identity" in extra else [""] * len(kept)
     )
     if "split" in extra:
-        split = np.empty(len(names), dtype=np.uint8)
-        for row, cell in enumerate(by_column[extra["split"]]):
-            if cell.casefold() not in _SPLITS:
-                raise FaderError(
-                    f"{path}, line {lines[row]}: split {shown(cell)!r} is not train, valid or test"
-                )
-            split[row] = _SPLITS[cell.casefold()]
-        split_from = path.name
+        split, split_from = _splits(path, by_column[extra["split"]], lines), path.name
     else:
-        split = split_by_hash(names, identity)
-        split_from = f"hash of {'identity' if (identity >= 0).any() else 'file name'}, 90/5/5"
+        split, split_from = hashed_split(names, identity)
 
     return AnnotatedImages(
         root=root,
@@ -121,6 +105,32 @@ def read_folder(root: Path, labels: Path) -> AnnotatedImages:
         files=(path,),
         celeba=False,
     )
+
+
+def _numbers(
+    path: Path, cells: list[tuple[str, ...]], columns: list[str], lines: np.ndarray
+) -> np.ndarray:
+    """(N, n) float64 of the columns' cells."""
+    values = np.empty((len(lines), len(columns)))
+    for index, column in enumerate(columns):
+        for row, cell in enumerate(cells[index]):
+            try:
+                values[row, index] = float(cell)
+            except ValueError:
+                raise FaderError(
+                    f"{path}, line {lines[row]}: {shown(cell)!r} for {column} is not a number"
+                ) from None
+    return values
+
+
+def _splits(path: Path, cells: tuple[str, ...], lines: np.ndarray) -> np.ndarray:
+    """(N,) uint8 of the parts that the cells name."""
+    for line, cell in zip(lines, cells, strict=True):
+        if cell.casefold() not in _SPLITS:
+            raise FaderError(
+                f"{path}, line {line}: split {shown(cell)!r} is not train, valid or test"
+            )
+    return np.array([_SPLITS[cell.casefold()] for cell in cells], dtype=np.uint8)
 
 
 def _identities(cells: tuple[str, ...] | list[str]) -> np.ndarray:

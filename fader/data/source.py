@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from fader.data.cache import cache_folder, mark_used
-from fader.data.prepared import PreparedStore, is_prepared, is_unfinished, prepare_cache
+from fader.data.prepare import prepare_cache
+from fader.data.store import PreparedStore, is_prepared, is_unfinished
 from fader.errors import FaderError
 
 

@@ -22,12 +22,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from fader.attributes import ATTRIBUTES, GROUPS, attribute_name
 from fader.data import drawing
+from fader.data.annotations import TEST, TRAIN, VALID
 from fader.errors import FaderError
 from fader.files import file_lock, sweep_temporaries, write_text
+from fader.progress import Progress
 
 #: The attributes that are drawn and labelled truly. All others are -1 in every annotation.
 DRAWN: tuple[str, ...] = (
@@ -334,8 +335,6 @@ def face_number(number: int, seed: int) -> SyntheticFace:
 
 # ---------------------------------------------------------------- the data set on disk
 
-TRAIN, VALID, TEST = 0, 1, 2
-
 _IMAGES = "img_align_celeba"
 _COUNTERFACTUALS = "counterfactuals"
 _SETTINGS_FILE = "synth.json"
@@ -466,16 +465,17 @@ def _counterfactuals(
 def _draw_missing(pictures: Sequence[tuple[Path, SyntheticFace]], progress: bool) -> None:
     for folder in {path.parent for path, _ in pictures}:
         folder.mkdir(parents=True, exist_ok=True)
-    # disable=None: silent when standard error is not a terminal.
-    for path, face in tqdm(pictures, "drawing", unit="face", disable=None if progress else True):
-        if _is_whole_jpeg(path):
-            continue
-        _, data = cv2.imencode(".jpg", face.draw()[..., ::-1], _JPEG)
-        # Renamed when complete, but not flushed to disk one by one as files.atomic_path would:
-        # that costs more than the drawing, and a picture lost to a power cut is drawn again.
-        partial = path.with_suffix(".part")
-        partial.write_bytes(data)
-        os.replace(partial, path)
+    with Progress(len(pictures), unit="face", shown=progress) as bar:
+        for path, face in pictures:
+            if not _is_whole_jpeg(path):
+                _, data = cv2.imencode(".jpg", face.draw()[..., ::-1], _JPEG)
+                # Renamed when complete, but not flushed to disk one by one as files.atomic_path
+                # would: that costs more than the drawing, and a picture lost to a power cut is
+                # drawn again.
+                partial = path.with_suffix(".part")
+                partial.write_bytes(data)
+                os.replace(partial, path)
+            bar.update()
 
 
 def _is_whole_jpeg(path: Path) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.evaluate import leakage, realism
 from fader.evaluate.identity import Embedder, Recogniser, find_recogniser, identity

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fader.data.annotations import TRAIN
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import frechet, strangeness
 from fader.evaluate.swaps import CLEAR, Swapped

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import balanced_accuracy, estimate
 from fader.evaluate.swaps import Continuity, Faces, Swapped, SwapScore, other_side

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.batches import Augmentation, Batches, to_images, to_tensor
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.model import save_classifier

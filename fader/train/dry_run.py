@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from fader.data.annotations import TEST, TRAIN, VALID
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.train.config import TrainConfig
 from fader.train.trainer import R1_EVERY, Trainer
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fader.data.annotations import TRAIN, VALID
 from fader.data.batches import Augmentation, Batches, to_tensor
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.train.config import TrainConfig
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fader.data.batches import to_images
-from fader.data.prepared import PreparedStore
+from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier
 from fader.models.discriminators import ImageDiscriminator, LatentDiscriminator
