@@ -196,12 +196,12 @@ def parse_changes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change,
             continue
         attribute = attribute_name(name, known)
         try:
-            number = float(value)
+            to_set = float(value)
         except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+            to_set = math.nan
+        if not math.isfinite(to_set):
             raise FaderError(f"{part!r}: the value must be a number, such as {attribute}=0.5")
-        changes.append(Change(attribute, number, value[0] in "+-", face))
+        changes.append(Change(attribute, to_set, value[0] in "+-", face))
     if not changes:
         raise FaderError("nothing to change; give at least one NAME=VALUE, such as Smiling=1")
     return tuple(changes)

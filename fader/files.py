@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -204,7 +205,7 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
-if os.name == "nt":  # pragma: no cover
+if sys.platform == "win32":  # pragma: no cover
     import msvcrt
 
     def _lock(handle: int) -> bool:

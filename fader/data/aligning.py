@@ -52,7 +52,7 @@ class _Aligner:
             except Exception as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 rejected.append((row, f"could not be aligned ({reason})"))
-        self._target.flush()
+        self._target.flush()  # type: ignore[attr-defined]
         return rejected
 
     def _face(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

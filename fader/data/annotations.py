@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -153,7 +154,7 @@ def _improper(path: Path, error: csv.Error) -> FaderError:
 
 
 def _csv_rows(
-    path: Path, reader: Iterator[list[str]], header: Sequence[str]
+    path: Path, reader: Any, header: Sequence[str]
 ) -> Iterator[tuple[int, list[str]]]:
     try:
         for number, row in enumerate(row for row in reader if row):

@@ -13,6 +13,7 @@ import stat
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from fader.errors import FaderError
 
@@ -61,7 +62,7 @@ class _Mended(io.RawIOBase):
     def tell(self) -> int:
         return self._file.tell()
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         at = self._file.tell()
         count = self._file.readinto(buffer)
         first = max(at, self._start)

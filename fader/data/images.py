@@ -54,7 +54,8 @@ class FolderImages:
         found, todo = [], [""]
         while todo:
             inside = todo.pop()
-            files, folders = [], []
+            files: list[str] = []
+            folders: list[str] = []
             try:
                 with os.scandir(self.path / inside) as entries:
                     for entry in entries:

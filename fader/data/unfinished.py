@@ -138,7 +138,7 @@ def fill_holes(
         images = map_images(path, count, size)
         for hole, filler in zip(holes, fillers, strict=True):
             images[hole] = images[filler]
-        images.flush()
+        images.flush()  # type: ignore[attr-defined]
         log.finish_compaction()
     return rows[:kept]
 
