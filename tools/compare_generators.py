@@ -53,10 +53,12 @@ def plan(path: Path) -> tuple[str, list[dict[str, Any]]]:
 
 
 def slug(name: str) -> str:
+    """A name as a part of a file's name: lower-case letters, digits and hyphens."""
     return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")
 
 
 def cgan(*arguments: object) -> str:
+    """What ``cgan`` with these arguments prints to standard output."""
     command = [sys.executable, "-m", "cgan", *map(str, arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 

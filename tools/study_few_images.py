@@ -70,10 +70,12 @@ class Cell:
 
     @property
     def run(self) -> str:
+        """The name of the run's folder."""
         return f"{self.images or 'all'}-{self.diffaugment}"
 
     @property
     def title(self) -> str:
+        """The name for readers."""
         augmented = "DiffAugment" if self.diffaugment == "on" else "no DiffAugment"
         return f"{self.images or 'all'} images, {augmented}, {self.iterations} iterations"
 
@@ -116,11 +118,13 @@ class Study:
 
     @property
     def reals(self) -> Reals:
+        """The real images, as the judge sees them; computed once."""
         if self._reals is None:
             self._reals = Reals.seen(self.images, self.space, limit=self.n, seed=self.config.seed)
         return self._reals
 
     def rows(self) -> list[dict[str, Any]]:
+        """The results so far."""
         if not self.results.exists():
             return []
         lines = self.results.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -128,9 +132,11 @@ class Study:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def has(self, cell: Cell) -> bool:
+        """Whether the results have a row for this cell."""
         return any(_cell_of(row) == cell for row in self.rows())
 
     def training_rows(self, cell: Cell) -> np.ndarray:
+        """Indices of the images that the cell trains on, sorted."""
         training = self.images.indices(0)
         shuffled = np.random.default_rng(self.config.seed).permutation(training)
         return np.sort(shuffled[: cell.images or None])
@@ -170,6 +176,7 @@ class Study:
         return True
 
     def evaluation(self, cell: Cell, generator: Generator) -> Evaluation:
+        """Score the cell's generator."""
         reals = self.reals.trained_on(self.training_rows(cell))
         return evaluate(
             generator, reals, name=cell.title, data="study", n=self.n, seed=self.config.seed
@@ -196,6 +203,7 @@ class Study:
             file.write(json.dumps(row) + "\n")
 
     def picture(self, cell: Cell) -> Path:
+        """The file of the cell's samples."""
         return self.out / "samples" / f"{cell.run}-{cell.iterations}.png"
 
 

@@ -92,6 +92,7 @@ def elements(document: Document, most_deep: int | None = None) -> Iterator[Eleme
 
 
 def is_element(node: Node) -> bool:
+    """Whether a node is an element, not text or a comment."""
     return node.nodeType == Node.ELEMENT_NODE
 
 
@@ -104,6 +105,7 @@ def _blank(found: re.Match[str]) -> str:
 
 
 def is_picture(text: str) -> bool:
+    """Whether a text is a picture in base64."""
     if len(text) < _SHORTEST_PICTURE:
         return False
     begin = "".join(text[:400].split()).rstrip("=")[:64]
@@ -115,4 +117,5 @@ def is_picture(text: str) -> bool:
 
 
 def written(document: Document) -> bytes:
+    """The packet of a document."""
     return f'{_HEAD}{document.documentElement.toxml()}<?xpacket end="w"?>'.encode()
