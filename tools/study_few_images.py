@@ -402,6 +402,7 @@ def main(
     estimate: bool,
     device: str,
 ) -> None:
+    """Run the study, or say how long it takes."""
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     where = resolve_device(device)
     try:
