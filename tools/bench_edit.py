@@ -47,6 +47,7 @@ def plain_loop(editor: Editor, photos: list[Path], out: Path) -> None:
 
 
 def batch(editor: Editor, folder: Path, photos: list[Path], out: Path, workers: int) -> None:
+    """Edit all photos of a folder, shared by ``workers`` processes."""
     job = Job(parse_changes(CHANGES, editor.attributes))
     for _ in edit_folder(editor, folder, photos, out, job, workers):
         pass

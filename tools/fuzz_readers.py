@@ -45,6 +45,7 @@ REFUSED, READ, TROUBLE = "refused", "read", ("traceback", "died", "slow", "memor
 
 
 class Result(NamedTuple):
+    """What became of one file: the kind of end, the error's text, time and memory."""
     kind: str
     detail: str = ""
     seconds: float = 0.0
@@ -108,6 +109,7 @@ def memory(key: str) -> float:
 
 
 def forget_peak() -> None:
+    """Let the kernel measure this process's peak of memory anew."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -144,6 +146,7 @@ class Worker:
         self.start()
 
     def start(self) -> None:
+        """Start a fresh process, which is not warm yet."""
         seeds, seed, megabytes = self.arguments
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
@@ -155,6 +158,7 @@ class Worker:
         self.warm = False
 
     def give(self, case: tuple[str, int]) -> None:
+        """Send the process a case to read."""
         self.case, self.since = case, time.monotonic()
         self.pipe.send(case)
 

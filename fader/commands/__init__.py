@@ -50,18 +50,22 @@ class CommandGroup(click.Group):
         self.package, self.summaries = package, summaries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The subcommands' names, in the order of the summaries."""
         return list(self.summaries)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import a subcommand; None for an unknown name."""
         if name not in self.summaries:
             return None
         return import_module(f"{self.package}.{name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the summaries, without importing any subcommand."""
         with formatter.section("Commands"):
             formatter.write_dl(list(self.summaries.items()))
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program, with output streams that can print every file name."""
         for stream in (sys.stdout, sys.stderr):
             # It may be in a legacy code page that cannot print every file name, nor all the help.
             if hasattr(stream, "reconfigure"):
@@ -79,6 +83,7 @@ class CommandGroup(click.Group):
             raise SystemExit(1) from None
 
     def invoke(self, ctx: click.Context) -> object:
+        """Run the subcommand; exit with 1 where it fails or its output cannot be written."""
         with _failures_in_words():
             result = super().invoke(ctx)
         if stdout_failed(ctx):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,16 +188,11 @@ def command(
         raise click.UsageError("nothing to change; give --set, such as --set Smiling=0, or --to")
     place = None if out is None else Path(out)
     folder = _folder(photos, place)
+    names = _variant_names(variants)
+    files = [] if folder else _places(photos, place, names, bool(out) and names_folder(out))
 
-    from fader.attributes import ATTRIBUTES
     from fader.edit.editor import Editor
     from fader.edit.job import Job, combinations
-
-    try:
-        names = [name for name, _ in combinations(variants, ATTRIBUTES)] if variants else [""]
-    except FaderError as error:
-        raise click.BadParameter(str(error), param_hint="--variants") from None
-    files = [] if folder else _places(photos, place, names, bool(out) and names_folder(out))
 
     editor = Editor(model, resolve_device(device))
     known = editor.attributes
@@ -205,10 +200,33 @@ def command(
     changes += [change for text in sets for change in parse_changes(text, known)]
     sides = combinations(variants, known) if variants else ()
     job = Job(changes, face, output, overwrite, quality, where, provenance, sides)
+    if folder and place:
+        run = _edit_folder(editor, folder, place, job, workers)
+    else:
+        run = _edit_files(editor, files, job)
+    results = _told(run, as_json)
+    # In a folder, photos of other things than faces are to be expected.
+    harmless = {"edited", "skipped", "no-face"} if folder else {"edited"}
+    if any(result.status not in harmless for result in results):
+        raise SystemExit(1)
 
+
+def _variant_names(variants: tuple[str, ...]) -> list[str]:
+    """The names of the combinations of ``--variants``; one empty name without any."""
+    from fader.attributes import ATTRIBUTES
+    from fader.edit.job import combinations
+
+    try:
+        return [name for name, _ in combinations(variants, ATTRIBUTES)] if variants else [""]
+    except FaderError as error:
+        raise click.BadParameter(str(error), param_hint="--variants") from None
+
+
+def _told(run: Generator[Result, None, None], as_json: bool) -> list[Result]:
+    """All results of ``run``, each told as it comes, or as JSON at the end."""
     results: list[Result] = []
     try:
-        with closing(_run(editor, folder, place, files, job, workers)) as run:
+        with closing(run):
             for result in run:
                 results.append(result)
                 if result.output and result.status == "edited" and not as_json:
@@ -221,33 +239,32 @@ def command(
         raise SystemExit(130) from None
     if as_json:
         say_json([result.to_dict() for result in results])
-    # In a folder, photos of other things than faces are to be expected.
-    harmless = {"edited", "skipped", "no-face"} if folder else {"edited"}
-    if any(result.status not in harmless for result in results):
-        raise SystemExit(1)
+    return results
 
 
-def _run(
-    editor: Editor,
-    folder: Path | None,
-    out: Path | None,
-    files: list[tuple[Path, list[Path]]],
-    job: Job,
-    workers: int | None,
-) -> Iterator[Result]:
+def _edit_files(
+    editor: Editor, files: list[tuple[Path, list[Path]]], job: Job
+) -> Generator[Result, None, None]:
+    from tqdm import tqdm
+
+    from fader.edit.job import edit_file
+
+    inputs = [photo for photo, _ in files]
+    written: dict[FileId, Path] = {}
+    for photo, outputs in tqdm(files, disable=None if len(files) > 1 else True, unit="photo"):
+        yield from edit_file(editor, photo, outputs, job, inputs, written)
+
+
+def _edit_folder(
+    editor: Editor, folder: Path, out: Path, job: Job, workers: int | None
+) -> Generator[Result, None, None]:
+    """Edit a folder's photos and sum up at the end."""
     from tqdm import tqdm
 
     from fader.edit.folder import counted, edit_folder, look_through
-    from fader.edit.job import edit_file
     from fader.edit.report import REPORT
     from fader.edit.workers import sensible_workers
 
-    if folder is None:
-        inputs = [photo for photo, _ in files]
-        written: dict[FileId, Path] = {}
-        for photo, outputs in tqdm(files, disable=None if len(files) > 1 else True, unit="photo"):
-            yield from edit_file(editor, photo, outputs, job, inputs, written)
-        return
     photos, others = look_through(folder)
     workers = workers or sensible_workers(editor, len(photos))
     counts: Counter[str] = Counter()

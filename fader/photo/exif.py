@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from contextlib import suppress
 
 PREFIX = b"Exif\0\0"
 
@@ -121,28 +122,26 @@ class _Block:
             return
         self._seen.add(at)
         entries, following = self.entries(at)
-        kept = []
-        for entry in entries:
-            tag = self.tag(entry)
-            if tag == _ORIENTATION:
-                entry = struct.pack(f"{self.order}HHIHH", _ORIENTATION, 3, 1, 1, 0)
-            elif tag in (_EXIF, _GPS, _INTEROPERABILITY):
-                for below in self.values(entry)[:1]:
-                    try:
-                        self._clean(below)
-                    except (struct.error, ValueError):
-                        continue  # a directory that cannot be read says nothing
-            elif tag == _SUB_DIRECTORIES:
-                for below in self.values(entry):
-                    self._erase_directory(below)
-                continue
-            elif tag in _PICTURES or tag in _PICTURES.values():
-                continue
-            kept.append(entry)
+        kept = [new for entry in entries if (new := self._cleaned_entry(entry))]
         self._erase_pictures(entries)
         if chained and following:
             self._erase_directory(following)
         self._put(at, entries, kept, b"\0\0\0\0" if chained else None)
+
+    def _cleaned_entry(self, entry: bytes) -> bytes:
+        """An entry for an upright photo, with the directories below it cleaned; b"" to drop it."""
+        tag = self.tag(entry)
+        if tag == _ORIENTATION:
+            return struct.pack(f"{self.order}HHIHH", _ORIENTATION, 3, 1, 1, 0)
+        if tag == _SUB_DIRECTORIES:
+            for below in self.values(entry):
+                self._erase_directory(below)
+            return b""
+        if tag in (_EXIF, _GPS, _INTEROPERABILITY):
+            for below in self.values(entry)[:1]:
+                with suppress(struct.error, ValueError):  # an unreadable directory says nothing
+                    self._clean(below)
+        return b"" if tag in _PICTURES or tag in _PICTURES.values() else entry
 
     def _put(
         self, at: int, entries: list[bytes], kept: list[bytes], following: bytes | None

@@ -6,7 +6,6 @@ import io
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -33,42 +32,50 @@ _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 def jpeg_contents(data: bytes) -> Contents:
     """What a JPEG's segments hold, and what comes after the picture."""
     found = Contents()
-    resources, extension = b"", {}
-    end = None
+    extensions: dict[bytes, dict[int, bytes]] = {}
+    rest = b""
     for marker, start, stop in _segments(data):
-        if marker == _END:
-            end = stop
-            break
         payload = data[start:stop]
-        if marker == _APP1 and payload.startswith(PREFIX):
-            block = payload[len(PREFIX) :]
-            if not found.exif:
-                found.exif = payload
-            elif is_tiff(block):
-                found.more_exif.append(payload)
-            else:  # a block too long for one segment goes on
-                found.exif += block
+        if marker == _END:
+            rest = data[stop:]
+        elif marker == _APP1 and payload.startswith(PREFIX):
+            _take_exif(found, payload)
         elif marker == _APP1 and payload.startswith(_XMP):
             found.xmp = found.xmp or payload[len(_XMP) :]
         elif marker == _APP1 and payload.startswith(_EXTENSION):
             place = len(_EXTENSION)
             if len(payload) >= place + 40:
                 name, _, offset = struct.unpack_from(">32sII", payload, place)
-                extension.setdefault(name, {})[offset] = payload[place + 40 :]
-        elif marker == _APP13 and payload.startswith(_PHOTOSHOP):
-            resources += payload[len(_PHOTOSHOP) :]
-        elif marker == _COMMENT:
-            found.comments.append(payload)
-        elif marker == _APP11 and b"jumb" in payload[:64]:
-            found.gone.append("content credentials (C2PA)")
-        elif marker == _APP2 and payload.startswith(_GAIN_MAP):
-            found.gone.append("gain map")
-    found.resources = resources
-    named = [parts for name, parts in extension.items() if name in found.xmp]
+                extensions.setdefault(name, {})[offset] = payload[place + 40 :]
+        else:
+            _take_other(found, marker, payload)
+    named = [parts for name, parts in extensions.items() if name in found.xmp]
     for parts in named[:1]:
         found.extension = b"".join(parts[offset] for offset in sorted(parts))
-    _look_behind(found, b"" if end is None else data[end:])
+    _look_behind(found, rest)
     return found
+
+
+def _take_exif(found: Contents, payload: bytes) -> None:
+    block = payload[len(PREFIX) :]
+    if not found.exif:
+        found.exif = payload
+    elif is_tiff(block):
+        found.more_exif.append(payload)
+    else:  # a block too long for one segment goes on
+        found.exif += block
+
+
+def _take_other(found: Contents, marker: int, payload: bytes) -> None:
+    """Keep a segment's captions or comment, or note what is left out."""
+    if marker == _APP13 and payload.startswith(_PHOTOSHOP):
+        found.resources += payload[len(_PHOTOSHOP) :]
+    elif marker == _COMMENT:
+        found.comments.append(payload)
+    elif marker == _APP11 and b"jumb" in payload[:64]:
+        found.gone.append("content credentials (C2PA)")
+    elif marker == _APP2 and payload.startswith(_GAIN_MAP):
+        found.gone.append("gain map")
 
 
 def _look_behind(found: Contents, rest: bytes) -> None:
@@ -112,47 +119,61 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def with_contents(encoded: bytes, contents: Contents) -> tuple[bytes, list[str]]:
     """A plain JPEG with ``contents`` put in; and phrases on what found no room."""
-    place, notes = 2, []
+    place, notes = 2, list[str]()
     while encoded[place + 1] == 0xE0:  # JFIF comes first
         place += 2 + struct.unpack_from(">H", encoded, place + 2)[0]
     parts = [encoded[:place]]
-    if contents.exif:
-        block, room = contents.exif[len(PREFIX) :], MOST - len(PREFIX)
-        pieces = [block[i : i + room] for i in range(0, len(block), room)]
-        if any(map(is_tiff, pieces[1:])):
-            notes.append("its EXIF, which is too large for a JPEG")
-        else:
-            parts += [_segment(_APP1, PREFIX + piece) for piece in pieces]
-    parts += [_segment(_APP1, block) for block in contents.more_exif if len(block) <= MOST]
-    if contents.xmp:
-        main, extension, name = split_xmp(contents.xmp, MOST - len(_XMP))
-        if contents.extension and extension:  # there is one place for two
-            contents = replace(contents, xmp=without_extension(contents.xmp))
-            main, extension, name = split_xmp(contents.xmp, MOST - len(_XMP))
-            notes.append("the second part of its XMP, which is broken")
-        elif contents.extension:
-            extension, name = contents.extension, extension_name(main).decode()
-        if main:
-            parts.append(_segment(_APP1, _XMP + main))
-        else:
-            notes.append("its XMP, which is too large for a JPEG")
-        room = MOST - len(_EXTENSION) - 40
-        for offset in range(0, len(extension), room):
-            head = struct.pack(">32sII", name.encode(), len(extension), offset)
-            parts.append(_segment(_APP1, _EXTENSION + head + extension[offset : offset + room]))
-    if contents.icc:
-        room = MOST - len(_ICC) - 2
-        pieces = [contents.icc[i : i + room] for i in range(0, len(contents.icc), room)]
-        if len(pieces) < 256:
-            for number, piece in enumerate(pieces, 1):
-                parts.append(_segment(_APP2, _ICC + bytes((number, len(pieces))) + piece))
-        else:
-            notes.append("its colour profile, which is too large for a JPEG")
-    room = MOST - len(_PHOTOSHOP)
-    for offset in range(0, len(contents.resources), room):
-        parts.append(_segment(_APP13, _PHOTOSHOP + contents.resources[offset : offset + room]))
+    parts += _exif_segments(contents, notes)
+    parts += _xmp_segments(contents, notes)
+    parts += _icc_segments(contents.icc or b"", notes)
+    for piece in _pieces(contents.resources, MOST - len(_PHOTOSHOP)):
+        parts.append(_segment(_APP13, _PHOTOSHOP + piece))
     parts += [_segment(_COMMENT, comment[:MOST]) for comment in contents.comments]
     return b"".join((*parts, encoded[place:])), notes
+
+
+def _exif_segments(contents: Contents, notes: list[str]) -> list[bytes]:
+    pieces = _pieces(contents.exif[len(PREFIX) :], MOST - len(PREFIX))
+    if any(map(is_tiff, pieces[1:])):
+        notes.append("its EXIF, which is too large for a JPEG")
+        pieces = []
+    blocks = [PREFIX + piece for piece in pieces]
+    blocks += [block for block in contents.more_exif if len(block) <= MOST]
+    return [_segment(_APP1, block) for block in blocks]
+
+
+def _xmp_segments(contents: Contents, notes: list[str]) -> list[bytes]:
+    if not contents.xmp:
+        return []
+    main, extension, name = split_xmp(contents.xmp, MOST - len(_XMP))
+    if contents.extension and extension:  # there is one place for two
+        main, extension, name = split_xmp(without_extension(contents.xmp), MOST - len(_XMP))
+        notes.append("the second part of its XMP, which is broken")
+    elif contents.extension:
+        extension, name = contents.extension, extension_name(main).decode()
+    parts = [_segment(_APP1, _XMP + main)] if main else []
+    if not main:
+        notes.append("its XMP, which is too large for a JPEG")
+    room = MOST - len(_EXTENSION) - 40
+    for number, piece in enumerate(_pieces(extension, room)):
+        head = struct.pack(">32sII", name.encode(), len(extension), number * room)
+        parts.append(_segment(_APP1, _EXTENSION + head + piece))
+    return parts
+
+
+def _icc_segments(icc: bytes, notes: list[str]) -> list[bytes]:
+    pieces = _pieces(icc, MOST - len(_ICC) - 2)
+    if len(pieces) > 255:
+        notes.append("its colour profile, which is too large for a JPEG")
+        return []
+    return [
+        _segment(_APP2, _ICC + bytes((number, len(pieces))) + piece)
+        for number, piece in enumerate(pieces, 1)
+    ]
+
+
+def _pieces(data: bytes, room: int) -> list[bytes]:
+    return [data[i : i + room] for i in range(0, len(data), room)]
 
 
 def _segment(marker: int, payload: bytes) -> bytes:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
+from typing import TypeGuard
 from xml.dom.minidom import Document, Element, Node
 from xml.parsers.expat import ExpatError
 
@@ -16,7 +17,7 @@ RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XMLNS = "http://www.w3.org/2000/xmlns/"
 
 _HEAD = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta>'
+_EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta>'
 _ROOT = re.compile(r"<((?:[\w.-]{1,40}:)?(?:xmpmeta|xapmeta|RDF))[\s>]")
 
 # A packet with more is not read: characters beside embedded pictures, elements, attributes.
@@ -37,8 +38,7 @@ def parsed(packet: bytes) -> tuple[Document | None, bool]:
         return None, False
     text = _decoded(packet)
     start = _ROOT.search(text)
-    end = text.rfind(f"</{start[1]}>") if start else -1
-    if end < 0:
+    if start is None or (end := text.rfind(f"</{start[1]}>")) < 0:
         return None, False
     text = text[start.start() : end + len(start[1]) + 3]
     # Long texts would take the parser time that grows with their square.
@@ -79,9 +79,22 @@ def _decoded(packet: bytes) -> str:
     return packet.decode("utf-8-sig", "replace")
 
 
+def empty() -> Document:
+    """A new packet that says nothing."""
+    document, _ = parsed(_EMPTY.encode())
+    assert document is not None  # our own text can be read
+    return document
+
+
+def root(document: Document) -> Element:
+    """The element that holds all others."""
+    assert document.documentElement is not None  # no document is parsed without one
+    return document.documentElement
+
+
 def elements(document: Document, most_deep: int | None = None) -> Iterator[Element]:
     """All elements, without recursion; :class:`ValueError` below ``most_deep`` levels."""
-    stack = [(document.documentElement, 0)]
+    stack = [(root(document), 0)]
     while stack:
         element, depth = stack.pop()
         if most_deep is not None and depth > most_deep:
@@ -91,7 +104,8 @@ def elements(document: Document, most_deep: int | None = None) -> Iterator[Eleme
         stack += reversed(below)
 
 
-def is_element(node: Node) -> bool:
+def is_element(node: Node) -> TypeGuard[Element]:
+    """Whether a node is an element, not text or a comment."""
     return node.nodeType == Node.ELEMENT_NODE
 
 
@@ -104,6 +118,7 @@ def _blank(found: re.Match[str]) -> str:
 
 
 def is_picture(text: str) -> bool:
+    """Whether a text is a picture in base64."""
     if len(text) < _SHORTEST_PICTURE:
         return False
     begin = "".join(text[:400].split()).rstrip("=")[:64]
@@ -115,4 +130,7 @@ def is_picture(text: str) -> bool:
 
 
 def written(document: Document) -> bytes:
-    return f'{_HEAD}{document.documentElement.toxml()}<?xpacket end="w"?>'.encode()
+    """The packet of a document; b"" where its root was taken out."""
+    if document.documentElement is None:
+        return b""
+    return f'{_HEAD}{root(document).toxml()}<?xpacket end="w"?>'.encode()

@@ -78,6 +78,7 @@ def of_values(values: np.ndarray, alpha: np.ndarray | None) -> Raster:
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W) or (H, W, C) values turned upright from an EXIF ``orientation``."""
     turn = _TURNS.get(orientation)
     return np.ascontiguousarray(turn(values) if turn else values)
 

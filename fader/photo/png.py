@@ -22,7 +22,6 @@ _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _DESCRIBING = frozenset(b"gAMA cHRM cICP sRGB mDCV mDCv cLLI cLLi tIME oFFs sCAL pCAL sTER".split())
 _LIKE_PIXELS = (b"sBIT", b"bKGD")
 _BEFORE_PALETTE = frozenset((b"gAMA", b"cHRM", b"cICP", b"sRGB", b"sBIT", b"mDCV", b"cLLI"))
-_ONCE = {b"iCCP", b"sRGB"}
 
 # The most that a compressed text is unpacked to.
 _MOST_TEXT = 16_000_000
@@ -44,6 +43,7 @@ def png_contents(data: bytes) -> tuple[bytes, Contents, int]:
     damaged: dict[str, None] = {}
     ended = False
     for kind, start, stop, whole in _chunks(data):
+        payload = data[start:stop]
         if kind == b"IEND":
             ended = True
             break
@@ -51,32 +51,34 @@ def png_contents(data: bytes) -> tuple[bytes, Contents, int]:
             if kind in (b"IHDR", b"PLTE", b"IDAT"):
                 raise UnreadableImageError(f"broken or cut short (in {kind.decode()})")
             damaged[kind.decode("latin-1")] = None
-            continue
-        payload = data[start:stop]
-        if kind in _PIXELS:
-            pixels.append(data[start - 8 : stop + 4])
-            if kind == b"IHDR":
-                found.chunks.append((kind, payload[8:10]))
-            elif kind == b"pHYs":
-                found.chunks.append((kind, payload))
-        elif kind in _TEXTS:
-            take_text(found, kind, payload)
-        elif kind == b"eXIf":
-            found.exif = PREFIX + payload.removeprefix(PREFIX)
-        elif kind == b"iCCP":
-            _, _, packed = payload.partition(b"\0")
-            found.icc = _unpacked(packed[1:]) or None
-        elif kind in _DESCRIBING or kind in _LIKE_PIXELS:
-            found.chunks.append((kind, payload))
-        elif kind == b"caBX":
-            found.gone.append("content credentials (C2PA)")
         elif kind == b"acTL" and len(payload) >= 4:
             frames = max(1, struct.unpack_from(">I", payload)[0])
+        else:
+            if kind in _PIXELS:
+                pixels.append(data[start - 8 : stop + 4])
+            _take_chunk(found, kind, payload)
     if damaged:
         found.notes.append(f"damaged parts beside the pixels left out ({', '.join(damaged)})")
     if not ended:
         found.notes.append("its end is missing")
     return b"".join((*pixels, chunk(b"IEND", b""))), found, frames
+
+
+def _take_chunk(found: Contents, kind: bytes, payload: bytes) -> None:
+    """Put what a chunk says of the photo where it belongs."""
+    if kind == b"IHDR":
+        found.chunks.append((kind, payload[8:10]))
+    elif kind == b"pHYs" or kind in _DESCRIBING or kind in _LIKE_PIXELS:
+        found.chunks.append((kind, payload))
+    elif kind in _TEXTS:
+        take_text(found, kind, payload)
+    elif kind == b"eXIf":
+        found.exif = PREFIX + payload.removeprefix(PREFIX)
+    elif kind == b"iCCP":
+        _, _, packed = payload.partition(b"\0")
+        found.icc = _unpacked(packed[1:]) or None
+    elif kind == b"caBX":
+        found.gone.append("content credentials (C2PA)")
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
@@ -151,22 +153,7 @@ def _unpacked(data: bytes) -> bytes:
 def with_contents(encoded: bytes, contents: Contents, software: str | None) -> bytes:
     """A plain PNG with ``contents`` and the name of a program put in."""
     place = len(SIGNATURE) + 25
-    early, late, same_pixels = [], [], False
-    taken: set[bytes] = set()
-    if contents.icc:
-        early.append(chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(contents.icc)))
-        taken |= _ONCE
-    for kind, payload in contents.chunks:
-        if kind == b"IHDR":
-            same_pixels = payload == encoded[24:26]
-            continue
-        if kind in _LIKE_PIXELS and not same_pixels:
-            continue
-        if kind == b"sRGB" and kind in taken:
-            continue
-        if software and kind in _TEXTS and payload.partition(b"\0")[0] == b"Software":
-            continue
-        (early if kind in _BEFORE_PALETTE else late).append(chunk(kind, payload))
+    early, late = _described(contents, encoded[24:26], software)
     if contents.exif:
         late.append(chunk(b"eXIf", contents.exif.removeprefix(PREFIX)))
     if contents.xmp:
@@ -182,3 +169,23 @@ def with_contents(encoded: bytes, contents: Contents, software: str | None) -> b
     if software:
         late.append(chunk(b"tEXt", b"Software\0" + software.encode("latin-1", "replace")))
     return b"".join((encoded[:place], *early, *late, encoded[place:]))
+
+
+def _described(
+    contents: Contents, pixels: bytes, software: str | None
+) -> tuple[list[bytes], list[bytes]]:
+    """The chunks before and after the palette; ``pixels`` is the header's bits and colours."""
+    early: list[bytes] = []
+    late: list[bytes] = []
+    if contents.icc:
+        early.append(chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(contents.icc)))
+    same_pixels = False
+    for kind, payload in contents.chunks:
+        if kind == b"IHDR":
+            same_pixels = payload == pixels
+            continue
+        replaced = software and kind in _TEXTS and payload.partition(b"\0")[0] == b"Software"
+        untrue = kind in _LIKE_PIXELS and not same_pixels
+        if not (replaced or untrue or (contents.icc and kind == b"sRGB")):
+            (early if kind in _BEFORE_PALETTE else late).append(chunk(kind, payload))
+    return early, late

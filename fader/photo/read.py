@@ -201,8 +201,8 @@ def _of_tiff(data: bytes) -> Photo:
 
     contents = tiff_contents(data)
     stored = read_tiff(data)
-    image = opened(data) if stored is None else None
-    if image is not None:
+    if stored is None:
+        image = opened(data)
         frames = getattr(image, "n_frames", 1)
         encoding = _encoding(image, "TIFF", data)
         image.load()
@@ -216,9 +216,8 @@ def _of_tiff(data: bytes) -> Photo:
             raster.alpha = None if stored.alpha is None else eight_bit(stored.alpha)
         else:
             raster = of_values(stored.values, stored.alpha)
-            encoding |= (
-                {"associated": True} if stored.associated and raster.deep is not None else {}
-            )
+            if stored.associated and raster.deep is not None:
+                encoding["associated"] = True
         turn = contents.clean()
     if frames > 1:
         contents.notes.insert(0, _frames_note(frames))
@@ -320,7 +319,7 @@ def _look_into_boxes(data: bytes, image: Image.Image, contents: Contents) -> Non
 
 def _encoding(image: Image.Image, kind: str | None, data: bytes) -> dict[str, Any]:
     """How the file was compressed, as options of Pillow's writer."""
-    if kind == "JPEG" and getattr(image, "quantization", None):
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.quantization:
         sampling = JpegImagePlugin.get_sampling(image) if image.layers == 3 else 0
         return {
             "qtables": [image.quantization[key] for key in sorted(image.quantization)][:2],

@@ -84,41 +84,48 @@ def _stored(page: Any, data: bytes) -> Stored | None:
     bits, colours, compression = page.bitspersample, page.photometric, int(page.compression)
     planes = page.planarconfig == 2 and page.samplesperpixel > 1
     needed = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _SEPARATED: 4}.get(colours)
+    reason = ""
     if bits not in (8, 16) or needed is None:
-        if planes or bits > 8:
-            raise UnreadableImageError(
-                f"holds {bits}-bit values in a layout that is not read; convert it to 8 or 16 "
-                "bits per channel, RGB or grey"
-            )
-        return None
-    if compression in _PICTURES:
-        if planes or bits > 8:
-            raise UnreadableImageError(
-                f"is compressed in a way that is not read (TIFF's number {compression}); save it "
-                "with LZW, deflate or no compression"
-            )
-        return None
-    if bits == 8 and not planes and _is_plain(page, needed):
-        return None  # Pillow reads it, and faster
+        reason = (
+            f"holds {bits}-bit values in a layout that is not read; convert it to 8 or 16 "
+            "bits per channel, RGB or grey"
+        )
+    elif compression in _PICTURES:
+        reason = (
+            f"is compressed in a way that is not read (TIFF's number {compression}); save it "
+            "with LZW, deflate or no compression"
+        )
+    if reason and (planes or bits > 8):
+        raise UnreadableImageError(reason)
+    if needed is None or reason or (bits == 8 and not planes and _is_plain(page, needed)):
+        return None  # Pillow reads it, and what is plain faster
     values = _decoded(page, data)
     if values.shape[2] < needed:
         raise UnreadableImageError("broken or cut short (it has too few channels)")
-    notes: list[str] = []
-    main, alpha, associated = values[:, :, :needed], None, False
-    # A channel too many of which nothing is said is an alpha, as OpenCV writes it.
-    kinds = page.extrasamples if 338 in page.tags else (2,) * (values.shape[2] - needed)
-    for i, kind in enumerate(kinds):
-        if kind in (1, 2) and alpha is None and needed + i < values.shape[2]:
-            alpha = np.ascontiguousarray(values[:, :, needed + i])
-            associated = kind == 1
-        elif values.shape[2] > needed:
-            notes.append("a further channel is left out")
+    main = values[:, :, :needed]
+    alpha, associated, notes = _alpha(page, values, needed)
     if colours == _WHITE_IS_ZERO:
         main = np.iinfo(values.dtype).max - main
     if alpha is not None and associated:
         main = _divided(main, alpha)
     name = TiffImagePlugin.COMPRESSION_INFO.get(compression, "")
     return Stored(np.ascontiguousarray(main), alpha, associated, name, notes)
+
+
+def _alpha(
+    page: Any, values: np.ndarray, colours: int
+) -> tuple[np.ndarray | None, bool, list[str]]:
+    """The alpha behind the colour channels, whether they are multiplied by it, and notes."""
+    alpha, associated, notes = None, False, []
+    # A channel too many of which nothing is said is an alpha, as OpenCV writes it.
+    kinds = page.extrasamples if 338 in page.tags else (2,) * (values.shape[2] - colours)
+    for i, kind in enumerate(kinds):
+        if kind in (1, 2) and alpha is None and colours + i < values.shape[2]:
+            alpha = np.ascontiguousarray(values[:, :, colours + i])
+            associated = kind == 1
+        elif values.shape[2] > colours:
+            notes.append("a further channel is left out")
+    return alpha, associated, notes
 
 
 def _is_plain(page: Any, needed: int) -> bool:

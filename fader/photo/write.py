@@ -145,11 +145,12 @@ def copy_file(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> N
 
 def _kind_to_write(path: Path) -> str:
     suffix = path.suffix.lower()
-    if not can_write(suffix):
+    kind = kind_of(suffix)
+    if kind is None or not can_write(suffix):
         raise FaderError(
             f"{path}: cannot write {suffix or 'a file without suffix'!s}; use .png or .jpg"
         )
-    return kind_of(suffix)
+    return kind
 
 
 def _write(path: Path, encode: Callable[[Path], Any], mode: int | None) -> None:

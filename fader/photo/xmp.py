@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from xml.dom.minidom import Document, Element, Node
+from xml.dom.minidom import Attr, Document, Element, Text
 
 from fader.photo.packets import (
-    EMPTY,
     MOST_BYTES,
     RDF,
     XMLNS,
     elements,
+    empty,
     is_element,
     is_picture,
     parsed,
+    root,
     written,
 )
 
@@ -85,29 +87,27 @@ def cleaned_xmp(packet: bytes, extension: bytes = b"") -> Cleaned:
     gone: dict[str, None] = {}
     orientation = None
     for element in list(elements(document)):
-        if not extension and _leave_extension(element):
-            changed = True
-        for attribute in list(element.attributes.values()):
-            word = _gone(attribute.namespaceURI, attribute.localName or "")
-            if word is not None or is_picture(attribute.value):
-                element.removeAttributeNode(attribute)
+        changed |= not extension and _leave_extension(element)
+        for part, text in _properties(element):
+            word = _gone(part.namespaceURI, part.localName or "")
+            if word is not None or is_picture(text):
+                _remove(part)
                 gone[word or ""] = None
-                changed = True
-            elif attribute.localName == "Orientation" and attribute.value.strip() != "1":
-                orientation = orientation or _turn(attribute.value)
-                attribute.value, changed = "1", True
-        word = _gone(element.namespaceURI, element.localName)
-        if word is not None or is_picture(_text(element)):
-            if element.parentNode is not None:
-                element.parentNode.removeChild(element)
-            gone[word or ""] = None
-            changed = True
-        elif element.localName == "Orientation" and _text(element).strip() != "1":
-            orientation = orientation or _turn(_text(element))
-            _set_text(document, element, "1")
+            elif part.localName == "Orientation" and text.strip() != "1":
+                orientation = orientation or _turn(text)
+                _set_text(document, part, "1")
+            else:
+                continue
             changed = True
     result = written(document) if changed else packet
     return Cleaned(result, extension, tuple(word for word in gone if word), orientation, broken)
+
+
+def _properties(element: Element) -> Iterator[tuple[Attr | Element, str]]:
+    """What may say something of the photo, with its text: the attributes and the element."""
+    for attribute in list(element.attributes.values()):
+        yield attribute, attribute.value
+    yield element, _text(element)
 
 
 def without_extension(packet: bytes) -> bytes:
@@ -141,7 +141,7 @@ def marked_xmp(packet: bytes, edits: str, software: str) -> bytes:
     """
     document, _ = parsed(packet)
     if document is None or not document.getElementsByTagNameNS(RDF, "RDF"):
-        document, _ = parsed(EMPTY.encode())
+        document = empty()
     earlier = _value(document, _OURS, "Edits")
     edits = f"{earlier}; {edits}" if earlier else edits
     ours = {(_IPTC, "DigitalSourceType"), (_OURS, "Edits"), (_OURS, "Software")}
@@ -149,13 +149,13 @@ def marked_xmp(packet: bytes, edits: str, software: str) -> bytes:
     for element in list(elements(document)):
         for attribute in list(element.attributes.values()):
             if (attribute.namespaceURI, attribute.localName) in ours:
-                element.removeAttributeNode(attribute)
+                _remove(attribute)
         about = about or element.getAttributeNS(RDF, "about")
         if (element.namespaceURI, element.localName) in ours:
-            element.parentNode.removeChild(element)
+            _remove(element)
     for element in list(document.getElementsByTagNameNS(RDF, "Description")):
         if element.getAttribute("xmlns:fader") == _OURS and not element.childNodes:
-            element.parentNode.removeChild(element)  # our own of an earlier edit
+            _remove(element)  # our own of an earlier edit
     rdf = document.getElementsByTagNameNS(RDF, "RDF")[0]
     rdf.appendChild(_mark(document, rdf, about, edits, software))
     return written(document)
@@ -179,7 +179,6 @@ def split_xmp(packet: bytes, most: int) -> tuple[bytes, bytes, str]:
     if len(packet) <= most:
         return packet, b"", ""
     document, _ = parsed(packet)
-    extension, _ = parsed(EMPTY.encode())
     if document is None:
         return b"", b"", ""
     main_rdf = document.getElementsByTagNameNS(RDF, "RDF")[:1]
@@ -190,6 +189,7 @@ def split_xmp(packet: bytes, most: int) -> tuple[bytes, bytes, str]:
     mark.setAttributeNS(XMLNS, "xmlns:xmpNote", _NOTE)
     mark.setAttributeNS(_NOTE, "xmpNote:HasExtendedXMP", "0" * 32)
     main_rdf[0].appendChild(mark)
+    extension = empty()
     target = extension.getElementsByTagNameNS(RDF, "RDF")[0]
     # Whatever is in the way of fitting, by our mark first, then by size.
     parts = [part for part in main_rdf[0].childNodes if part is not mark and is_element(part)]
@@ -201,7 +201,7 @@ def split_xmp(packet: bytes, most: int) -> tuple[bytes, bytes, str]:
         size -= _move(part, target, size - most)
     if size > most:
         return b"", b"", ""
-    content = extension.documentElement.toxml().encode()
+    content = root(extension).toxml().encode()
     # Names the extension, nothing is kept safe by it.
     name = hashlib.md5(content, usedforsecurity=False).hexdigest().upper()
     mark.setAttributeNS(_NOTE, "xmpNote:HasExtendedXMP", name)
@@ -213,7 +213,7 @@ def _move(part: Element, target: Element, excess: int) -> int:
     whole = len(part.toxml().encode())
     children = [child for child in part.childNodes if is_element(child)]
     if part.getAttribute("xmlns:fader") == _OURS or whole <= 2 * excess or not children:
-        part.parentNode.removeChild(part)
+        _remove(part)
         target.appendChild(part)
         return whole
     twin = part.cloneNode(False)
@@ -229,7 +229,7 @@ def _move(part: Element, target: Element, excess: int) -> int:
         part.removeChild(child)
         twin.appendChild(child)
     if saved < excess:
-        part.parentNode.removeChild(part)
+        _remove(part)
         target.appendChild(part)
         return whole
     return saved
@@ -270,13 +270,25 @@ def _gone(namespace: str | None, name: str) -> str | None:
 
 
 def _text(element: Element) -> str:
-    return "".join(node.data for node in element.childNodes if node.nodeType in (Node.TEXT_NODE, 4))
+    return "".join(node.data for node in element.childNodes if isinstance(node, Text))
 
 
-def _set_text(document: Document, element: Element, text: str) -> None:
-    for node in list(element.childNodes):
-        element.removeChild(node)
-    element.appendChild(document.createTextNode(text))
+def _set_text(document: Document, part: Attr | Element, text: str) -> None:
+    if isinstance(part, Attr):
+        part.value = text
+        return
+    for node in list(part.childNodes):
+        part.removeChild(node)
+    part.appendChild(document.createTextNode(text))
+
+
+def _remove(part: Attr | Element) -> None:
+    """Take an attribute or an element out of what holds it."""
+    if isinstance(part, Attr):
+        if part.ownerElement is not None:
+            part.ownerElement.removeAttributeNode(part)
+    elif part.parentNode is not None:
+        part.parentNode.removeChild(part)
 
 
 def _turn(text: str) -> int | None:
