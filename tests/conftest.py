@@ -1,7 +1,11 @@
-"""Small datasets, drawn when a test runs."""
+"""Small datasets, drawn when a test runs; and one thread per process, since tests run side by side.
+
+Set before PyTorch is imported, and passed on to the processes that tests start.
+"""
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +15,9 @@ import numpy as np
 import pytest
 
 from fader.attributes import ATTRIBUTES
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+cv2.setNumThreads(1)
 
 #: Where a drawn face has its eyes, nose and mouth corners, in CelebA's 178x218 frame.
 DRAWN_LANDMARKS = np.array([(70, 112), (109, 112), (89, 137), (73, 153), (106, 153)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -179,6 +180,51 @@ def test_a_saved_model_is_the_same_model(model: FaderModel, tmp_path: Path) -> N
     assert FaderModel.from_pretrained(str(tmp_path / "m")).attributes == model.attributes
 
 
+def test_a_model_goes_to_the_hub_with_a_card(
+    model: FaderModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hub:
+        def __init__(self, token: str | None) -> None:
+            assert token == "secret"
+
+        def create_repo(
+            self, repo_id: str, private: bool | None, exist_ok: bool
+        ) -> SimpleNamespace:
+            assert private and exist_ok
+            return SimpleNamespace(repo_id=f"me/{repo_id}")
+
+        def upload_folder(self, *, repo_id: str, folder_path: str, **options: object) -> str:
+            uploaded.append((repo_id, {path.name for path in Path(folder_path).iterdir()}))
+            assert options == {"revision": "dev", "commit_message": "First"}
+            return "the commit"
+
+    uploaded: list[tuple[str, set[str]]] = []
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    options = {"private": True, "token": "secret", "branch": "dev", "commit_message": "First"}
+    assert model.push_to_hub("smiles", **options) == "the commit"
+    files = {"config.json", "model.safetensors", "classifier.safetensors", "README.md"}
+    assert uploaded == [("me/smiles", files)]
+    assert model.save_pretrained(tmp_path / "smiles") is None and len(uploaded) == 1
+    (tmp_path / "smiles" / "README.md").write_text("My own card.")
+    assert model.save_pretrained(tmp_path / "smiles", push_to_hub=True, **options) == "the commit"
+    assert uploaded[1] == uploaded[0]
+    assert (tmp_path / "smiles" / "README.md").read_text() == "My own card."
+    assert FaderModel.from_pretrained(tmp_path / "smiles").attributes == model.attributes
+
+
+def test_what_is_asked_of_the_hub_reaches_it(
+    model: FaderModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(name: str, *, revision: str, local_files_only: bool, **_: object) -> Path:
+        assert (name, revision, local_files_only) == ("me/smiles", "dev", True)
+        return tmp_path / "snapshot"
+
+    model.save(tmp_path / "snapshot")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    found = FaderModel.from_pretrained("me/smiles", revision="dev", local_files_only=True)
+    assert found.attributes == model.attributes
+
+
 def test_float16_weights_halve_the_files(model: FaderModel, tmp_path: Path) -> None:
     model.save(tmp_path / "32")
     model.save(tmp_path / "16", torch.float16)
@@ -254,7 +300,7 @@ def test_a_mistyped_run_is_not_asked_for_elsewhere(
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("asked the Hub")
 
-    monkeypatch.setattr("fader.models.pretrained.snapshot_download", asked)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
     monkeypatch.chdir(tmp_path)
     for name in ("runs/frist", "runs/frist/model", "models/frist")[: 3 if there else 2]:
         if there:

@@ -325,7 +325,7 @@ def test_a_mistyped_folder_is_not_asked_of_the_hub(
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("asked the Hub")
 
-    monkeypatch.setattr("fader.models.pretrained.snapshot_download", asked)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
     with pytest.raises(FaderError, match="no such model"):

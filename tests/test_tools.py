@@ -12,7 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-SCRIPTS = sorted((Path(__file__).parent.parent / "tools").glob("*.py"))
+SCRIPTS = sorted(
+    path
+    for path in (Path(__file__).parent.parent / "tools").glob("*.py")
+    if "\ndef main(" in path.read_text(encoding="utf-8")
+)
 
 
 def loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

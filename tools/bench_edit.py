@@ -1,27 +1,36 @@
-"""Photos per second of a folder's batch against the plain loop, in one run; and peak memory.
+"""How fast photos are edited, and in how much memory; every figure is printed as JSON.
 
-    python tools/bench_edit.py PHOTOS                  # the folder's photos as they are
-    python tools/bench_edit.py PHOTOS --megapixels 12  # each enlarged (or reduced) to 12 MP JPEG
-    python tools/bench_edit.py --memory                # peak of editing one photo of 50 MP
-    python tools/bench_edit.py PHOTOS --peak 100,1000  # peak of batches of so many photos
+    python tools/bench_edit.py PHOTOS                  # a folder's batch against the plain loop
+    python tools/bench_edit.py PHOTOS --megapixels 12  # the same of 12-megapixel JPEGs
+    python tools/bench_edit.py --stages --megapixels 12  # one warm edit, stage by stage
+    python tools/bench_edit.py --cold ../other         # `fader edit` from the shell, here and there
+    python tools/bench_edit.py PHOTOS --links 10000    # peak memory at quarters of a long batch
+    python tools/bench_edit.py --memory                # peak memory of one photo of 50 megapixels
+    python tools/bench_edit.py PHOTOS --peak 100,1000  # peak memory of batches of so many photos
 
 The plain loop is ``for each photo: detect, edit, save`` through the same public API, in one
 process with PyTorch's own number of threads. Both sides work through the same photos in blocks
 that alternate, so that whatever else the machine does falls on both; the ratio is that of the
 summed times. Every block of the batch starts its processes anew and that counts, so take enough
-photos (``--count``) for it not to matter. The breakdown is of one photo in one thread, in seconds
-of CPU time, which other programs on the machine do not lengthen.
+photos (``--count``) for it not to matter. Stages are of one photo in one thread, and cold edits of
+one process, both in seconds of CPU time, which other programs on the machine lengthen little.
+``--links`` needs Linux.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 from PIL import Image
@@ -36,7 +45,9 @@ from fader.edit.values import settle
 from fader.edit.workers import sensible_workers
 from fader.photo import open_photo, save_photo
 
+ROOT = Path(__file__).resolve().parent.parent
 CHANGES = "Smiling=+0.5"
+STAGES = ("read", "detect", "estimate", "decode", "compose", "write")
 
 
 def plain_loop(editor: Editor, photos: list[Path], out: Path) -> None:
@@ -47,47 +58,105 @@ def plain_loop(editor: Editor, photos: list[Path], out: Path) -> None:
 
 
 def batch(editor: Editor, folder: Path, photos: list[Path], out: Path, workers: int) -> None:
-    """Edit all photos of a folder, shared by ``workers`` processes."""
+    """Edit ``photos`` of ``folder`` by so many processes."""
     job = Job(parse_changes(CHANGES, editor.attributes))
     for _ in edit_folder(editor, folder, photos, out, job, workers):
         pass
 
 
-def breakdown(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
-    """Seconds of CPU time per stage for one photo, each stage twice and the second one taken."""
+def stages(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
+    """Seconds of CPU time by stage for one photo in one thread; the second of two edits counts."""
     import cv2
     import torch
 
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    changes = parse_changes(CHANGES, editor.attributes)
     for _ in range(2):
-        times = [time.process_time()]
-        opened = open_photo(photo)
-        times.append(time.process_time())
-        faces = editor.detector(opened.pixels)
-        times.append(time.process_time())
-        crops = editor.networks.crop(opened.pixels, faces[:1])
-        (before,) = editor.networks.before(crops)
-        edit = FaceEdit(faces[0], before, settle(before, changes))
-        (decoded,) = editor.networks.decode_edits(crops, [edit])
-        times.append(time.process_time())
-        from fader.faces.blend import composite
-
-        edited = opened.edited(composite(opened.pixels, edit.face, decoded))
-        times.append(time.process_time())
-        save_photo(edited, out / f"breakdown{photo.suffix}")
-        times.append(time.process_time())
+        times = _edit_by_stages(editor, photo, out)
     torch.set_num_threads(threads[0])
     cv2.setNumThreads(threads[1])
-    stages = ("decode", "detect", "network", "blend", "encode")
-    return {n: round(b - a, 4) for n, a, b in zip(stages, times, times[1:], strict=False)}
+    return {n: round(b - a, 4) for n, a, b in zip(STAGES, times, times[1:], strict=False)}
 
 
-def peak_of(target: object, *arguments: object) -> tuple[float, float]:
-    """Peak resident memory, in MB, of a fresh process that runs ``target(*arguments)``, and of the
-    largest of its own processes (0 for none)."""
+def _edit_by_stages(editor: Editor, photo: Path, out: Path) -> list[float]:
+    """The CPU clock before the first stage and after each."""
+    from fader.faces.blend import composite
+
+    times = [time.process_time()]
+    opened = open_photo(photo)
+    times.append(time.process_time())
+    faces = editor.detector(opened.pixels)
+    times.append(time.process_time())
+    crops = editor.networks.crop(opened.pixels, faces[:1])
+    (before,) = editor.networks.before(crops)
+    times.append(time.process_time())
+    edit = FaceEdit(faces[0], before, settle(before, parse_changes(CHANGES, editor.attributes)))
+    (decoded,) = editor.networks.decode_edits(crops, [edit])
+    times.append(time.process_time())
+    edited = opened.edited(composite(opened.pixels, edit.face, decoded))
+    times.append(time.process_time())
+    save_photo(edited, out / f"stages{photo.suffix}")
+    return [*times, time.process_time()]
+
+
+def cold(other: Path, rounds: int, out: Path) -> dict[str, object]:
+    """CPU seconds of ``fader edit`` from the shell in this checkout and ``other``, alternating."""
+    edit = ["-m", "fader", "edit", str(ROOT / "examples" / "astronaut.jpg"), "--to", "serious"]
+    seconds: dict[str, list[float]] = {"here": [], "there": [], "import torch": []}
+    for i in range(rounds):
+        for name, checkout in (("here", ROOT), ("there", other.resolve())):
+            command = [*edit, "-o", str(out / f"{name}{i}.png")]
+            seconds[name].append(_cpu_seconds(command, checkout))
+        seconds["import torch"].append(_cpu_seconds(["-c", "import torch"], ROOT))
+    ratio = round(sum(seconds["here"]) / sum(seconds["there"]), 3)
+    return {"cpu_seconds": seconds, "here_to_there": ratio}
+
+
+def _cpu_seconds(arguments: list[str], checkout: Path) -> float:
+    """User and system seconds of a Python process that imports from ``checkout``."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    command = [sys.executable, *arguments]
+    subprocess.run(command, cwd=checkout, env=environment, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2)
+
+
+def _edit_links(model: str, folder: Path, out: Path, workers: int) -> None:
+    """A batch that prints the peak memory so far at each quarter of the way."""
+    editor, photos = Editor(model, "cpu"), find_photos(folder)
+    job = Job(parse_changes(CHANGES, editor.attributes))
+    quarters = {-(-len(photos) * k // 4) for k in (1, 2, 3, 4)}
+    worker_mb = 0
+    for done, _ in enumerate(edit_folder(editor, folder, photos, out, job, workers), 1):
+        # The last workers may have ended when the last photo is told of.
+        if done in quarters or len(photos) - done < 32:
+            worker_mb = max(worker_mb, *_worker_peaks(), 0)
+        if done in quarters:
+            peaks = {"peak_mb": _peak("self"), "worker_peak_mb": worker_mb}
+            click.echo(json.dumps({"photos": done, **peaks}))
+
+
+def _worker_peaks() -> list[int]:
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [_peak(child) for child in children]
+
+
+def _peak(process: str) -> int:
+    """Peak resident memory of a process so far in MB; 0 of one that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def peak_of(target: Callable[..., None], *arguments: object) -> tuple[float, float]:
+    """Peak resident memory in MB of a fresh process that runs ``target(*arguments)``.
+
+    The second figure is that of the largest of its own processes, 0 for none.
+    """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=_measured, args=(queue, target, arguments))
@@ -97,7 +166,7 @@ def peak_of(target: object, *arguments: object) -> tuple[float, float]:
     return peak
 
 
-def _measured(queue: object, target: object, arguments: tuple) -> None:
+def _measured(queue: Any, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
     target(*arguments)
     whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
     queue.put(tuple(resource.getrusage(who).ru_maxrss / 1024 for who in whose))
@@ -111,6 +180,34 @@ def _edit_many(model: str, folder: Path, out: Path, workers: int) -> None:
     batch(Editor(model, "cpu"), folder, find_photos(folder), out, workers)
 
 
+def _linked(photos: list[Path], folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        photo = photos[i % len(photos)]
+        (folder / f"{i:06}{photo.suffix}").symlink_to(photo.resolve())
+
+
+def _compare(
+    editor: Editor, files: list[Path], place: Path, rounds: int, workers: int
+) -> dict[str, object]:
+    """Photos per second of the plain loop and the batch, in ``rounds`` blocks each."""
+    seconds = {"plain": 0.0, "batch": 0.0}
+    for i, block in enumerate(files[i::rounds] for i in range(rounds)):
+        start = time.perf_counter()
+        plain_loop(editor, block, place / f"plain{i}")
+        seconds["plain"] += time.perf_counter() - start
+        start = time.perf_counter()
+        batch(editor, place / "in", block, place / f"batch{i}", workers)
+        seconds["batch"] += time.perf_counter() - start
+    return {
+        "photos": len(files),
+        "workers": workers,
+        "photos_per_second": {k: round(len(files) / v, 3) for k, v in seconds.items()},
+        "ratio": round(seconds["plain"] / seconds["batch"], 3),
+        "cpu_seconds_per_photo": stages(editor, files[0], place),
+    }
+
+
 def _enlarged(photos: list[Path], folder: Path, megapixels: float | None, count: int) -> None:
     folder.mkdir(parents=True)
     for i in range(count):
@@ -118,19 +215,44 @@ def _enlarged(photos: list[Path], folder: Path, megapixels: float | None, count:
         if megapixels is None:
             shutil.copy(photo, folder / f"{i:05}{photo.suffix}")
             continue
-        with Image.open(photo) as image:
-            image = image.convert("RGB")
+        with Image.open(photo) as opened:
+            image = opened.convert("RGB")
             scale = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
             size = round(image.width * scale), round(image.height * scale)
             image.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:05}.jpg", quality=92)
+
+
+def _print_peaks(
+    sources: list[Path],
+    place: Path,
+    counts: list[int],
+    megapixels: float | None,
+    model: str,
+    workers: int,
+) -> None:
+    for n in counts:
+        _enlarged(sources, place / f"in{n}", megapixels, n)
+        folders = place / f"in{n}", place / f"out{n}"
+        peak_mb, worker_mb = peak_of(_edit_many, model, *folders, workers)
+        found = {"photos": n, "peak_mb": round(peak_mb), "worker_peak_mb": round(worker_mb)}
+        click.echo(json.dumps(found))
 
 
 @click.command()
 @click.argument("photos", required=False, type=click.Path(path_type=Path, exists=True))
 @click.option("--megapixels", type=float, help="Resize every photo to this and save it as JPEG.")
 @click.option("--count", default=192, show_default=True, help="How many photos.")
-@click.option("--rounds", default=2, show_default=True, help="Blocks on each side.")
+@click.option("--rounds", default=2, show_default=True, help="Blocks, or cold edits, per side.")
 @click.option("--workers", type=click.IntRange(1), help="Default: as fader edit chooses.")
+@click.option("--stages", "by_stage", is_flag=True, help="Only the stages of one warm edit.")
+@click.option(
+    "--cold",
+    "other",
+    metavar="CHECKOUT",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Only edits from the shell, of this checkout against another.",
+)
+@click.option("--links", type=click.IntRange(4), help="Only a batch of so many links to PHOTOS.")
 @click.option("--memory", is_flag=True, help="Only the peak memory of one photo of 50 megapixels.")
 @click.option("--peak", metavar="N,N", help="Only the peak memory of batches of so many photos.")
 @model_option
@@ -140,54 +262,45 @@ def main(
     count: int,
     rounds: int,
     workers: int | None,
+    by_stage: bool,
+    other: Path | None,
+    links: int | None,
     memory: bool,
     peak: str | None,
     model: str,
 ) -> None:
-    """Measure how fast a folder is edited, and print the figures as JSON."""
-    example = Path(__file__).parent.parent / "examples" / "astronaut.jpg"
-    sources = find_photos(photos) if photos else [example]
+    """Measure how fast photos are edited, and print the figures as JSON."""
+    sources = find_photos(photos) if photos else [ROOT / "examples" / "astronaut.jpg"]
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        if memory:
+        if other:
+            found = cold(other, rounds, place)
+        elif by_stage:
+            _enlarged(sources[:1], place / "in", megapixels or 12, 1)
+            seconds = stages(Editor(model, "cpu"), place / "in" / "00000.jpg", place)
+            total = sum(seconds.values())
+            share = {stage: round(value / total, 3) for stage, value in seconds.items()}
+            found = {"cpu_seconds": seconds, "total": round(total, 3), "share": share}
+        elif links:
+            _enlarged(sources[:8], place / "few", megapixels or 1, min(len(sources), 8))
+            _linked(find_photos(place / "few"), place / "in", links)
+            peak_of(_edit_links, model, place / "in", place / "out", workers or 2)
+            return
+        elif memory:
             _enlarged(sources[:1], place / "in", 50, 1)
             peak_mb, _ = peak_of(_edit_one, model, place / "in" / "00000.jpg", place / "out.jpg")
-            click.echo(json.dumps({"megapixels": 50, "peak_mb": round(peak_mb)}))
+            found = {"megapixels": 50, "peak_mb": round(peak_mb)}
+        elif peak:
+            counts = [int(n) for n in peak.split(",")]
+            _print_peaks(sources, place, counts, megapixels, model, workers or 2)
             return
-        if peak:
-            for n in map(int, peak.split(",")):
-                _enlarged(sources, place / f"in{n}", megapixels, n)
-                folders = place / f"in{n}", place / f"out{n}"
-                peak_mb, worker_mb = peak_of(_edit_many, model, *folders, workers or 2)
-                found = {"photos": n, "peak_mb": round(peak_mb), "worker_peak_mb": round(worker_mb)}
-                click.echo(json.dumps(found))
-            return
-        _enlarged(sources, place / "in", megapixels, count)
-        files = find_photos(place / "in")
-        editor = Editor(model, "cpu")
-        workers = workers or sensible_workers(editor, 1000)
-        stages = breakdown(editor, files[0], place)
-        seconds = {"plain": 0.0, "batch": 0.0}
-        blocks = [files[i::rounds] for i in range(rounds)]
-        for i, block in enumerate(blocks):
-            start = time.perf_counter()
-            plain_loop(editor, block, place / f"plain{i}")
-            seconds["plain"] += time.perf_counter() - start
-            start = time.perf_counter()
-            batch(editor, place / "in", block, place / f"batch{i}", workers)
-            seconds["batch"] += time.perf_counter() - start
-        click.echo(
-            json.dumps(
-                {
-                    "photos": len(files),
-                    "workers": workers,
-                    "photos_per_second": {k: round(len(files) / v, 3) for k, v in seconds.items()},
-                    "ratio": round(seconds["plain"] / seconds["batch"], 3),
-                    "cpu_seconds_per_photo": stages,
-                },
-                indent=2,
-            )
-        )
+        else:
+            _enlarged(sources, place / "in", megapixels, count)
+            editor = Editor(model, "cpu")
+            files = find_photos(place / "in")
+            workers = workers or sensible_workers(editor, 1000)
+            found = _compare(editor, files, place, rounds, workers)
+        click.echo(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -153,9 +153,7 @@ def _improper(path: Path, error: csv.Error) -> FaderError:
     return FaderError(f"{path}: is not a proper CSV file ({error})")
 
 
-def _csv_rows(
-    path: Path, reader: Any, header: Sequence[str]
-) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(path: Path, reader: Any, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     try:
         for number, row in enumerate(row for row in reader if row):
             cells = [cell.strip() for cell in row]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelHubMixin
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from fader.models.schema import load_weights, make_network, read_settings
 
 FORMAT = 2
 CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS = "config.json", "model.safetensors", "classifier.safetensors"
+MODEL_CARD = "---\nlibrary_name: fader\nlicense: mit\n---\nA Fader Network, to edit faces with.\n"
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,11 @@ def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
     return DifferenceAutoencoder(config) if config.kind == "difference" else Autoencoder(config)
 
 
-class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
+class FaderModel(nn.Module):
     """A Fader Network and the classifier that tells it what a face shows now.
 
     On disk it is a folder: ``config.json``, ``model.safetensors`` (the autoencoder) and
-    ``classifier.safetensors`` (absent for a model without one). ``push_to_hub`` and
-    ``from_pretrained`` are huggingface_hub's.
+    ``classifier.safetensors`` (absent for a model without one).
     """
 
     #: An :class:`Autoencoder` or a :class:`DifferenceAutoencoder`.
@@ -214,17 +214,80 @@ class FaderModel(nn.Module, ModelHubMixin, library_name="fader", license="mit"):
             model.classifier.notes = config.get("classifier_training") or {}
         return model.eval()
 
-    # The two hooks of huggingface_hub's mixin.
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        self.save(save_directory)
+    # The methods of huggingface_hub's ModelHubMixin. To inherit them would import that library,
+    # at twice the time an edit's other imports take, for models that are folders here.
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> FaderModel:
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+    ) -> FaderModel:
+        """A model by name, folder, run or ``user/name`` on the Hugging Face Hub; see :meth:`load`.
+
+        The options are those of ``huggingface_hub.snapshot_download``. Raises :class:`FaderError`
+        when there is no such model.
+        """
         from fader.models.pretrained import find_model
 
-        known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-        return cls.load(find_model(model_id, **{k: options[k] for k in known if k in options}))
+        folder = find_model(
+            name,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        return cls.load(folder)
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        **options: Any,
+    ) -> str | None:
+        """:meth:`save` with a model card, ``README.md``, unless the folder has one.
+
+        ``push_to_hub`` also uploads it as ``repo_id``, by default the folder's name, with the
+        options of :meth:`push_to_hub`, and returns the commit's address.
+        """
+        self.save(folder)
+        card = Path(folder) / "README.md"
+        if not card.exists():
+            write_text(card, MODEL_CARD)
+        return self.push_to_hub(repo_id or Path(folder).name, **options) if push_to_hub else None
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Upload the model to ``user/name`` on the Hugging Face Hub; the commit's address.
+
+        The repository is made if there is none, ``private`` or not. Other options, such as
+        ``commit_message``, are those of ``HfApi.upload_folder``. Errors are huggingface_hub's.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            options = {"commit_message": "Upload a Fader model", **options}
+            return api.upload_folder(
+                repo_id=repo_id, folder_path=folder, revision=branch, **options
+            )
 
 
 def _pairs(key: str, given: Any, path: Path) -> dict[str, tuple[float, float]]:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
@@ -102,6 +100,14 @@ def find_model(name: str | os.PathLike[str], **hub_options: Any) -> Path:
             f"{text}: no such model{hint}; give a name ({names}), a run or a folder with "
             f"{CONFIG}, or a Hub id such as user/name"
         )
+    return _downloaded(text, **hub_options)
+
+
+def _downloaded(text: str, **hub_options: Any) -> Path:
+    # Imported here: it takes longer than all other imports of an edit.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(
             snapshot_download(text, allow_patterns=["*.json", "*.safetensors"], **hub_options)
