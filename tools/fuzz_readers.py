@@ -46,6 +46,7 @@ REFUSED, READ, TROUBLE = "refused", "read", ("traceback", "died", "slow", "memor
 
 class Result(NamedTuple):
     """What became of one file: the kind of end, the error's text, time and memory."""
+
     kind: str
     detail: str = ""
     seconds: float = 0.0
