@@ -98,7 +98,8 @@ def _failures_in_words() -> Iterator[None]:
     except FaderError as error:
         raise click.ClickException(visible(str(error))) from error
     except click.ClickException as error:
-        error.message = visible(error.message)
+        # click's own, declared final: a new error of its class would need what only it knows.
+        error.message = visible(error.message)  # type: ignore[misc]
         raise
     except OSError as error:
         # A place that cannot be read or written, which no one has put into words yet.

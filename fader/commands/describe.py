@@ -88,7 +88,7 @@ def _described(
     except FaderError as error:
         return None, None, str(error)
     try:
-        return opened.provenance, editor.describe(opened), f"{photo}: no face found"
+        return opened.provenance, editor.describe(opened.pixels), f"{photo}: no face found"
     except FaderError as error:
         return opened.provenance, None, str(error)
 

@@ -26,7 +26,8 @@ from fader.commands.options import (
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
-    from fader.edit.editor import Editor
+    from fader.edit.choice import Which
+    from fader.edit.editor import Editor, Output
     from fader.edit.job import FileId, Job, Result
 
 
@@ -167,10 +168,10 @@ def command(
     sets: tuple[str, ...],
     words: tuple[str, ...],
     out: str | None,
-    face: str | int,
+    face: Which,
     where: tuple[float, ...] | None,
     variants: tuple[str, ...],
-    output: str,
+    output: Output,
     quality: int | None,
     provenance: bool,
     workers: int | None,
@@ -189,7 +190,8 @@ def command(
     place = None if out is None else Path(out)
     folder = _folder(photos, place)
     names = _variant_names(variants)
-    files = [] if folder else _places(photos, place, names, bool(out) and names_folder(out))
+    is_folder = names_folder(out) if out else False
+    files = [] if folder else _places(photos, place, names, is_folder)
 
     from fader.edit.editor import Editor
     from fader.edit.job import Job, combinations

@@ -300,7 +300,10 @@ def _cut(copies: list[np.ndarray], box: np.ndarray, size: int) -> np.ndarray:
     return cv2.warpAffine(image, to_image, (size, size), flags=flags)
 
 
-def _above(threshold: float, scores: np.ndarray, boxes: np.ndarray, *more: np.ndarray):
+def _above(
+    threshold: float, scores: np.ndarray, boxes: np.ndarray, *more: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """The rows whose score is above ``threshold``: boxes, scores, and what ``more`` is given."""
     keep = scores > threshold
     return boxes[keep], scores[keep], *(values[keep] for values in more)
 

@@ -24,7 +24,7 @@ _MOST_DIRECTORIES, _MOST_ENTRIES = 64, 4096
 _JPEG_START = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]")
 
 
-def is_tiff(block: bytes) -> bool:
+def is_tiff(block: bytes | bytearray) -> bool:
     """Whether a block begins as EXIF does, after its prefix."""
     return block[:4] in (b"II*\0", b"MM\0*")
 

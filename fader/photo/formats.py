@@ -66,7 +66,7 @@ def can_write(suffix: str) -> bool:
     if kind == "AVIF":
         from PIL import features
 
-        return features.check("avif")
+        return bool(features.check("avif"))
     return kind is not None
 
 
@@ -128,7 +128,7 @@ def opened(data: bytes, kinds: Sequence[str] = ()) -> Image.Image:
     with _OPENING:
         kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(io.BytesIO(data), formats=kinds)
+            image = Image.open(io.BytesIO(data), formats=tuple(kinds))
         finally:
             Image.MAX_IMAGE_PIXELS = kept
     check_size(*image.size)

@@ -89,8 +89,9 @@ class Photo:
     def image(self) -> Image.Image:
         """The photo for Pillow: RGB, or RGBA with its alpha, with its ICC profile and ``dpi``."""
         image = Image.fromarray(self.pixels)
-        if self.alpha8 is not None:
-            image.putalpha(Image.fromarray(self.alpha8))
+        alpha8 = self.alpha8
+        if alpha8 is not None:
+            image.putalpha(Image.fromarray(alpha8))
         if self.icc and not self.grey:
             image.info["icc_profile"] = self.icc
         if self.contents.dpi:

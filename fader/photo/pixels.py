@@ -91,7 +91,9 @@ def _from_cmyk(image: Image.Image, kind: str | None, icc: bytes | None) -> Image
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             target = ImageCms.createProfile("sRGB")
-            return ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+            assert converted is not None  # it is only where the image itself is changed
+            return converted
         except (ImageCms.PyCMSError, OSError):
             pass  # A broken profile: the plain conversion shows the photo all the same.
     return image.convert("RGB")

@@ -164,8 +164,8 @@ def with_contents(encoded: bytes, contents: Contents, software: str | None) -> b
         text = b"\niptc\n%8d\n" % len(contents.resources) + lines + b"\n"
         late.append(chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))
     for comment in contents.comments:
-        text = comment.rstrip(b"\0").decode("utf-8", "replace")
-        late.append(chunk(b"iTXt", b"Comment\0\0\0\0\0" + text.encode()))
+        text = comment.rstrip(b"\0").decode("utf-8", "replace").encode()
+        late.append(chunk(b"iTXt", b"Comment\0\0\0\0\0" + text))
     if software:
         late.append(chunk(b"tEXt", b"Software\0" + software.encode("latin-1", "replace")))
     return b"".join((encoded[:place], *early, *late, encoded[place:]))

@@ -135,9 +135,8 @@ def _of_content(data: bytes, name: str, mode: int | None) -> Photo:
     try:
         if not data:
             raise UnreadableImageError("is empty (zero bytes)")
-        photo = {"JPEG": _of_jpeg, "PNG": _of_png, "TIFF": _of_tiff}.get(sniffed(data), _of_other)(
-            data
-        )
+        readers = {"JPEG": _of_jpeg, "PNG": _of_png, "TIFF": _of_tiff}
+        photo = readers.get(sniffed(data) or "", _of_other)(data)
         return replace(photo, name=name, mode=mode)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"{name}: {error}") from None
@@ -289,7 +288,9 @@ def _pillow_contents(image: Image.Image) -> Contents:
         found.comments = [comment.encode() if isinstance(comment, str) else bytes(comment)]
     if image.format == "PNG":
         for key, text in info.items():
-            if isinstance(text, str) and 0 < len(key) < 80 and key.isascii():
+            if not (isinstance(key, str) and isinstance(text, str)):
+                continue
+            if 0 < len(key) < 80 and key.isascii():
                 take_text(found, b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode())
     found.dpi = _dpi(info)
     return found
@@ -349,7 +350,7 @@ def _is_lossless_webp(data: bytes) -> bool:
     return False
 
 
-def _dpi(info: dict[str, Any]) -> tuple[float, float] | None:
+def _dpi(info: dict[Any, Any]) -> tuple[float, float] | None:
     try:
         x, y = (float(v) for v in info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):

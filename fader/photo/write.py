@@ -297,6 +297,7 @@ def _encoded_tiff(photo: Photo, contents: Contents, options: dict[str, Any]) -> 
 
 def _depth(photo: Photo) -> np.ndarray:
     """(H, W, 1..4) uint16: the photo's own pixels with its alpha."""
+    assert photo.deep is not None  # only photos of 16 bits are asked for them
     values = photo.deep[:, :, :1] if photo.grey else photo.deep
     if photo.alpha is None:
         return values
@@ -311,9 +312,10 @@ def _depth(photo: Photo) -> np.ndarray:
 def _for_writing(photo: Photo, kind: str) -> Image.Image:
     """The photo in the mode that ``kind`` can hold and the source had."""
     image = Image.fromarray(photo.pixels[:, :, 0] if photo.grey else photo.pixels)
-    if photo.alpha is None or kind == "BMP":
+    alpha8 = photo.alpha8
+    if alpha8 is None or kind == "BMP":
         return image
-    alpha = Image.fromarray(photo.alpha8)
+    alpha = Image.fromarray(alpha8)
     if "alpha" not in _HOLDS[kind]:  # what is transparent is seen on white, as in most viewers
         white = Image.new(image.mode, image.size, "white")
         white.paste(image, mask=alpha)

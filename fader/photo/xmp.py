@@ -217,6 +217,7 @@ def _move(part: Element, target: Element, excess: int) -> int:
         target.appendChild(part)
         return whole
     twin = part.cloneNode(False)
+    assert twin is not None  # an element can always be copied
     for attribute in list(twin.attributes.values()):
         if attribute.namespaceURI not in (XMLNS, RDF):
             twin.removeAttributeNode(attribute)
