@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from fader.data.annotations import TEST
 from fader.data.batches import to_tensor
 from fader.data.prepare import prepare
 from fader.data.store import PreparedStore
-from fader.data.synthetic import TEST, face_number, splits, write_dataset
+from fader.data.synthetic import face_number, splits, write_dataset
 from fader.faces.align import align
 from fader.train.config import TrainConfig, load_preset
 from fader.train.trainer import Trainer
 
 ATTRIBUTES = ("Eyeglasses", "Male", "Mouth_Slightly_Open", "Smiling", "Wearing_Hat")
 FACES, SEED, SIZE = 2000, 11, 64
+
+# One process trains the model for all of them.
+pytestmark = pytest.mark.xdist_group("counterfactual")
 
 
 @pytest.fixture(scope="module")
