@@ -507,6 +507,16 @@ def test_xmp_takes_no_more_time_than_its_length(picture, tmp_path, text):
     assert photo.pixels.shape == (64, 96, 3)
 
 
+def test_xmp_of_which_nothing_may_stay_is_dropped(picture, tmp_path):
+    """Its root is a depth map's: it ended in a traceback."""
+    head = b"http://ns.adobe.com/xap/1.0/\0"
+    root = b'<g:RDF xmlns:g="http://ns.google.com/photos/1.0/image/"><g:Data>/9j/</g:Data></g:RDF>'
+    data = with_segments(picture, segment(0xE1, head + root))
+    _, out, _ = saved(data, tmp_path, "jpg", provenance=None)
+    assert open_photo(out).pixels.shape[:2] == picture.size[::-1]
+    assert b"photos/1.0/image" not in out
+
+
 def test_xmp_expands_no_entities(picture, tmp_path):
     packet = b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/hostname">]>' + xmp("&e;")
     photo, _, notes = saved(encoded(picture, "JPEG", xmp=packet), tmp_path, "jpg")
