@@ -31,10 +31,6 @@ _FLAGS = (
 )
 
 
-# One browser at a time.
-pytestmark = pytest.mark.xdist_group("browser")
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     return random_model(tmp_path_factory.mktemp("models") / "noise")

@@ -18,9 +18,6 @@ from fader.train.trainer import Trainer
 ATTRIBUTES = ("Eyeglasses", "Male", "Mouth_Slightly_Open", "Smiling", "Wearing_Hat")
 FACES, SEED, SIZE = 2000, 11, 64
 
-# One process trains the model for all of them.
-pytestmark = pytest.mark.xdist_group("counterfactual")
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
