@@ -323,7 +323,9 @@ def _squares(boxes: np.ndarray) -> np.ndarray:
 def _suppressed(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
     """Indices of boxes, best first, that share no more than ``overlap`` with a better one.
 
-    Shared is the intersection by the union, all in float32.
+    Shared is the intersection by the union, all in float32, as in torchvision, whose import takes
+    seconds. ``cv2.dnn.NMSBoxes`` decides otherwise where boxes on the first stage's grid share
+    ``overlap`` exactly: landmarks of 7 of 36 portraits moved, by up to 0.9 % of the face.
     """
     order = np.argsort(-scores.astype(np.float32), kind="stable")
     x0, y0, x1, y1 = boxes[order].astype(np.float32).T

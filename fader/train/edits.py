@@ -35,9 +35,6 @@ class Edits:
     asked: Tensor
     changed: Tensor
 
-    def __len__(self) -> int:
-        return len(self.target)
-
 
 def edited_images(batch_size: int) -> int:
     """How many of a batch are edited; at least one is to stay as it is."""
