@@ -6,6 +6,7 @@ did then, and ``save_tar`` writes the oldest of torch's containers.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import struct
@@ -123,7 +124,7 @@ def importable(**modules: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         for name in names:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
 
 
 def save(network: Any, path: Path, kind: str = "stream") -> Path:
@@ -160,34 +161,30 @@ def pickled_as_in_2017() -> Any:
                     for name, one in value.__dict__.items()
                     if name not in ("_non_persistent_buffers_set", "padding_mode")
                 }
-                return new, (type(value),), {**state, "_backend": _Backend()}
+                return copyreg.__newobj__, (type(value),), {**state, "_backend": backend}
             return NotImplemented
 
-        def save_type_of_backend(self, value: Any) -> None:
+        def save(self, value: Any, save_persistent_id: bool = True) -> Any:
+            if value is not backend:
+                return super().save(value, save_persistent_id)
             self.write(b"ctorch.nn.backends.thnn\n_get_thnn_function_backend\n)R")
 
-        def save(self, value: Any, save_persistent_id: bool = True) -> Any:
-            if isinstance(value, _Backend):
-                return self.save_type_of_backend(value)
-            return super().save(value, save_persistent_id)
-
-    new = __import__("copyreg").__newobj__
-    return SimpleNamespace(Pickler=Pickler, dump=pickle.dump)
-
-
-class _Backend: ...
+    backend = object()
+    return SimpleNamespace(__name__="pickle", Pickler=Pickler, dump=pickle.dump)
 
 
 def save_tar(network: nn.Module, path: Path) -> None:
     """As torch did before 0.1.10: pickle, storages and tensors as members of a tar file."""
     tensors: dict[int, torch.Tensor] = {}
+    classes: set[type] = set()
 
     class Pickler(pickle._Pickler):
         def persistent_id(self, value: Any) -> Any:
             if isinstance(value, torch.Tensor):
                 tensors[id(value)] = value.detach()
                 return id(value)
-            if isinstance(value, type) and issubclass(value, nn.Module):
+            if isinstance(value, type) and issubclass(value, nn.Module) and value not in classes:
+                classes.add(value)
                 return value, "model.py", "class AutoEncoder: ..."
             return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import shutil
 import struct
 import tarfile
 import warnings
@@ -118,11 +117,11 @@ def test_names_of_attributes_are_asked_for_where_the_file_has_none(tmp_path: Pat
         (lambda net: setattr(net, "attr", [("Hair", 5)]), "'Hair', which has not two values"),
         (lambda net: setattr(net, "attr", [("Hairy", 2)]), "unknown attribute 'Hairy'"),
         (lambda net: setattr(net, "attr", "Male"), "in a way that is not known"),
-        (lambda net: setattr(net, "attr", [("Male", 2), ("Young", 2)]), "a tensor of 18×8×4×4"),
+        (lambda net: setattr(net, "attr", [("Male", 2), ("Young", 2)]), "a tensor of 18×16×4×4"),
         (lambda net: setattr(net, "img_sz", 10**6), "size is 1000000"),
         (lambda net: setattr(net, "img_sz", None), "size is None"),
         (lambda net: setattr(net, "n_skip", 3), "a tensor of"),
-        (lambda net: setattr(net.enc_layers[3][0], "out_channels", 9), "a tensor of"),
+        (lambda net: setattr(net.enc_layers[0][0], "out_channels", 9), "a tensor of"),
         (lambda net: net.enc_layers[1].append(torch.nn.ReLU()), "encoder layer 2 is"),
         (lambda net: net.dec_layers.pop(0), "mirror"),
         (lambda net: net.enc_layers[1][1].running_var.fill_(-1), "not possible"),
@@ -185,18 +184,15 @@ def evil_autoencoder() -> type:
 
 EVIL = {
     "os.system": (lambda sink: Calls(os.system, f"touch {sink}"), "posix.system"),
-    "eval": (lambda sink: Calls(eval, f"open({str(sink)!r}, 'w')"), "builtin"),
-    "open": (lambda sink: Calls(open, str(sink), "w"), "open"),
-    "a chain": (
-        lambda sink: Calls(getattr, Calls(__import__, "os"), "system"),
-        "builtin",
-    ),
+    "eval": (lambda sink: Calls(eval, f"open({str(sink)!r}, 'w')"), ".eval"),
+    "open": (lambda sink: Calls(open, str(sink), "w"), ".open"),
+    "a chain": (lambda sink: Calls(getattr, Calls(__import__, "os"), "system"), ".getattr"),
     "inside a state": (
         lambda sink: {"attr": OrderedDict(a=[Calls(os.system, f"touch {sink}")])},
         "posix.system",
     ),
     "a file of torch": (lambda sink: Calls(torch.load, str(sink)), "torch.serialization.load"),
-    "numpy": (lambda sink: np.zeros(2), "numpy"),
+    "numpy": (lambda sink: np.zeros(2), "numpy."),
 }
 
 
@@ -212,8 +208,8 @@ def test_pickles_that_would_run_something_are_refused_by_name(
     if kind == "stream":
         payload = header() + payload
     write(path, payload, kind)
-    refused(path, f"asks for {wanted}" if protocol != 0 else wanted.rpartition(".")[2])
-    assert not sink.exists()
+    output = refused(path, wanted)
+    assert "asks for " in output and not sink.exists()
 
 
 def header() -> bytes:
@@ -240,7 +236,7 @@ def write(path: Path, payload: bytes, kind: str) -> None:
 
 def test_a_foreign_class_named_like_a_known_one(tmp_path: Path) -> None:
     kind = evil_autoencoder()
-    with importable(evil_x={}, evil={"AutoEncoder": kind}):
+    with importable(evil={"AutoEncoder": kind}):
         payload = pickle.dumps(kind(), 2)
     write(tmp_path / "evil.pth", header() + payload, "stream")
     refused(tmp_path / "evil.pth", "asks for evil.AutoEncoder")
@@ -276,9 +272,9 @@ AUTOENCODER = g("src.model", "AutoEncoder")
         (b"r\xff\xff\xff\x7f.", "damaged"),
         (b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.", "damaged"),  # bytes beyond any memory
         (b"\x96\xff\xff\xff\xff\xff\xff\xff\x7f.", "damaged"),
-        (b")" + b"\x85" * 200_000 + b"N\x86}q\0h\0h\0.", "holds"),
-        (b"}(" + b")" + b"\x85" * 200_000 + b"Nu.", "damaged"),  # a key too deep to hash
-        (b"0" * 3, "damaged"),
+        (b")" + b"\x85" * 50_000 + b"N\x86}q\0h\0h\0.", ""),
+        (b"}(" + b")" + b"\x85" * 50_000 + b"Nu.", "damaged"),  # a key too deep to hash
+        (b"0" * 3, "the instruction POP"),
         (b"2" * 900_000 + b".", ""),
         (b"N" * 2_000_000 + b".", "cut short"),
     ],
@@ -290,3 +286,70 @@ def test_programs_that_no_pickler_writes(
     path = tmp_path / "evil.pth"
     write(path, header() + payload if kind == "stream" else payload, kind)
     refused(path, wanted if kind == "stream" else "")
+
+
+def test_numbers_that_are_not_there_or_beyond_all_measure(tmp_path: Path) -> None:
+    whole = save(random_autoencoder(), tmp_path / "net.pth").read_bytes()
+    for end in [*range(0, len(whole) - 1, len(whole) // 40), len(whole) - 1]:
+        (tmp_path / "cut.pth").write_bytes(whole[:end])
+        refused(tmp_path / "cut.pth", "")
+    zipped = save(random_autoencoder(), tmp_path / "net.pth", "zip")
+    (tmp_path / "cut.pth").write_bytes(zipped.read_bytes()[:-100])
+    refused(tmp_path / "cut.pth", "damaged or cut short")
+    count = struct.pack("<q", 1 << 39)
+    for kind in ("stream", "tar"):
+        content = save(random_autoencoder(), tmp_path / "net.pth", kind).read_bytes()
+        place = content.index(struct.pack("<q", 4))  # the count of the first bias
+        (tmp_path / "huge.pth").write_bytes(content[:place] + count + content[place + 8 :])
+        refused(tmp_path / "huge.pth", "cut short" if kind == "tar" else "another length")
+
+
+def test_an_archive_that_unfolds_is_refused(tmp_path: Path) -> None:
+    zipped, path = save(random_autoencoder(), tmp_path / "net.pth", "zip"), tmp_path / "bomb.pth"
+    for bomb in ("data.pkl", "data/0"):
+        with zipfile.ZipFile(zipped) as old, zipfile.ZipFile(path, "w") as new:
+            for entry in old.infolist():
+                data = old.read(entry)
+                if entry.filename.endswith(bomb):
+                    data, entry.compress_type = bytes(10 << 20), zipfile.ZIP_DEFLATED
+                new.writestr(entry, data)
+        refused(path, "compressed")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(2 << 20))
+    refused(path, "too many")
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(30_000):
+            archive.writestr(f"archive/{i}", b"")
+    refused(path, "too many")
+    with tarfile.open(path, "w:", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("pickle")
+        info.pax_headers = {"comment": "x" * (2 << 20)}
+        tar.addfile(info)
+    refused(path, "too many")
+
+
+def test_little_memory_is_taken_for_a_network_that_asks_for_much(tmp_path: Path) -> None:
+    network = random_autoencoder()
+    for i, layer in enumerate(network.enc_layers):
+        layer[0].out_channels = 2048 * 2**i
+    refused(save(network, tmp_path / "net.pth"), "more weights than the file can have")
+
+
+# --- what is done with it -------------------------------------------------------------------
+
+
+def test_an_imported_model_edits_a_whole_photo(tmp_path: Path) -> None:
+    """At 256 pixels, by the estimates of the packaged classifier."""
+    network = random_autoencoder(img_sz=256, n_layers=6)
+    assert fader("import", save(network, tmp_path / "male.pth"), tmp_path / "male").exit_code == 0
+    photo, model = tmp_path / "photo.png", tmp_path / "male"
+    Image.open(ASTRONAUT).save(photo)
+    result = fader("edit", photo, "--set", "Male=1", "--model", model)
+    assert result.exit_code == 0, result.output
+    before, after = (
+        np.asarray(Image.open(path), dtype=int) for path in (photo, tmp_path / "photo.edited.png")
+    )
+    assert before.shape == after.shape and np.abs(before - after).max() > 10
+    assert 0.03 < (before != after).any(axis=2).mean() < 0.5
+    result = fader("edit", photo, "--to", "older", "--model", model)
+    assert result.exit_code == 1 and "does not know Young; it knows Male" in result.output

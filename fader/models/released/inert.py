@@ -116,6 +116,15 @@ class _Machine:
         items = self.since_mark()
         self.stack.append(tuple(items))
 
+    def on_list(self) -> None:
+        items = self.since_mark()
+        self.stack.append(items)
+
+    def on_dict(self) -> None:
+        items = self.since_mark()
+        self.stack.append({})
+        self.set_items(items)
+
     def on_put(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
