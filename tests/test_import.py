@@ -21,7 +21,6 @@ from PIL import Image
 from released_files import AutoEncoder, importable, random_autoencoder, save
 
 from fader.commands import main
-from fader.errors import FaderError
 from fader.models.model import FaderModel
 from fader.models.released.convert import import_checkpoint
 
