@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from hub import TOKEN, Hub, running
 
+from fader.commands import main
 from fader.models.classifier import ClassifierConfig
 from fader.models.config import AutoencoderConfig
 from fader.models.model import FaderModel
@@ -115,7 +116,7 @@ def test_a_model_goes_to_the_hub_and_is_edited_with_from_there(
         "'me/smiles', revision='v3'",
         "'me/frowns'",
         "'me/smiles', local_files_only=True, cache_dir='nowhere'",
-        "'me/smi les'",
+        "'me/smi*les'",
     )
     assert answers[:4] == ["Young", "Male", "Male", "Male"]
     assert answers[4].startswith("me/smiles: ") and "but not this revision" in answers[4]
@@ -169,3 +170,40 @@ def test_who_may_not_push_is_told_so(hub: Hub, model: Path, tmp_path: Path) -> N
     done = Shell(tmp_path, "http://127.0.0.1:9").push(model, "me/smiles", "--license", "mit")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
     assert "127.0.0.1:9" in done.stderr
+
+
+def test_a_run_s_own_card_goes_with_it_under_the_licence_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards: list[str] = []
+
+    def upload(folder: str, repo_id: str, *, private: bool | None) -> str:
+        assert repo_id == "me/smiles" and private is None
+        cards.append((Path(folder) / "README.md").read_text())
+        return "the commit"
+
+    def push(*arguments: object) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["push", *map(str, arguments)])
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result.exit_code, result.output
+
+    monkeypatch.setattr("fader.models.hub.upload", upload)
+    run = tmp_path / "run"
+    model = saved(run / "model", "Male")
+    (model / "README.md").write_text("---\nlicense: mit\nlanguage: en\n---\n# Mine\n")
+    assert push(run, "me/smiles", "--license", "other") == (0, "the commit\n")
+    assert cards[0].endswith("# Mine\n") and "license: other\n" in cards[0]
+    assert "language: en\n" in cards[0] and "license: mit" not in cards[0]
+    (model / "README.md").write_text("---\n: [\n---\n")
+    code, output = push(run, "me/smiles", "--license", "mit")
+    assert code == 1 and "README.md: its metadata cannot be read" in output
+    (model / "README.md").unlink()
+    (run / "evaluation.json").write_text("{}")
+    code, output = push(run, "me/smiles", "--license", "mit")
+    assert code == 1 and "evaluation.json: is not what fader evaluate --json prints" in output
+    for wrong in (["me/smiles"], ["smiles", "--license", "mit"], ["me/a", "--license", "My own"]):
+        code, output = push(run, *wrong)
+        assert code == 2, output
+    code, output = push(tmp_path / "nowhere", "me/smiles", "--license", "mit")
+    assert code == 1 and "no such model" in output
+    assert len(cards) == 1

@@ -113,9 +113,10 @@ def _asking(name: str, failed: str) -> Iterator[None]:
             why = "there is none, or it is private"
         else:
             why = _cause(error)
-        raise FaderError(
-            f"{name}: refused by or not to be had from {_endpoint()} ({why})"
-        ) from None
+        raise FaderError(f"{name}: {failed} {_endpoint()} ({why})") from None
+    finally:
+        if silent:
+            enable_progress_bars()
 
 
 def _endpoint() -> str:
