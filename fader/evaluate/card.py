@@ -72,12 +72,12 @@ def with_metadata(card: str, licence: str) -> str:
 def _measured(model: FaderModel, evaluation: dict[str, Any]) -> list[str]:
     try:
         of, data = evaluation["model"]["attributes"], evaluation["data"]
+        if list(of) != list(model.attributes):
+            raise FaderError("is the evaluation of a model that edits other attributes")
         table, summed = rows(evaluation), summary(evaluation)
         said = f"{data['faces']} {data['split']} faces of {data['people']} people"
     except (KeyError, TypeError, AttributeError, ValueError):
         raise FaderError("is not what fader evaluate --json prints") from None
-    if list(of) != list(model.attributes):
-        raise FaderError("is the evaluation of a model that edits other attributes")
     lines = [
         f"`fader evaluate` on {said} that the model never saw, by a judge that had no part in the "
         "training.",
