@@ -128,24 +128,28 @@ def importable(**modules: dict[str, Any]) -> Iterator[None]:
 
 
 def save(network: Any, path: Path, kind: str = "stream") -> Path:
-    """Write it as ``kind``: ``zip``, ``stream``, ``2017`` (a stream as of torch 0.3), ``tar``."""
+    """Write it as ``kind``: ``zip``, ``stream``, ``2017`` (a stream as of torch 0.3), ``python 2``
+    (the same as that pickles it), ``tar``."""
     with importable(src_model={"AutoEncoder": AutoEncoder}):
         if kind == "tar":
             save_tar(network, path)
         else:
-            module = pickled_as_in_2017() if kind == "2017" else pickle
+            old = kind in ("2017", "python 2")
+            module = pickled_as_in_2017(kind == "python 2") if old else pickle
             torch.save(
                 network, path, pickle_module=module, _use_new_zipfile_serialization=kind == "zip"
             )
     return path
 
 
-def pickled_as_in_2017() -> Any:
+def pickled_as_in_2017(python_2: bool) -> Any:
     """``pickle``, with torch's things as torch 0.3 gave them: a parameter is ``Parameter(data)``
     and a state, a tensor has no version; modules name the backend of their functions."""
 
     class Pickler(pickle._Pickler):
         def reducer_override(self, value: Any) -> Any:
+            if python_2 and isinstance(value, OrderedDict):
+                return OrderedDict, ([[name, one] for name, one in value.items()],)
             if isinstance(value, nn.Parameter):
                 return nn.Parameter, (value.data,), (True, False, OrderedDict())
             if isinstance(value, torch.Tensor):

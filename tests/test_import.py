@@ -25,7 +25,7 @@ from fader.models.model import FaderModel
 from fader.models.released.convert import import_checkpoint
 
 ASTRONAUT = Path(__file__).parent.parent / "examples" / "astronaut.jpg"
-KINDS = ["zip", "stream", "2017", "tar"]
+KINDS = ["zip", "stream", "2017", "python 2", "tar"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 

@@ -72,12 +72,13 @@ class Editor:
         options: dict[str, Any] = {
             "revision": revision,
             "cache_dir": cache_dir,
-            "force_download": force_download,
-            "local_files_only": local_files_only,
+            "force_download": force_download or None,
+            "local_files_only": local_files_only or None,
             "token": token,
         }
+        options = {name: value for name, value in options.items() if value is not None}
         # What was found with options is not to be looked for again without.
-        editor = cls(find_model(model, **options) if any(options.values()) else model, device)
+        editor = cls(find_model(model, **options) if options else model, device)
         _ = editor.model
         return editor
 
