@@ -20,7 +20,7 @@ from fader.errors import FaderError
 from fader.models.released.inert import InertError, Name, Record, read_inert
 
 #: Bytes of a file, of the pickles in it (which hold the classes' source), and of one of a number.
-_LARGEST, _PICKLE, _SMALL = 2 << 30, 1 << 20, 1 << 14
+_LARGEST, _PICKLE, _SMALL = 1 << 30, 1 << 20, 1 << 14
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 # Members of a tar file, and storages and tensors of one; a network has some dozens.
 _MOST_MEMBERS, _MOST_TENSORS = 16, 10_000
