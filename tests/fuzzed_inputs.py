@@ -157,6 +157,21 @@ def read_model(folder: Path) -> None:
         model.classifier(torch.zeros(1, 3, 32, 32))
 
 
+def make_checkpoints(folder: Path) -> None:
+    from released_files import random_autoencoder, save
+
+    network = random_autoencoder(n_layers=2, init_fm=2, max_fm=2, img_sz=8)
+    for kind in ("zip", "stream", "python 2", "tar"):
+        save(network, folder / f"{kind}.pth", kind)
+
+
+def read_checkpoints(folder: Path) -> None:
+    from fader.models.released.convert import import_checkpoint
+
+    for path in sorted(folder.glob("*.pth")):
+        import_checkpoint(path)
+
+
 def make_generator(folder: Path) -> None:
     from cgan.config import GanConfig
     from cgan.io import save_generator
@@ -202,6 +217,7 @@ READERS = {
     "labels": Reader(make_labels, read_labels, "**/*", part=2),
     "stores": Reader(make_store, read_store, "store/*", part=2),
     "models": Reader(make_model, read_model, part=2),
+    "checkpoints": Reader(make_checkpoints, read_checkpoints, "*.pth"),
     "generators": Reader(make_generator, read_generator),
     "runs": Reader(make_cgan_run, read_cgan_run, "run/**/*", part=0.2),
 }

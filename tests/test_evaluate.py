@@ -21,6 +21,7 @@ from fader.data.store import PreparedStore
 from fader.data.synthetic import face_number, write_dataset
 from fader.errors import FaderError
 from fader.evaluate import leakage
+from fader.evaluate.card import model_card
 from fader.evaluate.editing import Edited, outside
 from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, load_embedder, save_embedder
 from fader.evaluate.identity import Recogniser, identity, packaged_recogniser
@@ -668,3 +669,15 @@ def test_data_that_does_not_fit_is_refused_in_a_sentence(
     empty.split = np.zeros_like(store.split)
     with pytest.raises(FaderError, match="no test images"):
         document(Editor(), judge, empty, split="test")
+
+
+def test_a_model_s_card_tells_what_was_measured(honest: dict) -> None:
+    network = FaderModel(AutoencoderConfig(size=SIZE, layers=3, attributes=EDITED, width=4))
+    evaluated = json.loads(json.dumps(honest))
+    card = model_card(network, "me/hats", "mit", evaluated)
+    assert "license: mit" in card and "fader edit photo.jpg --set Male=1 --model me/hats" in card
+    assert card.count("| Male | ") == 3 and "- reconstruction: PSNR" in card
+    assert honest["data"]["path"] not in card
+    with pytest.raises(FaderError, match="other attributes"):
+        evaluated["model"]["attributes"] = ["Young"]
+        model_card(network, "me/hats", "mit", evaluated)

@@ -16,6 +16,7 @@ from conftest import write_celeba
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from released_files import random_autoencoder, save
 
 from cgan.data import open_images
 from fader.data.images import ZipImages
@@ -23,6 +24,7 @@ from fader.data.layouts import read_source
 from fader.data.prepare import prepare
 from fader.data.store import PreparedStore
 from fader.errors import FaderError
+from fader.models.released.convert import import_checkpoint
 from fader.photo import open_photo
 
 #: A part of a file that is replaced: where it begins and ends, in 1/10,000 of the file, by what.
@@ -174,3 +176,20 @@ def test_stores(store: Path, file, mutations) -> None:
         read_or_refused(lambda: PreparedStore(store).rejected)
     finally:
         path.write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> dict[str, bytes]:
+    path = tmp_path_factory.mktemp("checkpoints") / "net.pth"
+    network = random_autoencoder(n_layers=2, init_fm=2, max_fm=2, img_sz=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch finds no source of the class
+        return {kind: save(network, path, kind).read_bytes() for kind in ("zip", "stream", "tar")}
+
+
+@fuzzed
+@given(kind=st.sampled_from(["zip", "stream", "tar"]), mutations=MUTATIONS)
+def test_checkpoints(tmp_path_factory, checkpoints, kind, mutations) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.pth"
+    path.write_bytes(mutated(checkpoints[kind], mutations))
+    read_or_refused(import_checkpoint, path)

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -34,6 +35,8 @@ COMMANDS = {
     "evaluate": "Measure how well a model edits, on people it never saw.",
     "synth": "Draw a dataset of faces with known attributes.",
     "models": "List the models that --model knows by name.",
+    "import": "Make a model of a checkpoint that the authors of Fader Networks released.",
+    "push": "Upload a model, with its card, to the Hugging Face Hub.",
     "cache": "Show or clear what is kept of data that was prepared on the way.",
 }
 
@@ -42,7 +45,7 @@ class CommandGroup(click.Group):
     """A group that imports a subcommand when it is asked for, and turns failures into sentences.
 
     ``summaries`` are its subcommands with a line on each; the subcommand ``x-y`` is
-    ``<package>.x_y.command``.
+    ``<package>.x_y.command``, and one that Python has a keyword of has ``_`` after it.
     """
 
     def __init__(self, *args: Any, package: str, summaries: dict[str, str], **kwargs: Any) -> None:
@@ -57,7 +60,8 @@ class CommandGroup(click.Group):
         """Import a subcommand; None for an unknown name."""
         if name not in self.summaries:
             return None
-        return import_module(f"{self.package}.{name.replace('-', '_')}").command
+        module = name.replace("-", "_") + ("_" if iskeyword(name) else "")
+        return import_module(f"{self.package}.{module}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the summaries, without importing any subcommand."""

@@ -30,7 +30,7 @@ model_option = click.option(
     show_default=True,
     metavar="NAME|FOLDER|HUB_ID",
     help="The model: 'default' comes with the package, a folder is a run of fader train or its "
-    "model/, and user/name is looked up on the Hugging Face Hub.",
+    "model/, and user/name or user/name@revision is looked up on the Hugging Face Hub.",
 )
 
 json_option = click.option(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -52,13 +52,33 @@ class Editor:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | os.PathLike[str], device: str | torch.device = "auto"
+        cls,
+        model: str | os.PathLike[str],
+        device: str | torch.device = "auto",
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
     ) -> Editor:
         """An editor whose model is loaded now, from a folder or the Hugging Face Hub.
 
-        Raises :class:`~fader.errors.FaderError` when there is no such model.
+        The options are those of ``huggingface_hub.snapshot_download``. Raises
+        :class:`~fader.errors.FaderError` when there is no such model.
         """
-        editor = cls(model, device)
+        from fader.models.pretrained import find_model
+
+        options: dict[str, Any] = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "force_download": force_download or None,
+            "local_files_only": local_files_only or None,
+            "token": token,
+        }
+        options = {name: value for name, value in options.items() if value is not None}
+        # What was found with options is not to be looked for again without.
+        editor = cls(find_model(model, **options) if options else model, device)
         _ = editor.model
         return editor
 

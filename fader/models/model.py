@@ -278,16 +278,11 @@ class FaderModel(nn.Module):
         The repository is made if there is none, ``private`` or not. Other options, such as
         ``commit_message``, are those of ``HfApi.upload_folder``. Errors are huggingface_hub's.
         """
-        from huggingface_hub import HfApi
+        from fader.models.hub import upload
 
-        api = HfApi(token=token)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            options = {"commit_message": "Upload a Fader model", **options}
-            return api.upload_folder(
-                repo_id=repo_id, folder_path=folder, revision=branch, **options
-            )
+            return upload(folder, repo_id, private=private, token=token, branch=branch, **options)
 
 
 def _pairs(key: str, given: Any, path: Path) -> dict[str, tuple[float, float]]:

@@ -24,8 +24,9 @@ def load_model(
 ) -> FaderModel:
     """A model by name (:func:`available_models`), folder, or ``user/name`` on the Hugging Face Hub.
 
-    A run's folder stands for the model in it. A model without classifier is given the default
-    model's, which knows all 40 attributes. The result is in evaluation mode on ``device``.
+    ``user/name@revision`` is a branch, tag or commit of it. A run's folder stands for the model in
+    it. A model without classifier is given the default model's, which knows all 40 attributes. The
+    result is in evaluation mode on ``device``.
 
     Raises :class:`FaderError` when there is no such model or its files do not fit.
     """
@@ -80,7 +81,10 @@ def model_folder(folder: Path) -> Path:
 
 
 def find_model(name: str | os.PathLike[str], **hub_options: Any) -> Path:
-    """The folder of a model by name, folder or Hub id: see :func:`load_model`."""
+    """The folder of a model by name, folder or Hub id: see :func:`load_model`.
+
+    ``hub_options`` are those of ``huggingface_hub.snapshot_download``, such as ``revision``.
+    """
     text = os.fspath(name)
     if text in available_models():
         return WEIGHTS_FOLDER / text
@@ -92,7 +96,7 @@ def find_model(name: str | os.PathLike[str], **hub_options: Any) -> Path:
     # mistyped, which is nobody else's business.
     first = text.split("/")[0]
     local = text.startswith((".", "/", "~")) or first == "runs" or os.path.lexists(first)
-    if text.count("/") != 1 or local or os.path.lexists(text):
+    if text.partition("@")[0].count("/") != 1 or local or os.path.lexists(text):
         beside = [place.name for place in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, beside, n=1)
         hint = f"; did you mean {path.parent / close[0]}?" if close else ""
@@ -100,20 +104,6 @@ def find_model(name: str | os.PathLike[str], **hub_options: Any) -> Path:
             f"{text}: no such model{hint}; give a name ({names}), a run or a folder with "
             f"{CONFIG}, or a Hub id such as user/name"
         )
-    return _downloaded(text, **hub_options)
+    from fader.models.hub import download
 
-
-def _downloaded(text: str, **hub_options: Any) -> Path:
-    # Imported here: it takes longer than all other imports of an edit.
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(text, allow_patterns=["*.json", "*.safetensors"], **hub_options)
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FaderError(
-            f"{text}: neither a folder here nor to be had from the Hugging Face Hub ({reason})"
-        ) from None
+    return download(text, **hub_options)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fader.documents import check_regular
@@ -209,14 +209,20 @@ def load_weights(module: nn.Module, path: Path) -> None:
                 f"{needs})"
             )
     for name, value in weights.items():
-        weights[name] = value = value.float() if value.is_floating_point() else value
-        # A negative variance becomes NaN as soon as it is used.
-        bad = name.endswith("running_var") and bool((value < 0).any())
-        if bad or not bool(torch.isfinite(value).all()):
-            raise FaderError(
-                f"{path}: damaged, {name} has values that are not possible; copy the model again"
-            )
+        weights[name] = value.float() if value.is_floating_point() else value
+        check_values(name, weights[name], path)
     module.load_state_dict(weights)
+
+
+def check_values(name: str, value: Tensor, path: Path) -> None:
+    """Raise :class:`FaderError` that names ``path`` where the weight ``name`` cannot be ``value``:
+    it is not finite, or a variance below zero."""
+    # A negative variance becomes NaN as soon as it is used.
+    bad = name.endswith("running_var") and bool((value < 0).any())
+    if bad or not bool(torch.isfinite(value).all()):
+        raise FaderError(
+            f"{path}: damaged, {name} has values that are not possible; copy the model again"
+        )
 
 
 def _not_weights(path: Path, error: Exception) -> FaderError:
