@@ -87,8 +87,7 @@ class Editor:
         """Text that differs between models whose weights or edit strengths differ."""
         import hashlib
 
-        strength = repr(sorted(self.model.strength.items()))
-        digest = hashlib.blake2b(strength.encode(), digest_size=16)
+        digest = hashlib.blake2b(self.model.settings.encode(), digest_size=16)
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.float().cpu().contiguous().numpy().tobytes())

@@ -86,6 +86,11 @@ class FaderModel(nn.Module):
         self.strength: dict[str, tuple[float, float]] = {}
 
     @property
+    def settings(self) -> str:
+        """What decides edits beside the weights, as text."""
+        return repr(sorted(self.strength.items()))
+
+    @property
     def attributes(self) -> tuple[str, ...]:
         """The attributes this model edits, in the order of ``y``."""
         return self.autoencoder.config.attributes
