@@ -87,6 +87,8 @@ WORDS: dict[str, str] = {
     "bald": "Hair=Bald",
     "bearded": "No_Beard=0",
     "shaven": "No_Beard=1",
+    "bangs": "Bangs=1",
+    "no-bangs": "Bangs=0",
     "hat": "Wearing_Hat=1",
     "no-hat": "Wearing_Hat=0",
 }

@@ -39,12 +39,7 @@ SHARED = {
     *(f"commands.{name}" for name in ("CommandGroup", "echo", "options")),
 }
 
-MODULES = sorted(
-    path
-    for top in ("fader", "cgan")
-    for path in (ROOT / top).rglob("*.py")
-    if "format1" not in path.parts  # frozen, to be deleted with the model that needs it
-)
+MODULES = sorted(path for top in ("fader", "cgan") for path in (ROOT / top).rglob("*.py"))
 SOURCES = [*MODULES, *sorted((ROOT / "tools").glob("*.py"))]
 
 

@@ -255,6 +255,12 @@ def test_files_that_are_not_ours_get_one_sentence(model: FaderModel, tmp_path: P
     config.write_text(json.dumps(other))
     assert "newer" in message()
     other = json.loads(good)
+    other["format"] = 1
+    config.write_text(json.dumps(other))
+    assert message() == (
+        f"{folder}: a model of an older fader, whose edits this one cannot make; train it again "
+        "with fader train"
+    )
     other = json.loads(good)
     other["strength"] = {"Male": [1, "far"]}
     config.write_text(json.dumps(other))

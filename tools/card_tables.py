@@ -56,10 +56,12 @@ def rest(document: dict[str, Any]) -> list[str]:
     rows = [
         ("other attributes kept", _two(document["other_attributes_kept"]["mean"])),
         ("reconstruction", ", ".join(quality)),
+        ("outside the mask of an edit", _outside(document["outside_mask"])),
         (
-            "leakage (fresh probe on all the decoder gets; 0.5 is none)",
-            _two(leakage["mean"]),
+            "realism (Fréchet distance to real faces with the value; 1 is a photo)",
+            _two(document["realism"]["mean"]),
         ),
+        ("leakage (fresh probe on the latent code; 0.5 is none)", _two(leakage["mean"])),
         (
             "shown (what the judge reads of the attributes in decodings told nothing of them; 0.5 "
             "is none)",
@@ -100,6 +102,13 @@ def _scale(identity: dict[str, Any]) -> str:
         for key in ("same_person", "strangers")
     )
     return f"similarity of embeddings; one person in two photos {same}, two people {other}"
+
+
+def _outside(found: dict[str, Any]) -> str:
+    """How much stays of a photo where the mask is nothing."""
+    if found["mean"] is None:
+        return found["reason"]
+    return f"{found['mean']:.1f} dB PSNR, at least {found['least']:.1f}"
 
 
 def _two(value: float | None) -> str:

@@ -29,11 +29,11 @@ GENERATED = 12
 
 #: What the packaged model does badly.
 FAILURES = (
-    ("astronaut.jpg", "Gray_Hair=1"),
-    ("hopper.jpg", "Blond_Hair=1"),
     ("astronaut.jpg", "Smiling=0"),
+    ("astronaut.jpg", "Eyeglasses=1"),
     ("astronaut.jpg", "Bald=1"),
-    ("hopper.jpg", "Young=1"),
+    ("hopper.jpg", "Blond_Hair=1"),
+    ("hopper.jpg", "Black_Hair=1"),
 )
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The recipe of the next default model, whole. Run it again after a stop: it goes on.
+# The recipe of the default model, whole. Run it again after a stop: it goes on.
 #
 #     tools/train_default.sh CELEBA [RUNS]
 set -euo pipefail
@@ -8,7 +8,7 @@ store=$runs/store-128 run=$runs/default attributes=Male,Young,Smiling,Eyeglasses
 
 fader prepare "$data" "$store" --size 128
 # Guide and judge share neither people nor architecture.
-learn() { fader train-classifier --resume --data "$store" --out "$runs/$1" --size 96 --steps 12000 --batch-size 32 \
+learn() { fader train-classifier --resume --data "$store" --out "$runs/$1" --size 96 --steps 9000 --batch-size 32 \
     --learning-rate 1.5e-3 "${@:2}"; }
 learn guide --identities even --width 16
 learn judge --identities odd --architecture plain --width 24 --seed 1234 --even-handed

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fader.data.batches import to_images, to_tensor
-from fader.evaluate.editing import asked_of, decode, device_of, edit
+from fader.evaluate.editing import asked_of, device_of
 from fader.evaluate.embedder import load_embedder
 from fader.evaluate.statistics import estimate_some
 from fader.evaluate.swaps import Faces, other_side
@@ -138,15 +138,14 @@ def _embedded(
     for batch in faces.batches():
         y = torch.from_numpy(faces.labels[batch]).to(device_of(model))
         features = model.encode(to_tensor(faces.images[batch]).to(y.device))
-        as_is = decode(model, features, y)
-        unedited.append(recogniser.embed(to_images(as_is)))
+        unedited.append(recogniser.embed(to_images(model.decode(features, y, y))))
         for column, (name, (clear, other)) in enumerate(sides.items()):
             some = np.flatnonzero(clear[batch])
             if not len(some):
                 continue
             asked = asked_of(model, y[some], column, other[batch][some])
-            changed = edit(model, [f[some] for f in features], asked, y[some], as_is[some])
-            edited[name].append(recogniser.embed(changed.pictures))
+            changed = model.decode([f[some] for f in features], asked, y[some])
+            edited[name].append(recogniser.embed(to_images(changed)))
     return (
         {name: np.flatnonzero(clear) for name, (clear, _) in sides.items()},
         np.concatenate(unedited),

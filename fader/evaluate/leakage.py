@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fader.data.batches import to_images, to_tensor
-from fader.evaluate.editing import code, decode, device_of
+from fader.evaluate.editing import code, device_of
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import Estimate, balanced_accuracy, estimate_some
 from fader.evaluate.swaps import Faces
@@ -104,7 +104,7 @@ def shown(
     for batch in faces.batches():
         features = model.encode(to_tensor(faces.images[batch]).to(y.device))
         own = torch.from_numpy(faces.labels[batch]).to(y.device)
-        seen.append(judge.see(to_images(decode(model, features, y.expand_as(own), own)))[0])
+        seen.append(judge.see(to_images(model.decode(features, y.expand_as(own), own)))[0])
     guesses, truth = np.concatenate(seen) > 0, faces.labels > 0.5
     found = {}
     for i, name in enumerate(model.attributes):

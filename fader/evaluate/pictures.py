@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from fader.data.batches import to_images, to_tensor
-from fader.evaluate.editing import asked_of, decode, device_of, edit, paste
+from fader.evaluate.editing import asked_of, device_of, paste
 from fader.evaluate.swaps import Faces
 from fader.models.model import FaderModel
 from fader.train.samples import sample_grid, with_titles
@@ -23,13 +23,10 @@ def pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
     device = device_of(model)
     x, y = to_tensor(faces.images).to(device), torch.from_numpy(faces.labels).to(device)
     features = model.encode(x)
-    unedited = decode(model, features, y)
-    before = to_images(unedited)
     columns = [faces.images]
     for i in range(len(model.attributes)):
         asked = asked_of(model, y, i, (y[:, i] <= 0.5).cpu().numpy())
-        edited = edit(model, features, asked, y, unedited)
-        columns.append(paste(faces.images, before, edited))
+        columns.append(paste(faces.images, model.change(features, asked, y)))
     made = {
         "Decoded, as scored: photo, decoding, and each attribute at its other side": sample_grid(
             model, x, y
@@ -39,13 +36,13 @@ def pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
         ),
     }
     for row in range(min(_SLIDING, len(faces))):
-        alone, own, as_is = [f[[row]] for f in features], y[[row]], unedited[[row]]
+        alone, own = [f[[row]] for f in features], y[[row]]
         sheet = []
         for position in _SHOWN_POSITIONS:
             column = []
             for i in range(len(model.attributes)):
                 asked = asked_of(model, own, i, position)
-                column.append(edit(model, alone, asked, own, as_is).pictures)
+                column.append(to_images(model.decode(alone, asked, own)))
             sheet.append(np.concatenate(column))
         titles = [f"{position:g}" for position in _SHOWN_POSITIONS]
         names = ", ".join(model.attributes)

@@ -14,7 +14,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
 from fader.data.batches import to_tensor
-from fader.evaluate.editing import decode, device_of
+from fader.evaluate.editing import device_of
 from fader.evaluate.statistics import Estimate, estimate_some
 from fader.evaluate.swaps import Faces
 from fader.models.model import FaderModel
@@ -48,7 +48,7 @@ def reconstruction(
     for batch in batches:
         x = to_tensor(faces.images[batch]).to(device)
         labels = torch.from_numpy(faces.labels[batch]).to(device)
-        decoded = decode(model, model.encode(x), labels)
+        decoded = model.decode(model.encode(x), labels, labels)
         decoded, x = decoded.float().contiguous().clamp(-1, 1), x.contiguous()
         pair = decoded, x
         values: dict[str, Any] = {

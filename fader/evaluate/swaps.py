@@ -10,7 +10,7 @@ import torch
 
 from fader.attributes import rivals
 from fader.data.batches import to_images, to_tensor
-from fader.evaluate.editing import asked_of, decode, device_of, edit, outside, paste
+from fader.evaluate.editing import asked_of, device_of, outside, paste
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import Estimate, estimate_some, spearman
 from fader.models.model import FaderModel
@@ -140,9 +140,7 @@ def swap(
         images, labels = faces.images[batch], faces.labels[batch]
         y = torch.from_numpy(labels).to(device)
         features = model.encode(to_tensor(images).to(device))
-        unedited = decode(model, features, y)
-        decoded = to_images(unedited)
-        logits, pooled = judge.see(decoded)
+        logits, pooled = judge.see(to_images(model.decode(features, y, y)))
         decoded_logits.append(logits)
         decoded_features.append(pooled)
         for name in parts:
@@ -152,11 +150,11 @@ def swap(
             if not len(rows):
                 continue
             asked = asked_of(model, y[rows], column, other[rows])
-            edited = edit(model, [f[rows] for f in features], asked, y[rows], unedited[rows])
-            changed = edited.pictures
+            edited = model.change([f[rows] for f in features], asked, y[rows])
+            changed = to_images(edited.image)
             logits, pooled = judge.see(changed)
             blurred, _ = judge.see(blur_and_jpeg(changed))
-            pasted, _ = judge.see(paste(images[rows], decoded[rows], edited))
+            pasted, _ = judge.see(paste(images[rows], edited))
             parts[name].append(
                 Swapped(
                     rows + batch.start,
@@ -250,12 +248,11 @@ def slide(
     for batch in batches:
         y = torch.from_numpy(faces.labels[batch]).to(device)
         features = model.encode(to_tensor(faces.images[batch]).to(device))
-        unedited = decode(model, features, y)
         for row, name in enumerate(names):
             column, seen = model.attributes.index(name), judge.attributes.index(name)
             for step, position in enumerate(SLIDER):
                 asked = asked_of(model, y, column, position)
-                images = edit(model, features, asked, y, unedited).pictures
+                images = to_images(model.decode(features, asked, y))
                 logits[row, step, batch] = judge.see(images)[0][:, seen]
     curves = {}
     for name, curve in zip(names, logits, strict=True):

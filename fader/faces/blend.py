@@ -64,11 +64,11 @@ class DecodedFace:
         """x′ = x + m · (c − x), (S, S, 3) uint8."""
         return np.clip(np.rint(self.before + self.change), 0, 255).astype(np.uint8)
 
-    def layers(self, crop: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    def layers(self, inside: np.ndarray) -> np.ndarray:
         """The a and b of edited = photo + a − b · photo, at the decoder's size: (S, S, 4) float32.
 
-        a = m · (c − x) + w · m · x, three channels, and b = w · m. ``crop`` is the photo's aligned
-        crop, (S, S, 3), and ``inside`` the feathered square, (S, S) in 0..1.
+        a = m · (c − x) + w · m · x, three channels, and b = w · m. ``inside`` is the feathered
+        square, (S, S) in 0..1.
         """
         change = self.change
         w = inside * self.mask * yielding(self.before, self.before + change)
@@ -135,7 +135,7 @@ def composite_into(photo: np.ndarray, face: Face, decoded: DecodedFace) -> None:
     # All that varies smoothly is worked out at the decoder's size, so only one image of four
     # channels has to be enlarged.
     size = len(decoded.before)
-    layers = decoded.layers(warp(photo, face.transform(size), size), _small_mask(size))
+    layers = decoded.layers(_small_mask(size))
     changes = np.abs(layers).max(axis=2) > 0
 
     to_photo = invert(face.transform(size))

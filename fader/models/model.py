@@ -77,17 +77,13 @@ class FaderModel(nn.Module):
         self, autoencoder: AutoencoderConfig, classifier: ClassifierConfig | None = None
     ) -> None:
         super().__init__()
-        self.autoencoder = self.build(autoencoder)
+        self.autoencoder = build_autoencoder(autoencoder)
         self.classifier = AttributeClassifier(classifier) if classifier else None
         #: Free text about the training, kept in config.json: attributes of the run, data, steps.
         self.training_notes: dict[str, Any] = {}
         #: By attribute, how many times as far as asked the decoder is told to go down and up from
         #: what a face shows (1 each where it has none).
         self.strength: dict[str, tuple[float, float]] = {}
-
-    def build(self, config: AutoencoderConfig) -> nn.Module:
-        """The network of ``config``, with new weights."""
-        return build_autoencoder(config)
 
     @property
     def settings(self) -> str:
@@ -129,7 +125,8 @@ class FaderModel(nn.Module):
         start = own[rows]
         difference = y - start
         if self.strength:
-            down, up = self._pairs(y)
+            pairs = [self.strength.get(name, (1.0, 1.0)) for name in self.attributes]
+            down, up = y.new_tensor(pairs).unbind(1)
             difference = down * difference.clamp(max=0) + up * difference.clamp(min=0)
         if self.autoencoder.config.kind == "difference":
             before, (after, mask) = x, self.autoencoder.decode(features, difference)
@@ -144,10 +141,6 @@ class FaderModel(nn.Module):
     def decode(self, features: list[Tensor], y: Tensor, own: Tensor) -> Tensor:
         """The images of :meth:`change`, M×3×S×S in [-1, 1]."""
         return self.change(features, y, own).image
-
-    def _pairs(self, like: Tensor) -> tuple[Tensor, ...]:
-        pairs = [self.strength.get(name, (1.0, 1.0)) for name in self.attributes]
-        return like.new_tensor(pairs).unbind(1)
 
     def estimate(self, x: Tensor) -> Tensor:
         """Images N×3×S×S in [-1, 1] → probability of each ``classifier`` attribute, N×k in 0..1.
@@ -194,20 +187,18 @@ class FaderModel(nn.Module):
         config = read_config(folder, "autoencoder", "Fader model")
         if config["autoencoder"] is None:
             raise FaderError(f"{folder}: holds a classifier alone, which cannot edit")
+        if config.get("format", 0) < FORMAT:
+            raise FaderError(
+                f"{folder}: a model of an older fader, whose edits this one cannot make; train it "
+                "again with fader train"
+            )
         path = folder / CONFIG
         classifier = _classifier_settings(config.get("classifier"), path)
         weights = [folder / WEIGHTS, *([folder / CLASSIFIER_WEIGHTS] if classifier else ())]
-        if config.get("format") == 1:
-            from fader.models.format1.model import Format1Model
-
-            model: FaderModel = make_network(
-                lambda: Format1Model.from_config(config, classifier, path), *weights
-            )
-        else:
-            autoencoder = _autoencoder_settings(config["autoencoder"], path)
-            model = make_network(lambda: cls(autoencoder, classifier), *weights)
+        autoencoder = _autoencoder_settings(config["autoencoder"], path)
+        model = make_network(lambda: cls(autoencoder, classifier), *weights)
         model.training_notes = config.get("training") or {}
-        model.strength = _pairs("strength", config.get("strength") or {}, folder / CONFIG)
+        model.strength = _strength(config.get("strength") or {}, path)
         load_weights(model.autoencoder, folder / WEIGHTS)
         if model.classifier is not None:
             load_weights(model.classifier, folder / CLASSIFIER_WEIGHTS)
@@ -285,14 +276,14 @@ class FaderModel(nn.Module):
             return upload(folder, repo_id, private=private, token=token, branch=branch, **options)
 
 
-def _pairs(key: str, given: Any, path: Path) -> dict[str, tuple[float, float]]:
+def _strength(given: Any, path: Path) -> dict[str, tuple[float, float]]:
     try:
         pairs = {str(name): (float(one), float(other)) for name, (one, other) in given.items()}
         if not all(0 <= abs(number) <= 100 for pair in pairs.values() for number in pair):
             raise ValueError("one is not finite, or beyond 100")
         return pairs
     except (AttributeError, TypeError, ValueError) as error:
-        message = f"{path}: {key} is not two numbers for each attribute ({error})"
+        message = f"{path}: strength is not two numbers for each attribute ({error})"
         raise FaderError(message) from None
 
 

@@ -1,1 +1,0 @@
-"""Models of format 1 and the rules that mended them, only until the packaged one is of format 2."""
