@@ -50,7 +50,8 @@ class ImageSet:
     (N, k) float32 in 0..1: attribute values, one-hot classes, or k = 0; ``label_kind`` is
     ``attributes``, ``classes`` or ``none``; ``split`` (N,) uint8, 0 train, 1 valid, 2 test (all 0
     where the source knows none). ``rejected`` are the files that could not be used, with reasons;
-    ``notes`` are sentences on what may be wrong with the others.
+    ``notes`` are sentences on what may be wrong with the others; ``aligned`` says that they are
+    faces in :mod:`fader.faces`' geometry, not any pictures' middle squares.
     """
 
     images: Any
@@ -61,6 +62,7 @@ class ImageSet:
     names: Sequence[str]
     rejected: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    aligned: bool = False
 
     def __len__(self) -> int:
         return len(self.split)
@@ -195,6 +197,7 @@ def _of_store(
         split=store.split,
         names=store.names,
         rejected=tuple(store.rejected),
+        aligned=True,
     )
 
 
