@@ -17,7 +17,7 @@ from fader.train.settings import (
     split_override,
 )
 
-SIZES = (32, 48, 64, 96, 128)
+SIZES = (28, 32, 48, 64, 96, 128)
 DIFFAUGMENT = ("color", "translation", "cutout")
 _CHOICES = {
     "model": ("cgan", "cvae"),

@@ -190,7 +190,7 @@ def _of_store(
     if len(store) < FEWEST:
         raise _too_few(store.path, len(store), ())
     return ImageSet(
-        images=store.images if channels == 3 else _Grey(store.images),
+        images=store.images if channels == 3 else Grey(store.images),
         labels=labels,
         label_names=names,
         label_kind="attributes" if names else "none",
@@ -201,7 +201,7 @@ def _of_store(
     )
 
 
-class _Grey:
+class Grey:
     """(N, S, S, 3) images seen as (N, S, S, 1), turned grey when they are taken."""
 
     def __init__(self, images: np.ndarray) -> None:
@@ -309,7 +309,7 @@ def _read_squares(
         if i in rejected:
             continue
         try:
-            images[i] = _square(source.data(name), size, channels)
+            images[i] = middle_square(source.data(name), size, channels)
         except UnreadableImageError as error:
             rejected[i] = str(error).removeprefix("the image: ")
         # Whatever one image brings about must not keep the others from being read.
@@ -347,12 +347,12 @@ def _places(files: Sequence[str], classes: bool) -> list[tuple[str, ...]]:
     return [place[around:] for place in places]
 
 
-def _square(data: bytes, size: int, channels: int) -> np.ndarray:
+def middle_square(source: Path | bytes, size: int, channels: int) -> np.ndarray:
     """The upright image's middle square, (size, size, channels) uint8; see-through is white.
 
     Raises :class:`UnreadableImageError`.
     """
-    image = open_reduced(data, 2 * size)
+    image = open_reduced(source, 2 * size)
     if channels == 1:
         image = image.convert("L")
     side = min(image.size)

@@ -25,20 +25,27 @@ MOST_FRAMES, WIDEST = 60, 384
 _UNDITHERED = Image.Dither.NONE
 
 
-def grid(images: Tensor, columns: int, titles: Sequence[str] = ()) -> Image.Image:
-    """Images N×C×S×S in [-1, 1] in rows of ``columns``, each row under its title if it has one."""
+def grid(
+    images: Tensor, columns: int, titles: Sequence[str] = (), heads: Sequence[str] = ()
+) -> Image.Image:
+    """Images N×C×S×S in [-1, 1] in rows of ``columns``, each row under its title if it has one, and
+    each column under its head."""
     pixels = to_images(images)
     n, side, _, channels = pixels.shape
     rows = -(-n // columns)
     band = 14 if titles else 0
-    picture = np.full((rows * (side + band), columns * side, channels), 255, np.uint8)
+    first = 14 if heads else 0
+    shape = (first + rows * (side + band), columns * side, channels)
+    picture = np.full(shape, 255, np.uint8)
     for i, image in enumerate(pixels):
-        top, left = i // columns * (side + band) + band, i % columns * side
+        top, left = first + i // columns * (side + band) + band, i % columns * side
         picture[top : top + side, left : left + side] = image
     whole = Image.fromarray(picture[..., 0] if channels == 1 else picture)
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=11)
     for row, title in enumerate(titles):
-        draw.text((2, row * (side + band)), title, fill="black", font=font)
+        draw.text((2, first + row * (side + band)), title, fill="black", font=font)
+    for column, head in enumerate(heads):
+        draw.text((column * side + 2, 0), head[: side // 6], fill="black", font=font)
     return whole
 
 

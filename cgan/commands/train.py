@@ -45,7 +45,9 @@ def _parse_labels(text: str) -> str | tuple[str, ...]:
     "--only", metavar="CLASS", help="Learn this one class, such as happy, with no labels."
 )
 @click.option(
-    "--size", type=click.Choice(["32", "48", "64", "96", "128"]), help="Pixels.  [default: 64]"
+    "--size",
+    type=click.Choice(["28", "32", "48", "64", "96", "128"]),
+    help="Pixels.  [default: 64]",
 )
 @click.option(
     "--channels", type=click.Choice(["1", "3"]), help="1 is grey, 3 is colour.  [default: 3]"
