@@ -64,3 +64,13 @@ def reconstruction_loss(decoded: Tensor, x: Tensor) -> Tensor:
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(q(z|x,y) ‖ N(0, 1)) of posteriors N×latent, in nats per image (Kingma & Welling 2014)."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
+
+
+def label_covariance(mean: Tensor, y: Tensor) -> Tensor:
+    """Σ squared covariances of posterior means N×latent with labels N×k, these in units of their
+    deviation: what the latents say of the labels, as far as it is linear (XCov, Cheung et al.
+    2014, arXiv 1412.6583). 0 for labels that do not vary in the batch."""
+    centred = y - y.mean(dim=0)
+    labels = centred / centred.square().mean(dim=0).sqrt().clamp_min(1e-3)
+    covariance = labels.T @ (mean - mean.mean(dim=0)) / len(y)
+    return covariance.square().sum()

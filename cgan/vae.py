@@ -37,9 +37,15 @@ class VaeTrainer(Trainer):
         reconstruction = losses.reconstruction_loss(decoded, x)
         kl = losses.kl_divergence(mean, log_variance)
         beta = min(1.0, (self.done + 1) / self.config.kl_warmup_steps)
-        self.update("generator", reconstruction + beta * kl / x[0].numel())
+        covariance = losses.label_covariance(mean, y)
+        weighed = beta * kl + self.config.covariance_weight * covariance
+        self.update("generator", reconstruction + weighed / x[0].numel())
         self.ema.update_parameters(self.bare("generator"))
-        return {"reconstruction_loss": reconstruction.detach(), "kl_loss": kl.detach()}
+        return {
+            "reconstruction_loss": reconstruction.detach(),
+            "kl_loss": kl.detach(),
+            "label_covariance": covariance.detach(),
+        }
 
     def progress_text(self, row: dict[str, float]) -> str:
         """Both losses."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cgan.commands.options import PICTURES
-from fader.commands.echo import say
+from fader.commands.echo import say, visible
 from fader.commands.options import (
     device_option,
     overwrite_option,
@@ -100,13 +100,13 @@ def command(
     taken = _taken(redrawer, photos, face)
     if not taken or (steps and len(taken) < 2):
         raise SystemExit(1)
-    x, y = (torch.cat(part) for part in zip(*taken.values(), strict=True))
+    x, y = torch.cat([x for _, x, _ in taken]), torch.cat([y for _, _, y in taken])
     y = redrawer.labelled(y, label)
     if not steps:
         columns = [x, *redrawer.redraw(x, y, sets)]
         faces = torch.stack(columns, dim=1).flatten(0, 1)
-        heads = ["photo", "redrawn", *sets]
-        save_image(grid(faces, len(columns), [path.name for path in taken], heads), out)
+        names, heads = [name for name, _, _ in taken], ["photo", "redrawn", *sets]
+        save_image(grid(faces, len(columns), names, heads), out)
     else:
         rows = redrawer.between(x, y, steps, sets)
         if animated:
@@ -122,12 +122,12 @@ def command(
 
 def _taken(
     redrawer: Redrawer, photos: tuple[Path, ...], face: int | None
-) -> dict[Path, tuple[Tensor, Tensor]]:
-    """The photos that can be taken up, as :meth:`Redrawer.take` does; of the others it is told."""
-    taken = {}
+) -> list[tuple[str, Tensor, Tensor]]:
+    """Name, image and labels of the photos that can be taken up; of the others it is told."""
+    taken = []
     for photo in photos:
         try:
-            taken[photo] = redrawer.take(photo, face)
+            taken.append((visible(photo.name), *redrawer.take(photo, face)))
         except FaderError as error:
             say(f"Error: {error}", err=True)
     return taken
