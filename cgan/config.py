@@ -58,8 +58,8 @@ class GanConfig:
     et al. 2018), every r1_interval steps; 0 is off. diffaugment: of color, translation and cutout
     those wanted, separated by commas, ``none``, or ``auto``: all for sets of fewer than
     :data:`cgan.augment.SMALL_SET` images, none for larger ones. kl_warmup_steps: over so many
-    first steps the weight of a cVAE's KL divergence rises to 1. covariance_weight: of its latents'
-    covariance with the labels (Cheung et al. 2014). flip: mirror half of the images.
+    first steps the weight of a cVAE's KL divergence rises to 1. correlation_weight: against its
+    latents' correlation with the labels. flip: mirror half of the images.
     balance: see :class:`fader.data.batches.Batches`; it applies to the asked labels as well.
 
     ema_decay: of the averaged generator, which is what is shown and kept; 0 keeps the last.
@@ -90,7 +90,7 @@ class GanConfig:
     r1_interval: int = 16
     diffaugment: str = "auto"
     kl_warmup_steps: int = 1000
-    covariance_weight: float = 0.0
+    correlation_weight: float = 0.0
     flip: bool = True
     balance: float = 0.5
     ema_decay: float = 0.999

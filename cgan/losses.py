@@ -66,11 +66,10 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
 
 
-def label_covariance(mean: Tensor, y: Tensor) -> Tensor:
-    """Σ squared covariances of posterior means N×latent with labels N×k, these in units of their
-    deviation: what the latents say of the labels, as far as it is linear (XCov, Cheung et al.
-    2014, arXiv 1412.6583). 0 for labels that do not vary in the batch."""
-    centred = y - y.mean(dim=0)
-    labels = centred / centred.square().mean(dim=0).sqrt().clamp_min(1e-3)
-    covariance = labels.T @ (mean - mean.mean(dim=0)) / len(y)
-    return covariance.square().sum()
+def label_correlation(mean: Tensor, y: Tensor) -> Tensor:
+    """Σ squared correlations of posterior means N×latent with labels N×k: what the latents say of
+    the labels, as far as it is linear (after Cheung et al. 2014, arXiv 1412.6583, whose covariances
+    also fall when the latents shrink). What does not vary in the batch counts as 0."""
+    a, b = (v - v.mean(dim=0) for v in (mean, y))
+    a, b = (v / v.square().mean(dim=0).sqrt().clamp_min(1e-3) for v in (a, b))
+    return (b.T @ a / len(y)).square().sum()

@@ -26,7 +26,8 @@ class VaeTrainer(Trainer):
 
         What is minimised is −ELBO, E_q(z|x,y)[−log p(x|z,y)] + β KL(q(z|x,y) ‖ p(z)), in nats per
         value. β rises to 1 while decoding is learnt: a divergence that is minimised before z says
-        anything is minimal where z never does (Bowman et al. 2016, arXiv 1511.06349).
+        anything is minimal where z never does (Bowman et al. 2016, arXiv 1511.06349). What z tells
+        of y the decoder would not hear from y, so its correlation is kept down.
         """
         decoder = self.nets["generator"]
         with self.accelerator.autocast():
@@ -37,14 +38,14 @@ class VaeTrainer(Trainer):
         reconstruction = losses.reconstruction_loss(decoded, x)
         kl = losses.kl_divergence(mean, log_variance)
         beta = min(1.0, (self.done + 1) / self.config.kl_warmup_steps)
-        covariance = losses.label_covariance(mean, y)
-        weighed = beta * kl + self.config.covariance_weight * covariance
+        correlation = losses.label_correlation(mean, y)
+        weighed = beta * kl + self.config.correlation_weight * correlation
         self.update("generator", reconstruction + weighed / x[0].numel())
         self.ema.update_parameters(self.bare("generator"))
         return {
             "reconstruction_loss": reconstruction.detach(),
             "kl_loss": kl.detach(),
-            "label_covariance": covariance.detach(),
+            "label_correlation": correlation.detach(),
         }
 
     def progress_text(self, row: dict[str, float]) -> str:

@@ -83,6 +83,11 @@ def test_the_losses_are_those_of_the_papers() -> None:
     expected = -normal(decoded, spread).log_prob(x).mean()  # at the likeliest spread
     assert losses.reconstruction_loss(decoded, x) == pytest.approx(float(expected), abs=1e-3)
     assert torch.isfinite(losses.reconstruction_loss(x, x))
+    z, y = torch.randn(400, 2), (torch.randn(400, 1) > 0).float()
+    assert losses.label_correlation(z, y) < 0.1
+    told = torch.cat([z, -3 * y], dim=1)  # a latent that says the label, in whatever unit
+    assert losses.label_correlation(told, y) == pytest.approx(1, abs=0.1)
+    assert losses.label_correlation(told, torch.ones(400, 1)) == 0
 
 
 # ---------------------------------------------------------------- training
