@@ -9,7 +9,7 @@ import torch
 
 from cgan.config import GanConfig
 from cgan.io import CONFIG, generator_config, load_generator
-from cgan.networks import Generator
+from cgan.networks import Generator, make_generator
 from fader.documents import check_regular, read_json
 from fader.errors import FaderError
 from fader.models.schema import read_settings
@@ -68,7 +68,7 @@ def stages(folder: Path) -> list[Stage]:
 def _from_checkpoint(run: Path, path: Path) -> Generator:
     settings = run / CONFIG
     config = read_settings(GanConfig, read_json(settings), settings)
-    generator = Generator(config)
+    generator = make_generator(config)
     try:
         check_regular(path)
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -29,11 +29,12 @@ class Signs:
     """Watches losses and snapshots; each sign is told once, when it appears, and anew after it
     was gone.
 
-    ``real`` is the :func:`diversity` of training images, to which that of snapshots is compared.
+    ``real`` is the :func:`diversity` of training images, to which that of snapshots is compared;
+    ``mend`` is what may help against collapse.
     """
 
-    def __init__(self, real: float) -> None:
-        self.real = real
+    def __init__(self, real: float, mend: str = "") -> None:
+        self.real, self.mend = real, mend
         self.loss = 1.0  # the discriminator's, smoothed
         self.most = 0.0  # diversity of the snapshots so far
         self.seen: list[float] = []
@@ -54,7 +55,7 @@ class Signs:
             signs["collapse"] = (
                 f"the faces of the snapshot become alike (diversity {recent:.3f}, was "
                 f"{self.most:.3f}, the data has {self.real:.3f}): the generator may be "
-                "collapsing; a lower learning_rate, r1_weight=10 or diffaugment may help"
+                f"collapsing; {self.mend}"
             )
         if self.loss < WON:
             signs["won"] = (

@@ -17,9 +17,10 @@ from fader.train.settings import (
     split_override,
 )
 
-SIZES = (32, 48, 64, 96, 128)
+SIZES = (28, 32, 48, 64, 96, 128)
 DIFFAUGMENT = ("color", "translation", "cutout")
 _CHOICES = {
+    "model": ("cgan", "cvae"),
     "size": SIZES,
     "channels": (1, 3),
     "label_kind": ("none", "attributes", "classes"),
@@ -36,10 +37,13 @@ _CHOICES = {
 class GanConfig:
     """Everything that decides a generator and its training, but for the images.
 
+    model: ``cgan`` is trained against a discriminator, ``cvae`` with an encoder: a conditional
+    variational autoencoder (Sohn et al. 2015).
     size, channels: of the images. label_names, label_kind: what a face can be asked to be;
     ``attributes`` are values 0..1 each for itself, ``classes`` exclude each other.
     latent: length of the random vector. width: channels of the generator's largest maps; each
-    halving of the side doubles them, up to max_width. critic_width: of the discriminator's.
+    halving of the side doubles them, up to max_width. critic_width: of the discriminator's, or of
+    the encoder's.
 
     upsampling: ``nearest`` (with a convolution) or ``deconvolution``. residual: a second
     convolution and a shortcut in each of the generator's blocks. conditioning: labels enter the
@@ -53,7 +57,9 @@ class GanConfig:
     loss: see :mod:`cgan.losses`. r1_weight: γ of the penalty on real images' gradients (Mescheder
     et al. 2018), every r1_interval steps; 0 is off. diffaugment: of color, translation and cutout
     those wanted, separated by commas, ``none``, or ``auto``: all for sets of fewer than
-    :data:`cgan.augment.SMALL_SET` images, none for larger ones. flip: mirror half of the images.
+    :data:`cgan.augment.SMALL_SET` images, none for larger ones. kl_warmup_steps: over so many
+    first steps the weight of a cVAE's KL divergence rises to 1. correlation_weight: against its
+    latents' correlation with the labels. flip: mirror half of the images.
     balance: see :class:`fader.data.batches.Batches`; it applies to the asked labels as well.
 
     ema_decay: of the averaged generator, which is what is shown and kept; 0 keeps the last.
@@ -62,6 +68,7 @@ class GanConfig:
     ``auto`` is bf16 or fp16 where the device is fast at it.
     """
 
+    model: str = "cgan"
     size: int = 64
     channels: int = 3
     label_names: tuple[str, ...] = ()
@@ -82,6 +89,8 @@ class GanConfig:
     r1_weight: float = 0.0
     r1_interval: int = 16
     diffaugment: str = "auto"
+    kl_warmup_steps: int = 1000
+    correlation_weight: float = 0.0
     flip: bool = True
     balance: float = 0.5
     ema_decay: float = 0.999
@@ -120,7 +129,7 @@ class GanConfig:
 
     def _check_numbers(self) -> None:
         for name in ("latent", "width", "critic_width", "steps", "r1_interval", "snapshot_every",
-                     "log_every", "keep_backups"):  # fmt: skip
+                     "log_every", "keep_backups", "kl_warmup_steps"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.batch_size < 2:

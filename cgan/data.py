@@ -50,7 +50,8 @@ class ImageSet:
     (N, k) float32 in 0..1: attribute values, one-hot classes, or k = 0; ``label_kind`` is
     ``attributes``, ``classes`` or ``none``; ``split`` (N,) uint8, 0 train, 1 valid, 2 test (all 0
     where the source knows none). ``rejected`` are the files that could not be used, with reasons;
-    ``notes`` are sentences on what may be wrong with the others.
+    ``notes`` are sentences on what may be wrong with the others; ``aligned`` says that they are
+    faces in :mod:`fader.faces`' geometry, not any pictures' middle squares.
     """
 
     images: Any
@@ -61,6 +62,7 @@ class ImageSet:
     names: Sequence[str]
     rejected: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    aligned: bool = False
 
     def __len__(self) -> int:
         return len(self.split)
@@ -188,17 +190,18 @@ def _of_store(
     if len(store) < FEWEST:
         raise _too_few(store.path, len(store), ())
     return ImageSet(
-        images=store.images if channels == 3 else _Grey(store.images),
+        images=store.images if channels == 3 else Grey(store.images),
         labels=labels,
         label_names=names,
         label_kind="attributes" if names else "none",
         split=store.split,
         names=store.names,
         rejected=tuple(store.rejected),
+        aligned=True,
     )
 
 
-class _Grey:
+class Grey:
     """(N, S, S, 3) images seen as (N, S, S, 1), turned grey when they are taken."""
 
     def __init__(self, images: np.ndarray) -> None:
@@ -306,7 +309,7 @@ def _read_squares(
         if i in rejected:
             continue
         try:
-            images[i] = _square(source.data(name), size, channels)
+            images[i] = middle_square(source.data(name), size, channels)
         except UnreadableImageError as error:
             rejected[i] = str(error).removeprefix("the image: ")
         # Whatever one image brings about must not keep the others from being read.
@@ -344,12 +347,12 @@ def _places(files: Sequence[str], classes: bool) -> list[tuple[str, ...]]:
     return [place[around:] for place in places]
 
 
-def _square(data: bytes, size: int, channels: int) -> np.ndarray:
+def middle_square(source: Path | bytes, size: int, channels: int) -> np.ndarray:
     """The upright image's middle square, (size, size, channels) uint8; see-through is white.
 
     Raises :class:`UnreadableImageError`.
     """
-    image = open_reduced(data, 2 * size)
+    image = open_reduced(source, 2 * size)
     if channels == 1:
         image = image.convert("L")
     side = min(image.size)

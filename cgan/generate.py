@@ -45,15 +45,29 @@ def asked_labels(
         rows = torch.eye(len(names))[[names.index(name) for name in wanted]]
         return rows.repeat_interleave(n, dim=0), wanted
     labels = generator.random_labels(n, seed)
-    for change in parse_changes(values, names) if values else ():
+    return set_attributes(labels, names, values) if values else labels, []
+
+
+def set_attributes(
+    labels: Tensor, names: Sequence[str], values: str, moving: bool = False
+) -> Tensor:
+    """Labels n×k with the attributes set that ``values`` names, such as ``"Male=0,Young=1"``; with
+    ``moving`` also moved from what they are, as in ``"Young=-0.5"``, to 0 or 1 at most.
+
+    Raises :class:`FaderError` for what they cannot be set to.
+    """
+    labels = labels.clone()
+    for change in parse_changes(values, names):
+        column = labels[:, names.index(change.attribute)]
         if change.face:
-            raise FaderError(f"{change}: there are no faces to choose from yet; drop the number")
-        if change.relative:
+            why = "--face says which" if moving else "there are no faces to choose from yet"
+            raise FaderError(f"{change}: {why}; drop the number")
+        if change.relative and not moving:
             raise FaderError(f"{change}: a new face has no value to move from; write it unsigned")
-        if not 0 <= change.value <= 1:
+        if not change.relative and not 0 <= change.value <= 1:
             raise FaderError(f"{change}: the value must be from 0 to 1")
-        labels[:, names.index(change.attribute)] = change.value
-    return labels, []
+        column.copy_((column * change.relative + change.value).clamp(0, 1))
+    return labels
 
 
 def interpolation(

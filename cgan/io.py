@@ -11,7 +11,7 @@ import torch
 
 from cgan import DEFAULT_MODEL
 from cgan.config import GanConfig
-from cgan.networks import Generator
+from cgan.networks import Generator, make_generator
 from fader._version import __version__
 from fader.errors import FaderError
 from fader.files import write_text
@@ -58,7 +58,7 @@ def load_generator(
     folder = find_generator(name)
     values = generator_config(folder)["generator"]
     config = read_settings(GanConfig, values, folder / CONFIG)
-    generator = make_network(lambda: Generator(config), folder / WEIGHTS)
+    generator = make_network(lambda: make_generator(config), folder / WEIGHTS)
     load_weights(generator, folder / WEIGHTS)
     generator.eval().requires_grad_(False)
     return generator.to(device).to(memory_format=torch.channels_last)

@@ -1,4 +1,5 @@
-"""What the two players of a GAN want, from the discriminator's logits (N,), positive for real.
+"""What the two players of a GAN want, from the discriminator's logits (N,), positive for real;
+and what a variational autoencoder does.
 
 - ``minimax``: min_G max_D E[log D(x)] + E[log(1 − D(G(z)))], D the sigmoid of the logit
   (Goodfellow et al. 2014, arXiv 1406.2661, eq. 1), as it stands.
@@ -9,9 +10,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# The variance of rounding to 8 bits, in units of [-1, 1]: no image is known better.
+_ROUNDING = (1 / 127.5) ** 2 / 12
 
 
 def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
@@ -43,3 +49,27 @@ def told_labels_loss(kind: str, told: Tensor, y: Tensor) -> Tensor:
     if kind == "classes":
         return F.cross_entropy(told, y)
     return F.binary_cross_entropy_with_logits(told, y)
+
+
+def reconstruction_loss(decoded: Tensor, x: Tensor) -> Tensor:
+    """−log p(x|z,y) of images N×C×S×S in [-1, 1], in nats per value.
+
+    Gaussian, its one variance the most likely: the batch's mean square error. So the KL divergence
+    needs no weight to tune (σ-VAE, Rybkin et al. 2021, arXiv 2006.13202).
+    """
+    variance = F.mse_loss(decoded.float(), x) + _ROUNDING
+    return 0.5 * torch.log(2 * math.pi * math.e * variance)
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(q(z|x,y) ‖ N(0, 1)) of posteriors N×latent, in nats per image (Kingma & Welling 2014)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
+
+
+def label_correlation(mean: Tensor, y: Tensor) -> Tensor:
+    """Σ squared correlations of posterior means N×latent with labels N×k: what the latents say of
+    the labels, as far as it is linear (after Cheung et al. 2014, arXiv 1412.6583, whose covariances
+    also fall when the latents shrink). What does not vary in the batch counts as 0."""
+    a, b = (v - v.mean(dim=0) for v in (mean, y))
+    a, b = (v / v.square().mean(dim=0).sqrt().clamp_min(1e-3) for v in (a, b))
+    return (b.T @ a / len(y)).square().sum()

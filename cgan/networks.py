@@ -1,10 +1,12 @@
-"""Generator and discriminator: DCGAN (Radford et al. 2015, arXiv 1511.06434) and what came after.
+"""Generator and discriminator: DCGAN (Radford et al. 2015, arXiv 1511.06434) and what came after;
+and the conditional variational autoencoder, whose decoder is that generator.
 
 Labels y are N×k in 0..1: attribute values, or one-hot classes; k may be 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +21,7 @@ from fader.errors import NotFiniteError
 
 #: Rows of training labels that a generator carries, to draw from when it is asked for nothing.
 LABEL_ROWS = 256
-#: Images per pass of :meth:`Generator.render`, always exactly this many: a convolution may round
+#: Images per pass as users draw or encode, always exactly this many: a convolution may round
 #: differently for another batch size, and a face must not depend on how many are asked for.
 RENDER_BATCH = 16
 
@@ -88,26 +90,27 @@ class Generator(nn.Module):
         ]
         return self.label_rows.cpu()[rows]
 
-    @torch.no_grad()
     def render(self, z: Tensor, y: Tensor) -> Tensor:
         """Images of latents n×latent and labels n×k: n×C×S×S in [-1, 1], float32 on the CPU.
 
         Raises :class:`NotFiniteError` when they are none, of weights beyond all measure.
         """
+        return self._in_batches(self, z, y)
+
+    @torch.no_grad()
+    def _in_batches(self, run: Callable[[Tensor, Tensor], Tensor], a: Tensor, y: Tensor) -> Tensor:
+        """``run`` of n rows of ``a`` and labels n×k, :data:`RENDER_BATCH` at a time."""
         device = self.label_rows.device
-        images = []
-        for start in range(0, len(z), RENDER_BATCH):
-            some_z, some_y = z[start : start + RENDER_BATCH], y[start : start + RENDER_BATCH]
-            missing = RENDER_BATCH - len(some_z)
-            batch = self(
-                F.pad(some_z, (0, 0, 0, missing)).to(device),
-                F.pad(some_y, (0, 0, 0, missing)).to(device),
-            )
-            images.append(batch[: len(some_z)].float().cpu())
-            if not torch.isfinite(images[-1]).all():
+        results = []
+        for start in range(0, max(len(a), 1), RENDER_BATCH):
+            some, some_y = a[start : start + RENDER_BATCH], y[start : start + RENDER_BATCH]
+            whole = a.new_zeros(RENDER_BATCH, *a.shape[1:])
+            whole[: len(some)] = some
+            whole_y = F.pad(some_y, (0, 0, 0, RENDER_BATCH - len(some)))
+            results.append(run(whole.to(device), whole_y.to(device))[: len(some)].float().cpu())
+            if not torch.isfinite(results[-1]).all():
                 raise NotFiniteError("this generator draws no pictures; its weights are damaged")
-        side = self.config.size
-        return torch.cat(images) if images else torch.empty(0, self.config.channels, side, side)
+        return torch.cat(results)
 
     def sample(
         self, n: int, seed: int, labels: Tensor | None = None, truncation: float = 1.0
@@ -123,6 +126,42 @@ class Generator(nn.Module):
         elif labels.ndim == 1 and self.label_kind == "classes":
             labels = F.one_hot(labels.long(), len(self.label_names))
         return self.render(self.latents(n, seed) * truncation, labels.float())
+
+
+class ConditionalVae(Generator):
+    """The decoder p(x|z,y) of a conditional VAE, drawn from as any generator, and its encoder
+    q(z|x,y), a Gaussian with diagonal covariance (Sohn et al. 2015; Kingma & Welling 2014)."""
+
+    def __init__(self, config: GanConfig) -> None:
+        super().__init__(config)
+        k, code = len(config.label_names), config.critic_max_width
+        features, channels = _halvings(config, config.channels, "none")
+        self.features = nn.Sequential(*features, nn.Flatten())
+        self.code = nn.Linear(channels * config.base**2, code)
+        self.label_code = nn.Linear(k, code, bias=False) if k else None
+        self.posterior = nn.Linear(code, 2 * config.latent)
+        for layer in (*self.features, self.code):
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(layer.weight, 0.2)
+        nn.init.normal_(self.posterior.weight, 0, 0.02)  # begins near the prior
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Images N×C×S×S in [-1, 1] and their labels N×k → mean and log variance, N×latent."""
+        code = self.code(self.features(x))
+        if self.label_code is not None:
+            code = code + self.label_code(2 * y - 1)
+        mean, log_variance = self.posterior(F.leaky_relu(code, 0.2)).float().chunk(2, dim=1)
+        return mean, log_variance
+
+    def codes(self, x: Tensor, y: Tensor) -> Tensor:
+        """The latents, n×latent on the CPU, that :meth:`render` redraws images n×C×S×S in [-1, 1]
+        from, whose labels are n×k."""
+        return self._in_batches(lambda *both: self.encode(*both)[0], x, y)
+
+
+def make_generator(config: GanConfig) -> Generator:
+    """The generator of a cGAN, or a cVAE, as the settings say."""
+    return ConditionalVae(config) if config.model == "cvae" else Generator(config)
 
 
 class Norm(nn.Module):
@@ -205,19 +244,9 @@ class Discriminator(nn.Module):
         self.kind = config.critic if k else "none"
         self.batch_deviation = config.batch_deviation
         wrap = spectral_norm if config.critic_norm == "spectral" else _unchanged
-        batch_norm = config.critic_norm == "batch"
-        layers: list[nn.Module] = []
         channels = config.channels + (k if self.kind == "concat" else 0)
-        for i in range(config.blocks):
-            width = min(config.critic_max_width, config.critic_width * 2**i)
-            # As in DCGAN, the layer that sees the pixels is not normalised.
-            normed = batch_norm and i > 0
-            layers.append(wrap(nn.Conv2d(channels, width, 4, 2, padding=1, bias=not normed)))
-            if normed:
-                layers.append(nn.BatchNorm2d(width))
-            layers.append(nn.LeakyReLU(0.2))
-            channels = width
-        self.features = nn.Sequential(*layers)
+        features, channels = _halvings(config, channels, config.critic_norm)
+        self.features = nn.Sequential(*features)
         inputs = (channels + self.batch_deviation) * config.base**2
         if config.critic_norm == "batch":
             # DCGAN's own end: every place of the last maps straight into the verdict.
@@ -247,6 +276,23 @@ class Discriminator(nn.Module):
         if self.kind == "projection":
             logits = logits + (self.projection(2 * y - 1) * code).sum(dim=1)
         return logits, self.told(code) if self.kind == "auxiliary" else None
+
+
+def _halvings(config: GanConfig, channels: int, norm: str) -> tuple[list[nn.Module], int]:
+    """Layers that halve the side of N×channels×S×S down to ``config.base``, and their output's
+    channels."""
+    wrap = spectral_norm if norm == "spectral" else _unchanged
+    layers: list[nn.Module] = []
+    for i in range(config.blocks):
+        width = min(config.critic_max_width, config.critic_width * 2**i)
+        # As in DCGAN, the layer that sees the pixels is not normalised.
+        normed = norm == "batch" and i > 0
+        layers.append(wrap(nn.Conv2d(channels, width, 4, 2, padding=1, bias=not normed)))
+        if normed:
+            layers.append(nn.BatchNorm2d(width))
+        layers.append(nn.LeakyReLU(0.2))
+        channels = width
+    return layers, channels
 
 
 def _batch_deviation(h: Tensor) -> Tensor:

@@ -25,20 +25,27 @@ MOST_FRAMES, WIDEST = 60, 384
 _UNDITHERED = Image.Dither.NONE
 
 
-def grid(images: Tensor, columns: int, titles: Sequence[str] = ()) -> Image.Image:
-    """Images N×C×S×S in [-1, 1] in rows of ``columns``, each row under its title if it has one."""
+def grid(
+    images: Tensor, columns: int, titles: Sequence[str] = (), heads: Sequence[str] = ()
+) -> Image.Image:
+    """Images N×C×S×S in [-1, 1] in rows of ``columns``, each row under its title if it has one, and
+    each column under its head."""
     pixels = to_images(images)
     n, side, _, channels = pixels.shape
     rows = -(-n // columns)
     band = 14 if titles else 0
-    picture = np.full((rows * (side + band), columns * side, channels), 255, np.uint8)
+    first = 14 if heads else 0
+    shape = (first + rows * (side + band), columns * side, channels)
+    picture = np.full(shape, 255, np.uint8)
     for i, image in enumerate(pixels):
-        top, left = i // columns * (side + band) + band, i % columns * side
+        top, left = first + i // columns * (side + band) + band, i % columns * side
         picture[top : top + side, left : left + side] = image
     whole = Image.fromarray(picture[..., 0] if channels == 1 else picture)
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=11)
     for row, title in enumerate(titles):
-        draw.text((2, row * (side + band)), title, fill="black", font=font)
+        draw.text((2, first + row * (side + band)), title, fill="black", font=font)
+    for column, head in enumerate(heads):
+        draw.text((column * side + 2, 0), head[: side // 6], fill="black", font=font)
     return whole
 
 
@@ -130,26 +137,30 @@ def _open_snapshot(path: Path) -> Image.Image:
 
 
 def save_loss_graph(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Both losses over the steps of ``metrics.jsonl``'s rows, smoothed over the rows behind.
+    """The losses over the steps of ``metrics.jsonl``'s rows, smoothed over the rows behind: a
+    discriminator's and a generator's in one graph, others, which have other units, in one each.
 
-    Rows without both are passed over.
+    Rows without all of them are passed over.
     """
     # The figure's own canvas: pyplot would pick a window system and keep the figure alive.
     from matplotlib.figure import Figure
 
     names = ("discriminator_loss", "generator_loss")
+    if any("kl_loss" in row for row in rows):
+        names = ("reconstruction_loss", "kl_loss")
     rows = [row for row in rows if all(isinstance(row.get(name), float) for name in names)]
     steps = np.array([row["step"] for row in rows])
     figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, colour in zip(names, ("tab:blue", "tab:orange"), strict=True):
-        values = np.array([row[name] for row in rows])
+    panels = figure.subplots(1 + ("kl_loss" in names), sharex=True, squeeze=False)[:, 0]
+    for i, (name, colour) in enumerate(zip(names, ("tab:blue", "tab:orange"), strict=True)):
+        axes, values = panels[i % len(panels)], np.array([row[name] for row in rows])
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
         axes.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=name.replace("_", " "))
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    for axes in panels:
+        axes.set_ylabel("loss")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    panels[-1].set_xlabel("step")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
 

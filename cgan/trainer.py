@@ -1,29 +1,27 @@
-"""Training of a generator against a discriminator (Goodfellow et al. 2014, arXiv 1406.2661).
+"""What the trainings of all generators have in common: a run that is watched, killed and resumed.
 
-A step is :meth:`GanTrainer.step`; everything else is bookkeeping that lets a run be watched, killed
-and resumed. Whatever a step draws is a function of (seed, step), so a resumed run repeats what a
-killed one had done since its last backup, snapshots included.
+Their steps are :meth:`cgan.gan.GanTrainer.step` and :meth:`cgan.vae.VaeTrainer.step`. Whatever a
+step draws is a function of (seed, step), so a resumed run repeats what a killed one had done since
+its last backup, snapshots included.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from cgan import losses
-from cgan.augment import augment, policy_for
 from cgan.collapse import Signs, diversity
 from cgan.config import GanConfig
 from cgan.data import ImageSet
 from cgan.io import save_generator
-from cgan.networks import LABEL_ROWS, Discriminator, Generator
+from cgan.networks import LABEL_ROWS, Generator, make_generator
 from cgan.pictures import grid, label_rows, save_png, save_progress, snapshots
 from fader.data.annotations import TRAIN
 from fader.data.batches import Augmentation, Batches, to_tensor
@@ -35,20 +33,23 @@ from fader.train.run import RunFolder
 from fader.train.schedule import learning_rate_at
 
 #: Batches over which the averaged generator's normalisation is measured.
-CALIBRATION_BATCHES = 4
+CALIBRATED = 4
 #: Faces in a row of a snapshot.
 COLUMNS = 8
 #: Backups take at most this share of the time; snapshots between two are repeated by a resume.
 BACKUP_SHARE = 0.03
 
 
-class GanTrainer:
+class Trainer(ABC):
     """Trains a generator on an image set, into a run folder.
 
     ``initial`` is a generator to start from, its weights taken wherever the two have the same
     layer. ``warn`` is told in a sentence when a sign of collapse or divergence shows; the
     sentences are also in ``validation.jsonl``.
     """
+
+    #: What may help a run whose pictures become alike.
+    mend: str
 
     def __init__(
         self,
@@ -70,7 +71,6 @@ class GanTrainer:
         self.progress, self.warn = progress, warn
         _check_fit(config, images)
         rows = images.indices(TRAIN)
-        self.policy = policy_for(config.diffaugment, len(rows))
         labels = images.labels[rows]
         self.batches = Batches(
             images,
@@ -83,25 +83,23 @@ class GanTrainer:
         )
 
         torch.manual_seed(config.seed)
-        generator = Generator(config)
+        generator = make_generator(config)
         random = np.random.default_rng(config.seed)
         chosen = rows[random.integers(len(rows), size=LABEL_ROWS)]
         generator.label_rows.copy_(torch.from_numpy(images.labels[chosen]).round())
         if initial is not None:
             copy_weights(initial, generator)
-        nets = {"generator": generator, "discriminator": Discriminator(config)}
-        prepared = self.accelerator.prepare(
-            *(net.to(memory_format=torch.channels_last) for net in nets.values())
-        )
-        self.nets: dict[str, nn.Module] = dict(zip(nets, prepared, strict=True))
-        self.rates = {
-            "generator": config.learning_rate,
-            "discriminator": config.critic_learning_rate,
+        nets = {"generator": generator, **self.opponents()}
+        self.nets: dict[str, nn.Module] = {
+            name: self.accelerator.prepare(net.to(memory_format=torch.channels_last))
+            for name, net in nets.items()
         }
+        self.rates = dict.fromkeys(nets, config.critic_learning_rate)
+        self.rates["generator"] = config.learning_rate
         self.optimizers = {name: self._optimizer(name) for name in self.nets}
         self.ema = averaged(self.bare("generator"), config.ema_decay)
         some = rows[random.permutation(len(rows))[:128]]
-        self.signs = Signs(diversity(to_tensor(images.images[some])))
+        self.signs = Signs(diversity(to_tensor(images.images[some])), self.mend)
 
         self.done = 0  # steps finished
         self._averaged: tuple[int, Generator] | None = None  # of which step, and the generator
@@ -109,6 +107,32 @@ class GanTrainer:
             self._resume()
         else:
             self.run.start(config.to_dict())
+
+    def opponents(self) -> dict[str, nn.Module]:
+        """The networks that are trained beside the generator, by name, new."""
+        return {}
+
+    @abstractmethod
+    def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """One optimisation step on images N×C×S×S and labels N×k; what of it is logged."""
+
+    @abstractmethod
+    def progress_text(self, row: dict[str, float]) -> str:
+        """What is shown beside the progress, of a row of metrics."""
+
+    def notes(self) -> dict[str, Any]:
+        """How the generator was trained, for its ``config.json``."""
+        return {
+            "steps": self.done,
+            "images_seen": self.done * self.config.batch_size,
+            "training_images": len(self.images.indices(TRAIN)),
+            "aligned": self.images.aligned,
+        }
+
+    def random(self) -> torch.Generator:
+        """What the present step draws from, the same whenever it is done."""
+        sequence = np.random.SeedSequence([self.config.seed, self.done])
+        return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
 
     def _optimizer(self, name: str) -> Any:
         adam = torch.optim.Adam(
@@ -123,63 +147,8 @@ class GanTrainer:
         """A network without accelerate's wrapper."""
         return self.accelerator.unwrap_model(self.nets[name])
 
-    # One step
-
-    def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """One optimisation step of both networks on images N×C×S×S and labels N×k.
-
-        First the discriminator, on real and on generated images; then the generator, on the same
-        generated images with the discriminator just updated. Both ask for the labels of the real
-        batch.
-        """
-        c = self.config
-        generator, critic = self.nets["generator"], self.nets["discriminator"]
-        random = torch.Generator().manual_seed(
-            int(np.random.SeedSequence([c.seed, self.done]).generate_state(1)[0])
-        )
-        z = torch.randn(len(x), c.latent, generator=random).to(x.device)
-        fake = generator(z, y)
-
-        # Spectral normalisation estimates its norms once per update, not once per pass.
-        with self._cached_norms():
-            real, told_real = critic(augment(x, self.policy, random), y)
-            made, told_made = critic(augment(fake.detach(), self.policy, random), y)
-            loss_d = adversarial_d = losses.discriminator_loss(c.loss, real, made)
-            if told_real is not None:
-                told = losses.told_labels_loss(c.label_kind, told_real, y)
-                loss_d = loss_d + c.auxiliary_weight * told
-            parts: dict[str, Tensor] = {}
-            if c.r1_weight and self.done % c.r1_interval == 0:
-                # Over fewer steps with as much more weight: the same mean (Karras et al. 2020, §4).
-                seen = augment(x, self.policy, random)
-                parts["gradient_penalty"] = losses.gradient_penalty(
-                    self.bare("discriminator"), seen, y
-                )
-                loss_d = loss_d + c.r1_interval * c.r1_weight / 2 * parts["gradient_penalty"]
-            self._update("discriminator", loss_d)
-
-        critic.requires_grad_(False)
-        with self._cached_norms():
-            verdict, told_made = critic(augment(fake, self.policy, random), y)
-            loss_g = adversarial_g = losses.generator_loss(c.loss, verdict)
-            if told_made is not None:
-                told = losses.told_labels_loss(c.label_kind, told_made, y)
-                loss_g = loss_g + c.auxiliary_weight * told
-            self._update("generator", loss_g)
-        critic.requires_grad_(True)
-        self.ema.update_parameters(self.bare("generator"))
-        return {
-            "generator_loss": adversarial_g.detach(),
-            "discriminator_loss": adversarial_d.detach(),
-            "real_score": real.detach().mean(),
-            "fake_score": made.detach().mean(),
-            **{name: value.detach() for name, value in parts.items()},
-        }
-
-    def _cached_norms(self) -> AbstractContextManager[Any]:
-        return parametrize.cached() if self.config.critic_norm == "spectral" else nullcontext()
-
-    def _update(self, name: str, loss: Tensor) -> None:
+    def update(self, name: str, loss: Tensor) -> None:
+        """Move a network's weights down its loss."""
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
@@ -249,12 +218,9 @@ class GanTrainer:
                 group["lr"] = rate
 
     def _log(self, row: dict[str, float], loop: Loop) -> None:
-        self.signs.losses(row["discriminator_loss"])
-        loop.log(
-            row,
-            f"D={row['discriminator_loss']:.3f} G={row['generator_loss']:.3f} "
-            f"{row['images_per_second']:.0f} img/s",
-        )
+        if "discriminator_loss" in row:
+            self.signs.losses(row["discriminator_loss"])
+        loop.log(row, f"{self.progress_text(row)} {row['images_per_second']:.0f} img/s")
 
     # Looking at it
 
@@ -265,26 +231,23 @@ class GanTrainer:
         return self._averaged[1]
 
     def _average(self) -> Generator:
-        generator = Generator(self.config)
+        generator = make_generator(self.config)
         source = self.ema.module if self.config.ema_decay else self.bare("generator")
         generator.load_state_dict(source.state_dict())
         generator.to(self.accelerator.device).to(memory_format=torch.channels_last)
         with self.accelerator.autocast():
-            recalibrate(generator, self._calibration())
+            recalibrate(generator, map(partial(self.calibration, generator), range(CALIBRATED)))
         return generator.eval().requires_grad_(False)
 
-    def _calibration(self) -> list[tuple[Tensor, Tensor]]:
-        """Inputs such as the generator sees in training: every time the same."""
+    def calibration(self, generator: Generator, i: int) -> tuple[Tensor, Tensor]:
+        """Latents and labels such as the generator sees in training: every time the same."""
         c, device = self.config, self.accelerator.device
-        return [
-            (
-                torch.randn(c.batch_size, c.latent, generator=torch.Generator().manual_seed(i)).to(
-                    device
-                ),
-                self.batches.labels_of(i).to(device),
-            )
-            for i in range(CALIBRATION_BATCHES)
-        ]
+        z = torch.randn(c.batch_size, c.latent, generator=torch.Generator().manual_seed(i))
+        return z.to(device), self.batches.labels_of(i).to(device)
+
+    def shown_above(self, generator: Generator) -> tuple[list[Tensor], list[str]]:
+        """Rows of :data:`COLUMNS` images above those of a snapshot, and their titles."""
+        return [], []
 
     def _snapshot_path(self) -> Path:
         return self.run.samples / f"step-{self.done:08d}.png"
@@ -300,8 +263,9 @@ class GanTrainer:
         z = generator.latents(COLUMNS if titles else len(y), self.config.seed)
         with self.accelerator.autocast():
             faces = generator.render(z.repeat(rows, 1) if titles else z, y)
-        picture = grid(faces, COLUMNS, titles)
-        save_png(picture, self._snapshot_path())
+            above, above_titles = self.shown_above(generator)
+        titles = [*above_titles, *titles]
+        save_png(grid(torch.cat([*above, faces]), COLUMNS, titles), self._snapshot_path())
         # Faces of one row: those of a column are meant to be alike.
         spread = float(np.mean([diversity(row) for row in faces.split(COLUMNS)]))
         warnings = self.signs.snapshot(spread) if self.done else []
@@ -332,13 +296,7 @@ class GanTrainer:
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         self.run.save_checkpoint(self.done, state, self.config.keep_backups)
-        notes = {
-            "steps": self.done,
-            "images_seen": self.done * self.config.batch_size,
-            "training_images": len(self.images.indices(TRAIN)),
-            "diffaugment": ",".join(self.policy) or "none",
-        }
-        save_generator(self.averaged_generator(), self.run.model, notes)
+        save_generator(self.averaged_generator(), self.run.model, self.notes())
 
     def _resume(self) -> None:
         """Take up the newest backup, or the beginning when the run died before its first."""

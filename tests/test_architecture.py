@@ -27,10 +27,11 @@ LEVELS = {
 }
 LEVEL = {package: level for level, packages in LEVELS.items() for package in packages}
 
-#: What the generators share with the editor: data, the keeping of a run, classifiers that judge,
-#: the pages of an evaluation, and how commands speak. No network, training or editing of it.
+#: What the generators share with the editor: photos and their faces, data, the keeping of a run,
+#: classifiers that judge, the pages of an evaluation, and how commands speak. No network, training
+#: or editing of it.
 SHARED = {
-    *(package for level in (0, 1, 2) for package in LEVELS[level]),
+    *(package for level in (0, 1, 2, 3) for package in LEVELS[level]),
     "data",
     *(f"models.{name}" for name in ("classifier", "model", "pretrained", "schema")),
     *(f"train.{name}" for name in ("loop", "run", "inputs", "device", "ema", "schedule")),

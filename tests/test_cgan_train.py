@@ -23,10 +23,10 @@ from cgan.collapse import Signs, diversity
 from cgan.commands import main
 from cgan.config import GanConfig, apply_overrides, load_preset, presets
 from cgan.data import ImageSet
+from cgan.gan import GanTrainer
 from cgan.io import load_generator
 from cgan.networks import Discriminator, Generator
 from cgan.pictures import save_progress, snapshots
-from cgan.trainer import GanTrainer
 from fader.errors import FaderError
 from fader.train.run import read_rows
 

@@ -22,8 +22,8 @@ from test_train import small_config as train_config
 import cgan.commands
 import fader.commands
 import fader.progress
+from cgan.gan import GanTrainer
 from cgan.pictures import save_progress, snapshots
-from cgan.trainer import GanTrainer
 from fader.data.prepare import prepare
 from fader.data.store import PreparedStore
 from fader.errors import FaderError

@@ -37,9 +37,9 @@ from cgan.data import ImageSet, open_images
 from cgan.evaluate.evaluation import Evaluation, evaluate
 from cgan.evaluate.features import SPACES, FeatureSpace
 from cgan.evaluate.reals import Reals
+from cgan.gan import GanTrainer
 from cgan.networks import Generator
 from cgan.pictures import grid, save_png
-from cgan.trainer import GanTrainer
 from fader.commands.options import device_option, resolve_device
 from fader.errors import FaderError
 from fader.files import atomic_path, write_text

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Train a generator on faces with attributes, class folders, or any images.",
     "progress": "Make the GIF, loss graph and grid of a run, also while it trains.",
     "generate": "Draw new images.",
+    "reconstruct": "Redraw photos, with other attributes, or one turning into another.",
     "evaluate": "Measure quality, variety, labels and memory of a generator.",
     "models": "List the generators that --model knows by name.",
 }

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import click
 
-from cgan.commands.options import model_option
+from cgan.commands.options import PICTURES, model_option
 from fader.commands.echo import say
 from fader.commands.options import device_option, names_folder, overwrite_option, resolve_device
 from fader.errors import FaderError
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @click.command("generate", epilog="Example: cgan generate --set Male=0,Blond_Hair=1 -n 10")
@@ -130,7 +128,7 @@ def _check_output(out: Path, as_files: bool, animated: bool, overwrite: bool) ->
             if animated
             else "a GIF needs --interpolate SEED2; for a grid end the name in .png"
         )
-    if not as_files and out.suffix.lower() not in (*_PICTURES, ".gif"):
+    if not as_files and out.suffix.lower() not in (*PICTURES, ".gif"):
         raise click.UsageError(f"{out}: give a name that ends in .png or .jpg, or a folder")
     if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
         raise FaderError(f"{out}: is already there; add --overwrite, or give another -o")

@@ -6,6 +6,9 @@ import click
 
 from cgan import DEFAULT_MODEL
 
+#: Suffixes of pictures that are written.
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
 model_option = click.option(
     "--model",
     default=DEFAULT_MODEL,

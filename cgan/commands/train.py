@@ -18,7 +18,7 @@ from fader.files import atomic_path, harmless_cell
 if TYPE_CHECKING:
     from cgan.config import GanConfig
     from cgan.data import ImageSet
-    from cgan.trainer import GanTrainer
+    from cgan.trainer import Trainer
     from fader.train.run import RunFolder
 
 
@@ -45,10 +45,18 @@ def _parse_labels(text: str) -> str | tuple[str, ...]:
     "--only", metavar="CLASS", help="Learn this one class, such as happy, with no labels."
 )
 @click.option(
-    "--size", type=click.Choice(["32", "48", "64", "96", "128"]), help="Pixels.  [default: 64]"
+    "--size",
+    type=click.Choice(["28", "32", "48", "64", "96", "128"]),
+    help="Pixels.  [default: 64]",
 )
 @click.option(
     "--channels", type=click.Choice(["1", "3"]), help="1 is grey, 3 is colour.  [default: 3]"
+)
+@click.option(
+    "--model",
+    type=click.Choice(["cgan", "cvae"]),
+    help="A generator trained against a discriminator, or with an encoder, as a conditional "
+    "variational autoencoder, which redraws photos, too.  [default: cgan]",
 )
 @click.option("--steps", type=click.IntRange(1), help="[default: the preset's]")
 @click.option(
@@ -57,7 +65,9 @@ def _parse_labels(text: str) -> str | tuple[str, ...]:
     metavar="STEPS",
     help="How often to keep a picture and a backup.  [default: 50]",
 )
-@click.option("--preset", metavar="NAME", help="default, dcgan or tiny.  [default: default]")
+@click.option(
+    "--preset", metavar="NAME", help="default, dcgan, cvae or tiny.  [default: by --model]"
+)
 @click.option(
     "-s",
     "--setting",
@@ -81,6 +91,7 @@ def command(
     only: str | None,
     size: str | None,
     channels: str | None,
+    model: str | None,
     steps: int | None,
     snapshot_every: int | None,
     preset: str | None,
@@ -106,7 +117,9 @@ def command(
         raise click.UsageError("--only is for class folders, and learns without --labels")
     out = out or _default_out(data, labels, only)
 
-    given = {"size": size, "channels": channels, "steps": steps, "snapshot_every": snapshot_every}
+    given = {"size": size, "channels": channels, "model": model, "steps": steps}
+    given["snapshot_every"] = snapshot_every
+    preset = preset or ("cvae" if model == "cvae" and not resume else None)
     overrides = [*settings, *(f"{name}={value}" for name, value in given.items() if value)]
     trainer = _trainer(out, data, labels, only, preset, overrides, resume, init, device)
     _tell_about(trainer.images, trainer.run)
@@ -131,11 +144,12 @@ def _trainer(
     resume: bool,
     init: str | None,
     device: str,
-) -> GanTrainer:
+) -> Trainer:
     """The trainer of a new run, or of one to go on with, whose inputs are found and checked."""
     from cgan.data import open_images
+    from cgan.gan import GanTrainer
     from cgan.io import available_generators, load_generator
-    from cgan.trainer import GanTrainer
+    from cgan.vae import VaeTrainer
     from fader.train.inputs import check_data, check_same, find_data, place
     from fader.train.run import RunFolder
 
@@ -172,7 +186,7 @@ def _trainer(
         "only": only,
         "init": place(init, packaged),
     }
-    return GanTrainer(
+    return (VaeTrainer if config.model == "cvae" else GanTrainer)(
         config,
         images,
         run,
@@ -206,10 +220,11 @@ def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str,
 
     saved = run.read_config()
     config = GanConfig.from_dict(apply_overrides(saved, overrides))
-    for name in ("size", "channels"):
-        if getattr(config, name) != saved.get(name):
+    for name in ("size", "channels", "model"):
+        began = saved.get(name, "cgan" if name == "model" else None)  # the only one there was
+        if getattr(config, name) != began:
             raise FaderError(
-                f"{run.path}: was started with --{name} {saved.get(name)}, which cannot change; "
+                f"{run.path}: was started with --{name} {began}, which cannot change; "
                 "start another run"
             )
     inputs = read_inputs(run)

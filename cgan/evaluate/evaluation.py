@@ -20,13 +20,14 @@ from cgan.evaluate.metrics import (
     collapse,
     frechet,
     manifolds,
+    psnr,
     repeat_distance,
     similarity,
     spread,
 )
 from cgan.evaluate.numbers import plain, plain_kid, rounded
-from cgan.evaluate.reals import REAL, Reals, draw, features_of, memories
-from cgan.networks import Generator
+from cgan.evaluate.reals import REAL, Reals, draw, features_of, memories, redraw
+from cgan.networks import ConditionalVae, Generator
 from cgan.pictures import grid
 from fader.data.batches import to_tensor
 from fader.errors import FaderError
@@ -85,6 +86,10 @@ def evaluate(
     features = features_of(reals.space, samples)
     count = min(n, len(reals.reference), len(reals.others))
     in_features, in_pixels = memories(reals, samples, features, seed)
+    scores = _scores(reals, samples[:count], features[:count], seed)
+    if isinstance(generator, ConditionalVae):
+        redrawn = redraw(generator, reals, reals.others)
+        scores["generated"]["psnr"] = plain(psnr(redrawn, reals.pictures(reals.others), seed))
     document = {
         "model": _model(name, generator, truncation),
         "data": {
@@ -101,7 +106,7 @@ def evaluate(
             key: getattr(reals.space, key) for key in ("name", "title", "description", "distance")
         },
         "cautions": _cautions(reals, count, judge, generator, truncation, learnt_from),
-        "scores": _scores(reals, samples[:count], features[:count], seed),
+        "scores": scores,
         "memory": {
             "features": _memory(in_features),
             "pixels": _memory(in_pixels),
@@ -240,6 +245,10 @@ def _pictures(
         "Samples, the first ones and not chosen": grid(to_tensor(samples[:shown]), _GRID),
         f"Real pictures: {REAL[reals.held_out]}": grid(to_tensor(real), _GRID),
     }
+    if isinstance(generator, ConditionalVae):
+        some = reals.others[:_BESIDE]
+        both = np.concatenate([reals.pictures(some), redraw(generator, reals, some)])
+        pictures["Real pictures, redrawn"] = grid(to_tensor(both), len(some), ["real", "redrawn"])
     if generator.label_names:
         groups = groups_of(reals.images.labels[reals.images.indices(0)] > 0.5, generator)
         asked = np.repeat(list(groups.values()), _BY_LABEL, axis=0)

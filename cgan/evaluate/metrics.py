@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure as ms_ssim,
 )
+from torchmetrics.functional.image import peak_signal_noise_ratio
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -210,6 +211,14 @@ def similarity(images: np.ndarray, seed: int = 0, pairs: int = _PAIRS) -> Estima
         found = ms_ssim(one, other, data_range=2.0, reduction="none", betas=betas, normalize="relu")
         values.append(found)
     return estimate(torch.cat(values).double().numpy(), np.arange(pairs), seed=seed)
+
+
+def psnr(redrawn: np.ndarray, images: np.ndarray, seed: int = 0) -> Estimate | None:
+    """Peak signal-to-noise ratio in dB of pictures redrawn to what they were, N×S×S×C uint8: its
+    mean, at most 60 each, which is where 8 bits end."""
+    pair = to_tensor(redrawn), to_tensor(images)
+    values = peak_signal_noise_ratio(*pair, data_range=2.0, reduction="none", dim=(1, 2, 3))
+    return estimate(values.clamp(max=60).numpy(), np.arange(len(images)), seed=seed)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from cgan.data import ImageSet
 from cgan.evaluate.features import FeatureSpace
 from cgan.evaluate.memory import Memory, memory
 from cgan.evaluate.metrics import pixels
-from cgan.networks import Generator
-from fader.data.batches import to_images
+from cgan.networks import ConditionalVae, Generator
+from fader.data.batches import to_images, to_tensor
 
 #: Held-out pictures that make a second column; with fewer the training ones are halved.
 ENOUGH = 100
@@ -119,6 +119,15 @@ def draw(
     for start in tqdm(starts, desc="samples", disable=None if progress else True):
         some = slice(start, start + CHUNK)
         parts.append(to_images(generator.render(latents[some], y[some])))
+    return np.concatenate(parts)
+
+
+def redraw(vae: ConditionalVae, reals: Reals, rows: np.ndarray) -> np.ndarray:
+    """The pictures of M rows as the model decodes what it encoded, M×S×S×C uint8."""
+    parts = []
+    for some in np.array_split(rows, -(-len(rows) // CHUNK)):
+        x, y = to_tensor(reals.pictures(some)), torch.from_numpy(reals.images.labels[some])
+        parts.append(to_images(vae.render(vae.codes(x, y), y)))
     return np.concatenate(parts)
 
 

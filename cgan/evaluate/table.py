@@ -16,6 +16,7 @@ MEASURES = {
     "ms_ssim": ("MS-SSIM", "=", "mean similarity of two pictures; higher means less various"),
     "modes": ("distinct pictures", "=", "so many would give as many pairs of near-duplicates"),
     "bins": ("bins off (NDB/K)", "↓", "groups of look-alikes that are filled otherwise"),
+    "psnr": ("PSNR of redrawn, dB", "↑", "how near real pictures are to what the model redraws"),
     "collapse": ("collapse", "↓", "variety that is gone: 0 none, 1 one picture for all"),
 }
 
@@ -26,6 +27,8 @@ def rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
     for key, (title, arrow, what) in MEASURES.items():
         if key == "frechet" and document["features"]["name"] == "inception":
             title = "FID"
+        if key == "psnr" and key not in document["scores"]["generated"]:
+            continue  # of a generator that takes up no pictures
         cells = [_cell(key, document["scores"][who]) for who in ("generated", "real")]
         table.append((title, arrow, *cells, what))
     return table
@@ -134,6 +137,8 @@ def _cell(key: str, scores: dict[str, Any]) -> str:
         return f"{scores[key]:.3f}"
     if key == "kid":
         return f"{1000 * scores[key]['value']:.1f} ± {1000 * scores[key]['std']:.1f}"
+    if key == "psnr":
+        return f"{scores[key]['value']:.2f}" if key in scores else ""
     if key == "spread":
         return f"{scores[key]:.3g}"
     if key == "bins":

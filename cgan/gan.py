@@ -1,0 +1,89 @@
+"""Training of a generator against a discriminator (Goodfellow et al. 2014, arXiv 1406.2661)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from cgan import losses
+from cgan.augment import augment, policy_for
+from cgan.networks import Discriminator
+from cgan.trainer import Trainer
+
+
+class GanTrainer(Trainer):
+    """Trains a generator and a discriminator against each other."""
+
+    mend = "a lower learning_rate, r1_weight=10 or diffaugment may help"
+
+    def opponents(self) -> dict[str, nn.Module]:
+        """The discriminator."""
+        return {"discriminator": Discriminator(self.config)}
+
+    @property
+    def policy(self) -> tuple[str, ...]:
+        """What DiffAugment does to all that the discriminator sees."""
+        return policy_for(self.config.diffaugment, len(self.batches.rows))
+
+    def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """One optimisation step of both networks on images N×C×S×S and labels N×k.
+
+        First the discriminator, on real and on generated images; then the generator, on the same
+        generated images with the discriminator just updated. Both ask for the labels of the real
+        batch.
+        """
+        c, policy, random = self.config, self.policy, self.random()
+        generator, critic = self.nets["generator"], self.nets["discriminator"]
+        z = torch.randn(len(x), c.latent, generator=random).to(x.device)
+        fake = generator(z, y)
+
+        # Spectral normalisation estimates its norms once per update, not once per pass.
+        with self._cached_norms():
+            real, told_real = critic(augment(x, policy, random), y)
+            made, told_made = critic(augment(fake.detach(), policy, random), y)
+            loss_d = adversarial_d = losses.discriminator_loss(c.loss, real, made)
+            if told_real is not None:
+                told = losses.told_labels_loss(c.label_kind, told_real, y)
+                loss_d = loss_d + c.auxiliary_weight * told
+            parts: dict[str, Tensor] = {}
+            if c.r1_weight and self.done % c.r1_interval == 0:
+                # Over fewer steps with as much more weight: the same mean (Karras et al. 2020, §4).
+                seen = augment(x, policy, random)
+                parts["gradient_penalty"] = losses.gradient_penalty(
+                    self.bare("discriminator"), seen, y
+                )
+                loss_d = loss_d + c.r1_interval * c.r1_weight / 2 * parts["gradient_penalty"]
+            self.update("discriminator", loss_d)
+
+        critic.requires_grad_(False)
+        with self._cached_norms():
+            verdict, told_made = critic(augment(fake, policy, random), y)
+            loss_g = adversarial_g = losses.generator_loss(c.loss, verdict)
+            if told_made is not None:
+                told = losses.told_labels_loss(c.label_kind, told_made, y)
+                loss_g = loss_g + c.auxiliary_weight * told
+            self.update("generator", loss_g)
+        critic.requires_grad_(True)
+        self.ema.update_parameters(self.bare("generator"))
+        return {
+            "generator_loss": adversarial_g.detach(),
+            "discriminator_loss": adversarial_d.detach(),
+            "real_score": real.detach().mean(),
+            "fake_score": made.detach().mean(),
+            **{name: value.detach() for name, value in parts.items()},
+        }
+
+    def _cached_norms(self) -> AbstractContextManager[Any]:
+        return parametrize.cached() if self.config.critic_norm == "spectral" else nullcontext()
+
+    def progress_text(self, row: dict[str, float]) -> str:
+        """Both losses."""
+        return f"D={row['discriminator_loss']:.3f} G={row['generator_loss']:.3f}"
+
+    def notes(self) -> dict[str, Any]:
+        """How the generator was trained; DiffAugment among it."""
+        return {**super().notes(), "diffaugment": ",".join(self.policy) or "none"}
