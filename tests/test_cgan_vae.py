@@ -139,7 +139,7 @@ def test_the_command_trains_resumes_and_keeps_its_kind(tmp_path: Path) -> None:
     )
     assert code == 0, output
     saved = json.loads((run / "config.json").read_text())
-    assert saved["model"] == "cvae" and saved["residual"]  # as its preset has it
+    assert saved["model"] == "cvae" and saved["correlation_weight"] == 100  # its preset
     code, output = run_cgan("train", "--resume", "--out", run, "--model", "cgan")
     assert code == 1 and "was started with --model cvae" in output
     code, output = run_cgan("train", "--resume", "--out", run, "--steps", 3, "--device", "cpu")

@@ -147,9 +147,7 @@ def _trainer(
 ) -> Trainer:
     """The trainer of a new run, or of one to go on with, whose inputs are found and checked."""
     from cgan.data import open_images
-    from cgan.gan import GanTrainer
     from cgan.io import available_generators, load_generator
-    from cgan.vae import VaeTrainer
     from fader.train.inputs import check_data, check_same, find_data, place
     from fader.train.run import RunFolder
 
@@ -186,7 +184,7 @@ def _trainer(
         "only": only,
         "init": place(init, packaged),
     }
-    return (VaeTrainer if config.model == "cvae" else GanTrainer)(
+    return _kind(config)(
         config,
         images,
         run,
@@ -195,6 +193,13 @@ def _trainer(
         resume=resume,
         warn=_warn,
     )
+
+
+def _kind(config: GanConfig) -> type[Trainer]:
+    from cgan.gan import GanTrainer
+    from cgan.vae import VaeTrainer
+
+    return VaeTrainer if config.model == "cvae" else GanTrainer
 
 
 def _default_out(data: Path | None, labels: str | tuple[str, ...] | None, only: str | None) -> Path:

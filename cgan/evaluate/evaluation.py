@@ -86,10 +86,6 @@ def evaluate(
     features = features_of(reals.space, samples)
     count = min(n, len(reals.reference), len(reals.others))
     in_features, in_pixels = memories(reals, samples, features, seed)
-    scores = _scores(reals, samples[:count], features[:count], seed)
-    if isinstance(generator, ConditionalVae):
-        redrawn = redraw(generator, reals, reals.others)
-        scores["generated"]["psnr"] = plain(psnr(redrawn, reals.pictures(reals.others), seed))
     document = {
         "model": _model(name, generator, truncation),
         "data": {
@@ -106,7 +102,7 @@ def evaluate(
             key: getattr(reals.space, key) for key in ("name", "title", "description", "distance")
         },
         "cautions": _cautions(reals, count, judge, generator, truncation, learnt_from),
-        "scores": scores,
+        "scores": _scores(generator, reals, samples[:count], features[:count], seed),
         "memory": {
             "features": _memory(in_features),
             "pixels": _memory(in_pixels),
@@ -146,7 +142,7 @@ def _check_fit(images: ImageSet, generator: Generator, data: str) -> None:
 
 
 def _scores(
-    reals: Reals, samples: np.ndarray, features: np.ndarray, seed: int
+    generator: Generator, reals: Reals, samples: np.ndarray, features: np.ndarray, seed: int
 ) -> dict[str, dict[str, Any]]:
     """The measures of the samples, and of as many other real pictures in their place."""
     count = len(samples)
@@ -167,10 +163,11 @@ def _scores(
             "collapse": _collapse(collapse(points, real_spread, near, filled, filled_by_real)),
         }
 
-    return {
-        "generated": column(features, samples),
-        "real": column(reals.others_features[:count], others),
-    }
+    generated = column(features, samples)
+    if isinstance(generator, ConditionalVae):
+        redrawn = redraw(generator, reals, reals.others[:count])
+        generated["psnr"] = plain(psnr(redrawn, others, seed))
+    return {"generated": generated, "real": column(reals.others_features[:count], others)}
 
 
 # ---------------------------------------------------------------- words and numbers
