@@ -272,8 +272,8 @@ def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypat
 @pytest.mark.parametrize("when", ["before its row", "while waiting"])
 def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, workers, when):
     """Of what is there the report has every row, whenever the keyboard interrupts."""
+    from fader import processes
     from fader.edit import report as reports
-    from fader.edit import workers as crews
 
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -291,9 +291,9 @@ def test_ctrl_c_between_an_output_and_its_row(tmp_path, model, astronaut, worker
 
         return pressing
 
-    here = (reports.Report, "add") if when == "before its row" else (crews.Crew, "_feed")
+    here = (reports.Report, "add") if when == "before its row" else (processes.WorkerPool, "_feed")
     if workers == 1 and when == "while waiting":
-        here = (crews.Crew, "_next")
+        here = (processes.WorkerPool, "_next")
     # A shell ignores the keyboard for what it runs in the background, tests included.
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -376,11 +376,11 @@ def test_processes_give_what_one_gives(source, tmp_path, model):
 def test_a_process_that_dies_takes_only_its_own_task_along(model):
     from crashing import worker
 
-    from fader.edit.workers import Crew
+    from fader.edit.workers import editing_pool
 
     tasks = ["a", "deadly", "b"]
-    with closing(Crew(worker, Editor(model, "cpu"), tasks, 2, lambda task: "lost")) as crew:
-        answers = dict(crew)
+    with closing(editing_pool(worker, Editor(model, "cpu"), tasks, 2, lambda _: "lost")) as pool:
+        answers = dict(pool)
     assert answers == {
         task: "lost" if task.startswith("deadly") else f"{task} done" for task in tasks
     }

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import signal
-import threading
-import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +12,10 @@ import numpy as np
 
 from fader import progress
 from fader.data.annotations import AnnotatedImages
-from fader.data.images import FolderImages, ZipImages
 from fader.data.store import IMAGES
 from fader.data.unfinished import Progress, map_images
 from fader.errors import FaderError, NoFaceError
+from fader.processes import WorkerPool, processors
 
 #: Images per unit of work: what a kill can lose, for each worker.
 BLOCK = 64
@@ -32,20 +27,22 @@ class _Aligner:
     """Reads, aligns and stores single images; each worker process has one."""
 
     def __init__(
-        self, images: FolderImages | ZipImages, path: Path, count: int, size: int, alignment: str
+        self, data: AnnotatedImages, path: Path, count: int, size: int, alignment: str
     ) -> None:
-        self._source = images
+        self._data = data
         self._size = size
         self._alignment = alignment
         self._target = map_images(path, count, size)
         self._detector: Any = None
 
-    def block(self, start: int, names: list[str], landmarks: np.ndarray) -> list[tuple[int, str]]:
-        """Store the images of rows ``start``…; the rejected rows with their reasons."""
-        rejected = []
-        for row, (name, points) in enumerate(zip(names, landmarks, strict=True), start):
+    def __call__(self, rows: tuple[int, int]) -> list[tuple[int, str]]:
+        """Store the images of the rows from the first to before the second; the rejected rows with
+        their reasons."""
+        rejected, data = [], self._data
+        for row in range(*rows):
             try:
-                self._target[row] = self._face(self._source.read(name), points)
+                image = data.images.read(data.names[row])
+                self._target[row] = self._face(image, data.landmarks[row])
             except FaderError as error:
                 rejected.append((row, str(error)))
             # Whatever one image brings about must not keep the others from being prepared.
@@ -106,47 +103,6 @@ def _require_inside(landmarks: np.ndarray, image: np.ndarray) -> None:
         )
 
 
-_aligner: _Aligner
-
-
-def _start_worker(
-    images: FolderImages | ZipImages,
-    path: Path,
-    count: int,
-    size: int,
-    alignment: str,
-    detect: bool,
-) -> None:
-    import cv2
-
-    # One process per processor: threads inside them would only get in each other's way.
-    cv2.setNumThreads(1)
-    if detect:
-        import torch
-
-        torch.set_num_threads(1)
-    # What Pillow warns of is answered by results, in one sentence each.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    # Ctrl-C is the parent's to handle.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A killed parent cannot stop its workers, and one that goes on would write into a store that
-    # a resumed run has finished meanwhile.
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    global _aligner
-    _aligner = _Aligner(images, path, count, size, alignment)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(start: int, names: list[str], landmarks: np.ndarray) -> list[tuple[int, str]]:
-    return _aligner.block(start, names, landmarks)
-
-
 def align_blocks(
     data: AnnotatedImages,
     dest: Path,
@@ -159,46 +115,21 @@ def align_blocks(
 ) -> None:
     """Align the images of the blocks ``todo``, by so many processes, and log each block."""
     alignment = settings["alignment"]
-    arguments = (data.images, dest / IMAGES, count, settings["size"], alignment)
-    workers = min(workers or _processors(), len(todo))
-    tasks = [
-        (start, data.names[start:stop], data.landmarks[start:stop])
-        for start in todo
-        for stop in [min(start + BLOCK, count)]
-    ]
-    known = all(np.isfinite(landmarks).all() for _, _, landmarks in tasks)
-    detect = alignment == "detected" or (alignment == "landmarks" and not known)
-    done = count - sum(len(names) for _, names, _ in tasks)
-    with progress.Progress(count, done, unit="image", shown=shown) as bar:
-        if workers == 1:
-            aligner = _Aligner(*arguments)
-            for start, names, landmarks in tasks:
-                log.finish_block(start, aligner.block(start, names, landmarks))
-                bar.update(len(names))
-            return
-        executor = ProcessPoolExecutor(
-            workers,
-            # Forking a process in which torch already runs threads can deadlock.
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(*arguments, detect),
+    make = partial(_Aligner, data, dest / IMAGES, count, settings["size"], alignment)
+    tasks = [(start, min(start + BLOCK, count)) for start in todo]
+
+    def lost(task: tuple[int, int]) -> list[tuple[int, str]]:
+        raise FaderError(
+            f"{dest}: a worker process died (out of memory?); run it again with fewer --workers, "
+            "what is done is kept"
         )
-        try:
-            futures = {executor.submit(_work, *task): task for task in tasks}
-            for future in as_completed(futures):
-                start, names, _ = futures[future]
-                log.finish_block(start, future.result())
-                bar.update(len(names))
-        except BrokenProcessPool:
-            raise FaderError(
-                f"{dest}: a worker process died (out of memory?); run it again with fewer "
-                "--workers, what is done is kept"
-            ) from None
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
 
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    pool = WorkerPool(make, tasks, min(workers or processors(), len(todo)), lost)
+    done = count - sum(stop - start for start, stop in tasks)
+    with (
+        progress.Progress(count, done, unit="image", shown=shown) as bar,
+        closing(pool),
+    ):
+        for (start, stop), rejected in pool:
+            log.finish_block(start, rejected)
+            bar.update(stop - start)

@@ -19,11 +19,12 @@ from fader.edit.editor import Editor
 from fader.edit.job import FileId, Job, Result, edit_photo, file_id
 from fader.edit.outputs import plan
 from fader.edit.report import Report, header
-from fader.edit.workers import Crew
+from fader.edit.workers import editing_pool
 from fader.errors import FaderError
 from fader.files import file_lock, flush_folder, make_folder, permissions, sweep_temporaries
 from fader.interrupts import held_interrupts
 from fader.photo import IMAGE_SUFFIXES
+from fader.processes import WorkerPool
 
 # Kept while a batch runs: the lock, and a folder for files that are not finished. The end of its
 # name is made up anew each time, so that nobody can have put something there.
@@ -149,43 +150,43 @@ def edit_folder(
             worker = partial(
                 _Worker, folder, inputs, destination, scratch, job, job.settings(editor)
             )
-            yield from _reported(Crew(worker, editor, tasks, workers, _lost), report)
+            yield from _reported(editing_pool(worker, editor, tasks, workers, _lost), report)
             for place in {output.parent for task in tasks for output in task.outputs}:
                 flush_folder(place)
 
 
-def _reported(crew: Crew, report: Report) -> Generator[list[Result]]:
+def _reported(pool: WorkerPool, report: Report) -> Generator[list[Result]]:
     """The results as they come, each written down before it is told."""
     hurry = False
-    with closing(crew):
-        answers = iter(crew)
+    with closing(pool):
+        answers = iter(pool)
         try:
             while True:
                 # Nothing comes between an answer, whose output is there, and its row.
-                with held_interrupts() as crew.interrupted:
+                with held_interrupts() as pool.interrupted:
                     try:
                         answer = next(answers, None)
                         results = _written(report, *answer) if answer else []
                     except KeyboardInterrupt:  # the second, from someone in a hurry
                         hurry = True
                         raise
-                if crew.interrupted():
+                if pool.interrupted():
                     raise KeyboardInterrupt
                 if answer is None:
                     return
                 yield results
         except (KeyboardInterrupt, GeneratorExit):
             if not hurry:
-                _finish(crew, report)
+                _finish(pool, report)
             raise
 
 
-def _finish(crew: Crew, report: Report) -> None:
+def _finish(pool: WorkerPool, report: Report) -> None:
     """What is being worked on gets finished, and its rows."""
-    with held_interrupts() as crew.interrupted:
-        for answer in crew.finish():
+    with held_interrupts() as pool.interrupted:
+        for answer in pool.finish():
             _written(report, *answer)
-    if crew.interrupted():
+    if pool.interrupted():
         raise KeyboardInterrupt from None
 
 
