@@ -14,7 +14,7 @@ from fader import Editor
 from fader.attributes import ATTRIBUTES, WORDS, parse_words
 from fader.commands import main
 from fader.faces.blend import mask
-from fader.models.pretrained import WEIGHTS_FOLDER, model_info
+from fader.models.folders import WEIGHTS_FOLDER, model_info
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PHOTO = EXAMPLES / "astronaut.jpg"
