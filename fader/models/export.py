@@ -225,6 +225,8 @@ def _write(part: _Part, path: Path) -> None:
             output_names=part.outputs,
             dynamic_axes=dynamic,
             opset_version=OPSET,
+            # As they are, batch normalisation not folded in: they may then be exact in float16.
+            training=torch.onnx.TrainingMode.PRESERVE,
             dynamo=False,
         )
     whole = onnx.load(path)
