@@ -465,6 +465,7 @@ def test_a_model_that_finds_no_room_is_named(
     result = fader_(*TRAIN, "--resume", "--out", run)
     refused(result, "model.safetensors", "No space", "step-00000004.pt is kept")
     monkeypatch.undo()
+    assert FaderModel.load(run / "model").training_notes["steps"] == 1
     (run / "model" / "config.json").unlink()
     assert fader_(*TRAIN, "--resume", "--out", run).exit_code == 0
     assert FaderModel.load(run / "model").training_notes["steps"] == 4

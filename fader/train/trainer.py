@@ -295,9 +295,9 @@ class Trainer:
         model.autoencoder.load_state_dict(self.ema.module.state_dict())
         model.classifier = self.classifier
         model.training_notes = {
-            "steps": self.done,
-            "images": self.done * self.config.batch_size * self.accelerator.num_processes,
             **{k: v for k, v in self.config.to_dict().items() if k != "model"},
+            "steps": self.done,  # of a run that was stopped, or of its best step
+            "images": self.done * self.config.batch_size * self.accelerator.num_processes,
         }
         model.to(memory_format=torch.channels_last).to(self.accelerator.device)
         device = self.accelerator.device
