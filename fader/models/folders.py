@@ -78,7 +78,9 @@ def _downloaded(text: str, **hub_options: Any) -> Path:
 
     try:
         return Path(
-            snapshot_download(text, allow_patterns=["*.json", "*.safetensors"], **hub_options)
+            snapshot_download(
+                text, allow_patterns=["*.json", "*.safetensors", "*.onnx"], **hub_options
+            )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -54,7 +54,7 @@ def onnx_form(folder: Path) -> Path | None:
     if is_onnx_form(folder):
         return folder
     form = folder / FOLDER
-    if not (form / CONFIG).is_file():
+    if not (is_onnx_form(form) and (form / CONFIG).is_file()):
         return None
     made_from = read_config(form, KEY, "model in ONNX").get("made_from")
     if made_from != content_of(folder):
