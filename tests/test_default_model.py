@@ -38,6 +38,14 @@ def test_it_is_small_and_knows_the_promised_attributes(editor: Editor) -> None:
     assert editor.model.classifier.config.attributes == ATTRIBUTES
 
 
+def test_it_comes_with_its_onnx_form() -> None:
+    light = Editor(device="cpu", runtime="onnx")
+    assert light.attributes == EDITED
+    assert light.edit(PHOTO, Smiling=0).size == Image.open(PHOTO).size
+    size = sum(path.stat().st_size for path in (WEIGHTS_FOLDER / "default").rglob("*.*"))
+    assert size <= 30e6  # the wheel is to stay under 40 MB
+
+
 def test_it_says_how_it_was_made(editor: Editor) -> None:
     info = model_info("default")
     assert info["autoencoder"]["kind"] == "difference"
