@@ -15,9 +15,10 @@ from cgan.networks import Generator, make_generator
 from fader._version import __version__
 from fader.errors import FaderError
 from fader.files import write_text
-from fader.models.model import read_config, save_weights
-from fader.models.pretrained import model_folder
-from fader.models.schema import load_weights, make_network, read_settings
+from fader.models.folders import model_folder, read_config
+from fader.models.model import save_weights
+from fader.models.schema import read_settings
+from fader.models.weights import load_weights, make_network
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -104,7 +104,7 @@ class Redrawer:
 
     @cached_property
     def _detector(self) -> Detector:
-        return Detector(self.device)
+        return Detector(str(self.device))
 
     @cached_property
     def _classifier(self) -> AttributeClassifier:

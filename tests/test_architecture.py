@@ -16,7 +16,7 @@ MODULE_LINES, FUNCTION_LINES = 400, 60
 LEVELS = {
     0: ["errors", "_version"],
     1: ["attributes", "documents", "files", "interrupts", "processes", "progress"],
-    2: ["photo"],
+    2: ["photo", "runtime"],
     3: ["faces"],
     4: ["data", "models"],
     5: ["edit", "train"],
@@ -33,7 +33,8 @@ LEVEL = {package: level for level, packages in LEVELS.items() for package in pac
 SHARED = {
     *(package for level in (0, 1, 2, 3) for package in LEVELS[level]),
     "data",
-    *(f"models.{name}" for name in ("classifier", "model", "pretrained", "schema")),
+    *(f"models.{name}" for name in ("classifier", "folders", "model", "pretrained")),
+    *(f"models.{name}" for name in ("schema", "weights")),
     *(f"train.{name}" for name in ("loop", "run", "inputs", "device", "ema", "schedule")),
     *(f"train.{name}" for name in ("settings", "classifier")),
     *(f"evaluate.{name}" for name in ("judge", "page", "reconstruction", "statistics")),

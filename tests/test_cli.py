@@ -147,7 +147,7 @@ def test_a_full_disk_is_one_sentence(name: str | None, monkeypatch: pytest.Monke
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
-    monkeypatch.setattr("fader.models.pretrained.available_models", full)
+    monkeypatch.setattr("fader.models.folders.available_models", full)
     result = CliRunner().invoke(main, ["models"])
     assert result.exit_code == 1 and "the disk is full" in result.stderr
     assert (name or "") in result.stderr and result.stderr.count("\n") == 1

@@ -344,8 +344,8 @@ def test_commands_of_the_documents_can_be_pasted_in_order(document, tmp_path, mo
     """Those that edit, with a small model; what they leave is in the way of those that follow."""
     from fader.models.autoencoder import AutoencoderConfig
     from fader.models.classifier import ClassifierConfig
+    from fader.models.folders import available_models, model_info
     from fader.models.model import FaderModel
-    from fader.models.pretrained import available_models, model_info
 
     attributes = tuple(model_info(available_models()[0])["autoencoder"]["attributes"])
     made = FaderModel(

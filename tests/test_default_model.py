@@ -15,7 +15,7 @@ from fader.attributes import ATTRIBUTES, WORDS, parse_words
 from fader.commands import main
 from fader.faces.blend import mask
 from fader.faces.detect import Face
-from fader.models.pretrained import WEIGHTS_FOLDER, model_info
+from fader.models.folders import WEIGHTS_FOLDER, model_info
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PHOTO = EXAMPLES / "astronaut.jpg"
@@ -36,6 +36,14 @@ def test_it_is_small_and_knows_the_promised_attributes(editor: Editor) -> None:
     assert editor.model.size == 128
     assert editor.attributes == EDITED
     assert editor.model.classifier.config.attributes == ATTRIBUTES
+
+
+def test_it_comes_with_its_onnx_form() -> None:
+    light = Editor(device="cpu", runtime="onnx")
+    assert light.attributes == EDITED
+    assert light.edit(PHOTO, Smiling=0).size == Image.open(PHOTO).size
+    size = sum(path.stat().st_size for path in (WEIGHTS_FOLDER / "default").rglob("*.*"))
+    assert size <= 30e6  # the wheel is to stay under 40 MB
 
 
 def test_it_says_how_it_was_made(editor: Editor) -> None:

@@ -15,8 +15,9 @@ from fader.models.classifier import ClassifierConfig
 from fader.models.config import AutoencoderConfig
 from fader.models.difference import DifferenceAutoencoder
 from fader.models.discriminators import ImageDiscriminator, LatentDiscriminator, UnfoldedConv2d
+from fader.models.folders import model_info
 from fader.models.model import FaderModel
-from fader.models.pretrained import load_classifier, load_model, model_info
+from fader.models.pretrained import load_classifier, load_model
 
 TINY = {"size": 32, "layers": 3, "attributes": ("Male", "Smiling"), "width": 8, "max_width": 16}
 VARIANTS = [

@@ -551,7 +551,8 @@ def test_a_progress_that_is_not_shown_writes_nothing(
 
 def test_a_run_stands_for_its_model(stopped: Path) -> None:
     run = stopped
-    from fader.models.pretrained import load_model, model_info
+    from fader.models.folders import model_info
+    from fader.models.pretrained import load_model
 
     assert load_model(run).attributes == ("Male", "Smiling")
     assert model_info(run) == model_info(run / "model")

@@ -17,8 +17,9 @@ from fader.data.annotations import VALID
 from fader.data.batches import to_tensor
 from fader.data.store import PreparedStore
 from fader.errors import FaderError
+from fader.models.export import export_onnx, faces_to_compare
 from fader.models.model import FaderModel
-from fader.models.pretrained import load_classifier
+from fader.models.pretrained import load_classifier, load_model
 from fader.train.edits import other_side
 
 # How many times as far as asked moves may go: not further than training looks at.
@@ -92,7 +93,9 @@ def main(source: Path, dest: Path, data: str, store: Path, faces: int, classifie
         click.echo(f"{name}: moves {down:.2f} times as far down, {up:.2f} up")
     model.training_notes["data"] = data
     model.save(dest, torch.float16)
-    total = sum(path.stat().st_size for path in dest.iterdir())
+    saved = load_model(dest)
+    export_onnx(saved, dest / "onnx", dest, faces_to_compare(saved.size))
+    total = sum(path.stat().st_size for path in dest.rglob("*.*"))
     click.echo(f"{dest}: {total / 1e6:.1f} MB, {', '.join(model.attributes)}")
 
 

@@ -16,8 +16,9 @@ import click
 import torch
 
 from fader.evaluate.judge import PACKAGED
+from fader.models.folders import model_info
 from fader.models.model import save_classifier
-from fader.models.pretrained import load_classifier, model_info
+from fader.models.pretrained import load_classifier
 
 
 @click.command()

@@ -20,8 +20,9 @@ from fader.data.cache import cache_folder, mark_used
 from fader.errors import FaderError
 from fader.evaluate.judge import PACKAGED, Judge
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
-from fader.models.model import CONFIG, save_classifier
-from fader.models.pretrained import load_classifier, model_info
+from fader.models.folders import CONFIG, model_info
+from fader.models.model import save_classifier
+from fader.models.pretrained import load_classifier
 from fader.train.classifier import photographic
 from fader.train.ema import averaged
 

@@ -21,7 +21,7 @@ class Catalogue:
     """Models by short names, loaded when first used; the detector is shared."""
 
     def __init__(self, settings: Settings) -> None:
-        self._device = settings.device
+        self._device, self._runtime = settings.device, settings.runtime
         self._sources: dict[str, str] = {}
         for source in (settings.model, *settings.models):
             self._add(source)
@@ -44,8 +44,8 @@ class Catalogue:
             raise Refused(404, f"there is no model {name!r}; there are {', '.join(self._sources)}")
         with self._lock:
             if name not in self._loaded:
-                editor = Editor.from_pretrained(self._sources[name], self._device)
-                others = list(self._loaded.values())
+                editor = Editor.from_pretrained(self._sources[name], self._device, self._runtime)
+                others = [one for one in self._loaded.values() if one.runtime == editor.runtime]
                 editor.detector = others[0].detector if others else editor.detector
                 self._loaded[name] = editor
                 while len(self._loaded) > _LOADED:
@@ -63,7 +63,7 @@ class Catalogue:
 
         A model that cannot be read has an ``error``.
         """
-        from fader.models.pretrained import find_model, model_info
+        from fader.models.folders import find_model, model_info
 
         known: dict[str, Any] = {"name": name, "loaded": name in self._loaded}
         known["first"] = name == self.first

@@ -96,8 +96,9 @@ class Generators:
             from cgan import DEFAULT_MODEL
             from cgan.checkpoints import Stage, stages
             from cgan.io import WEIGHTS_FOLDER, available_generators
-        except ImportError:
-            raise Refused(501, "cgan, which draws faces, is not installed beside fader") from None
+        except ImportError as error:
+            missing = "cgan, which draws faces" if error.name == "cgan" else "PyTorch"
+            raise Refused(501, f"{missing} is not installed beside fader") from None
         names = sorted(available_generators(), key=lambda name: name != DEFAULT_MODEL)
         found = [Stage(name, WEIGHTS_FOLDER / name) for name in names]
         if self._folder is not None:

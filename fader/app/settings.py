@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fader.edit.runtime import Runtime
 from fader.errors import FaderError
 
 MB = 1 << 20
@@ -36,6 +37,7 @@ class Settings:
     models: tuple[str, ...] = ()
     generators: Path | None = None
     device: str = "auto"
+    runtime: Runtime = "auto"
 
     def check(self) -> None:
         """Raise :class:`~fader.errors.FaderError` for a server that anybody could use."""

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from keyword import iskeyword
 from typing import Any
 
@@ -34,6 +35,7 @@ COMMANDS = {
     "app": "Open a page to edit photos and draw faces in.",
     "evaluate": "Measure how well a model edits, on people it never saw.",
     "synth": "Draw a dataset of faces with known attributes.",
+    "export": "Write a model as ONNX, for machines without PyTorch.",
     "models": "List the models that --model knows by name.",
     "import": "Make a model of a checkpoint that the authors of Fader Networks released.",
     "push": "Upload a model, with its card, to the Hugging Face Hub.",
@@ -105,6 +107,12 @@ def _failures_in_words() -> Iterator[None]:
         # click's own, declared final: a new error of its class would need what only it knows.
         error.message = visible(error.message)  # type: ignore[misc]
         raise
+    except ModuleNotFoundError as error:
+        if error.name != "torch" and find_spec("torch") is not None:
+            raise
+        raise click.ClickException(
+            f"this needs more than the light install has ({error.name}): pip install fader"
+        ) from error
     except OSError as error:
         # A place that cannot be read or written, which no one has put into words yet.
         if isinstance(error, BrokenPipeError):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fader.commands.echo import say
-from fader.commands.options import device_option, model_option
+from fader.commands.options import device_option, model_option, runtime_option
 from fader.errors import FaderError
+
+if TYPE_CHECKING:
+    from fader.edit.runtime import Runtime
 
 
 @click.command(epilog="Example: fader app --models runs/ --port 8000")
@@ -79,6 +83,7 @@ from fader.errors import FaderError
     help="Whether to open the page; by default if this is a terminal.",
 )
 @device_option
+@runtime_option
 def command(
     host: str,
     port: int,
@@ -92,6 +97,7 @@ def command(
     idle: float,
     browser: bool | None,
     device: str,
+    runtime: Runtime,
 ) -> None:
     """Open a page to edit photos, folders and draw faces in, with an HTTP API.
 
@@ -111,6 +117,7 @@ def command(
         models=models,
         generators=generators,
         device=device,
+        runtime=runtime,
     )
     settings.check()
     try:

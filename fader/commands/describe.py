@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.commands.echo import say, say_json
-from fader.commands.options import device_option, json_option, model_option, resolve_device
+from fader.commands.options import (
+    device_option,
+    json_option,
+    make_editor,
+    model_option,
+    runtime_option,
+)
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
     from fader.edit.editor import Editor
     from fader.edit.results import Description
+    from fader.edit.runtime import Runtime
     from fader.photo import Provenance
 
 
@@ -26,9 +33,15 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="Also the attributes below one half.")
 @model_option
 @device_option
+@runtime_option
 @json_option
 def command(
-    photos: tuple[Path, ...], everything: bool, model: str, device: str, as_json: bool
+    photos: tuple[Path, ...],
+    everything: bool,
+    model: str,
+    device: str,
+    runtime: Runtime,
+    as_json: bool,
 ) -> None:
     """Find the faces in photos, or in those of a folder, and estimate their attributes.
 
@@ -36,10 +49,8 @@ def command(
     first. --json gives box, landmarks and all attributes. A photo whose
     metadata says that a trained model edited it is said to be such.
     """
-    from fader.edit.editor import Editor
-
-    editor = Editor(model, resolve_device(device))
-    _ = editor.model  # A model that is not there is one failure, not one per photo.
+    editor = make_editor(model, device, runtime)
+    _ = editor.networks  # A model that is not there is one failure, not one per photo.
     document, failed = [], False
     for photo, alone in _each(photos):
         provenance, faces, detail = _described(editor, photo)

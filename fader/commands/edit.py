@@ -17,10 +17,11 @@ from fader.commands.echo import say, say_json
 from fader.commands.options import (
     device_option,
     json_option,
+    make_editor,
     model_option,
     names_folder,
     overwrite_option,
-    resolve_device,
+    runtime_option,
     user_parameter,
 )
 from fader.errors import FaderError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fader.edit.choice import Which
     from fader.edit.editor import Editor, Output
     from fader.edit.job import FileId, Job, Result
+    from fader.edit.runtime import Runtime
 
 
 # What can become of a photo; of its variants, the worst counts.
@@ -162,6 +164,7 @@ class _EditCommand(click.Command):
 @overwrite_option
 @model_option
 @device_option
+@runtime_option
 @json_option
 def command(
     photos: tuple[Path, ...],
@@ -178,6 +181,7 @@ def command(
     overwrite: bool,
     model: str,
     device: str,
+    runtime: Runtime,
     as_json: bool,
 ) -> None:
     """Edit face attributes in photos, or in all photos of a folder.
@@ -193,10 +197,9 @@ def command(
     is_folder = names_folder(out) if out else False
     files = [] if folder else _places(photos, place, names, is_folder)
 
-    from fader.edit.editor import Editor
     from fader.edit.job import Job, combinations
 
-    editor = Editor(model, resolve_device(device))
+    editor = make_editor(model, device, runtime)
     known = editor.attributes
     changes = [change for text in words for change in parse_words(text, known)]
     changes += [change for text in sets for change in parse_changes(text, known)]

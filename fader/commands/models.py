@@ -12,7 +12,7 @@ from fader.commands.options import json_option
 @json_option
 def command(as_json: bool) -> None:
     """List the models that come in the package, and the attributes each one edits."""
-    from fader.models.pretrained import available_models, model_info
+    from fader.models.folders import available_models, model_info
 
     models = {name: model_info(name) for name in available_models()}
     if as_json:

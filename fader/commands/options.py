@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from fader.data.store import PreparedStore
+    from fader.edit.editor import Editor
+    from fader.edit.runtime import Runtime
 
 device_option = click.option(
     "--device",
@@ -22,6 +24,15 @@ device_option = click.option(
     default="auto",
     show_default=True,
     help="Where to compute; auto takes a GPU when there is one.",
+)
+
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "onnx"]),
+    default="auto",
+    show_default=True,
+    help="What runs the networks; auto takes ONNX Runtime on a CPU where it is installed and the "
+    "model has its ONNX form.",
 )
 
 model_option = click.option(
@@ -83,6 +94,15 @@ def open_store(path: Path, size: int) -> PreparedStore:
             err=True,
         )
     return store
+
+
+def make_editor(model: str, device: str, runtime: Runtime) -> Editor:
+    """The editor that ``--model``, ``--device`` and ``--runtime`` ask for."""
+    from fader.edit.editor import Editor
+
+    if device not in ("auto", "cpu") and runtime != "onnx":
+        device = str(resolve_device(device))
+    return Editor(model, device, runtime)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -53,9 +53,9 @@ def command(model: str, repo_id: str, licence: str, private: bool, evaluation: P
     Only the model goes, with a card: the README.md of its folder, or one that is written here. Log
     in before with hf auth login, or set HF_TOKEN. Then: fader edit photo.jpg --model USER/NAME …
     """
+    from fader.models.folders import find_model
     from fader.models.hub import push
     from fader.models.model import FaderModel
-    from fader.models.pretrained import find_model
 
     folder = find_model(model)
     loaded = FaderModel.load(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +11,16 @@ from fader.attributes import parse_attributes
 from fader.commands.echo import say
 from fader.commands.options import (
     device_option,
+    make_editor,
     model_option,
     names_folder,
     overwrite_option,
-    resolve_device,
+    runtime_option,
     user_parameter,
 )
+
+if TYPE_CHECKING:
+    from fader.edit.runtime import Runtime
 
 
 @click.command(
@@ -56,6 +61,7 @@ from fader.commands.options import (
 @overwrite_option
 @model_option
 @device_option
+@runtime_option
 def command(
     photo: Path,
     attributes: tuple[tuple[str, ...], ...],
@@ -67,13 +73,13 @@ def command(
     overwrite: bool,
     model: str,
     device: str,
+    runtime: Runtime,
 ) -> None:
     """Show attributes' sliders on one face, as a picture or GIF.
 
     0 is without and 1 is with the attribute; values beyond exaggerate. The cell nearest to what
     the face has is framed. The path written is printed.
     """
-    from fader.edit.editor import Editor
     from fader.edit.outputs import refuse_overwriting, write
     from fader.edit.strip import strip
 
@@ -81,7 +87,7 @@ def command(
     if names_folder(out) or place.is_dir():
         place /= f"{photo.stem}.strip.png"
     refuse_overwriting(place, [photo], overwrite)
-    editor = Editor(model, resolve_device(device))
+    editor = make_editor(model, device, runtime)
     names = [name for group in attributes for name in group]
     result = strip(editor, photo, names, start, stop, steps, face=face)
     if place.suffix.lower() == ".gif":

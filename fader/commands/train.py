@@ -160,7 +160,8 @@ def _trainer(
     compiles: bool,
 ) -> Trainer:
     """The trainer of a new run, or of one that goes on with what it was started on."""
-    from fader.models.pretrained import available_models, load_classifier, load_model
+    from fader.models.folders import available_models
+    from fader.models.pretrained import load_classifier, load_model
     from fader.train.inputs import check_data, check_same, place, read_inputs
     from fader.train.trainer import Trainer
 

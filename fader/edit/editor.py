@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image
 
 from fader.attributes import Change
 from fader.edit.choice import Box, Which, choose, turns
-from fader.edit.networks import Networks
+from fader.edit.networks import Networks, OnnxBackend, TorchBackend
 from fader.edit.results import Description, Edit, FaceEdit
+from fader.edit.runtime import Runtime, onnx_to_run
 from fader.edit.values import asked_changes, hardly_changed, settle
 from fader.errors import FaderError
 from fader.faces.blend import composite_into
@@ -37,7 +39,9 @@ class Editor:
 
     ``model`` is a model's name, its folder, a Hugging Face Hub id, or a loaded
     :class:`~fader.models.model.FaderModel`; ``device`` is ``"auto"`` or what :class:`torch.device`
-    takes. The model and the detector are loaded when first needed, once.
+    takes; ``runtime`` is what runs the networks, ``"torch"``, ``"onnx"`` or ``"auto"``
+    (:data:`~fader.edit.runtime.Runtime`). The model and the detector are loaded when first needed,
+    once.
 
     Photos are given as a path, a PIL image or an H×W×3 uint8 RGB array.
     """
@@ -46,15 +50,18 @@ class Editor:
         self,
         model: str | os.PathLike[str] | FaderModel = "default",
         device: str | torch.device = "auto",
+        runtime: Runtime = "auto",
     ) -> None:
         self._source = model
-        self._device = device
+        self._device = str(device)
+        self._asked_runtime: Runtime = runtime
 
     @classmethod
     def from_pretrained(
         cls,
         model: str | os.PathLike[str],
         device: str | torch.device = "auto",
+        runtime: Runtime = "auto",
         *,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -67,7 +74,7 @@ class Editor:
         The options are those of ``huggingface_hub.snapshot_download``. Raises
         :class:`~fader.errors.FaderError` when there is no such model.
         """
-        from fader.models.pretrained import find_model
+        from fader.models.folders import find_model
 
         options: dict[str, Any] = {
             "revision": revision,
@@ -78,24 +85,35 @@ class Editor:
         }
         options = {name: value for name, value in options.items() if value is not None}
         # What was found with options is not to be looked for again without.
-        editor = cls(find_model(model, **options) if options else model, device)
-        _ = editor.model
+        editor = cls(find_model(model, **options) if options else model, device, runtime)
+        _ = editor.networks
         return editor
 
     @cached_property
-    def device(self) -> torch.device:
-        """Where it computes."""
+    def device(self) -> str:
+        """Where it computes: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` and the like."""
+        if self._onnx is not None:
+            return "cpu"
+        if self._device != "auto":
+            return self._device
         import torch
 
-        if self._device != "auto":
-            return torch.device(self._device)
         if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+
+    @property
+    def runtime(self) -> Literal["torch", "onnx"]:
+        """What runs the networks."""
+        return "torch" if self._onnx is None else "onnx"
+
+    @cached_property
+    def _onnx(self) -> Path | None:
+        return onnx_to_run(self.source, self._device, self._asked_runtime)
 
     @cached_property
     def model(self) -> FaderModel:
-        """The model, in evaluation mode."""
+        """The model for PyTorch, in evaluation mode."""
         from fader.models.pretrained import load_model
 
         if isinstance(self._source, (str, os.PathLike)):
@@ -105,13 +123,7 @@ class Editor:
     @cached_property
     def fingerprint(self) -> str:
         """Text that differs between models whose weights or edit strengths differ."""
-        import hashlib
-
-        digest = hashlib.blake2b(self.model.settings.encode(), digest_size=16)
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return self.networks.backend.fingerprint
 
     @property
     def source(self) -> str | None:
@@ -121,17 +133,23 @@ class Editor:
     @cached_property
     def detector(self) -> Detector:
         """The face detector."""
-        return Detector(self.device)
+        if self._onnx is None:
+            return Detector(self.device)
+        from fader.runtime.onnx import OnnxMtcnn
+
+        return Detector(networks=OnnxMtcnn(self._onnx))
 
     @cached_property
     def networks(self) -> Networks:
         """The model, asked with arrays."""
-        return Networks(self.model, self.device)
+        if self._onnx is None:
+            return Networks(TorchBackend(self.model, self.device))
+        return Networks(OnnxBackend(self._onnx))
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """The attributes the model edits."""
-        return self.model.attributes
+        return self.networks.backend.attributes
 
     def faces(self, image: ImageLike) -> list[Face]:
         """The faces in a photo, largest first.

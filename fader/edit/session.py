@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,9 +32,6 @@ from fader.errors import FaderError, NoFaceError
 from fader.faces.blend import DecodedFace, composite_into, region
 from fader.faces.detect import Face
 from fader.photo import kind_of, read_photo
-
-if TYPE_CHECKING:
-    import torch
 
 Values = Mapping[str, float | str]
 #: What is asked of a photo: by the face's number, the values asked for.
@@ -90,14 +87,14 @@ class _Remembering(Networks):
     """Networks that remember their last answers. To be asked by several threads."""
 
     def __init__(self, networks: Networks) -> None:
-        super().__init__(networks.model, networks.device)
+        super().__init__(networks.backend)
         self._answers: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def estimate(self, crops: np.ndarray) -> list[dict[str, float]]:
         return self._kept(("estimate", _digest(crops)), partial(super().estimate, crops))
 
-    def encode(self, crops: np.ndarray) -> list[torch.Tensor]:
+    def encode(self, crops: np.ndarray) -> list[Any]:
         return self._kept(("encode", _digest(crops)), partial(super().encode, crops))
 
     def _kept(self, key: Any, make: Callable[[], Any]) -> Any:

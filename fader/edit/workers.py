@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from fader.edit.editor import Editor
+from fader.edit.runtime import Runtime
 from fader.processes import Work, WorkerPool, processors
 
 Task = TypeVar("Task")
@@ -19,7 +20,7 @@ def sensible_workers(editor: Editor, tasks: int) -> int:
 
     On a CPU one per processor, eight at most. A GPU is shared badly.
     """
-    if editor.device.type != "cpu" or not (_forks(editor) or editor.source):
+    if editor.device != "cpu" or not (_forks(editor) or editor.source):
         return 1
     # Forks are at work at once; other processes load the model first.
     fewest = 2 if _forks(editor) else 16
@@ -36,10 +37,10 @@ def editing_pool(
     """A pool in which each of ``workers`` processes does ``make(editor)``'s work; see
     :class:`~fader.processes.WorkerPool`."""
     if workers > 1 and _forks(editor):
-        _ = editor.model, editor.detector  # loaded once, before the forks
+        _ = editor.networks, editor.detector  # loaded once, before the forks
         return WorkerPool(partial(make, editor), tasks, workers, lost, forked=True)
     if workers > 1 and editor.source is not None:
-        again = partial(_with_editor, make, editor.source, str(editor.device))
+        again = partial(_with_editor, make, editor.source, editor.device, editor.runtime)
         return WorkerPool(again, tasks, workers, lost)
     return WorkerPool(partial(make, editor), tasks, 1, lost)
 
@@ -48,8 +49,10 @@ def _forks(editor: Editor) -> bool:
     # With one thread to compute, as here and in PyTorch's own data loaders, a fork is safe on
     # Linux; it shares the model with this process and is ready within milliseconds. What is on a
     # GPU cannot be forked.
-    return sys.platform == "linux" and editor.device.type == "cpu"
+    return sys.platform == "linux" and editor.device == "cpu"
 
 
-def _with_editor(make: Callable[[Editor], Work], source: str, device: str) -> Work:
-    return make(Editor(source, device))
+def _with_editor(
+    make: Callable[[Editor], Work], source: str, device: str, runtime: Runtime
+) -> Work:
+    return make(Editor(source, device, runtime))

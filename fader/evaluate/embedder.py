@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from fader.files import write_text
 from fader.models.classifier import resized, resnet
-from fader.models.model import load_weights, read_config, save_weights
+from fader.models.folders import read_config
+from fader.models.model import save_weights
+from fader.models.weights import load_weights
 
 WEIGHTS, CONFIG = "embedder.safetensors", "config.json"
 

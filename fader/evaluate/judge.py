@@ -12,8 +12,9 @@ import torch
 from fader.data.batches import to_tensor
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier
-from fader.models.model import CONFIG, FaderModel
-from fader.models.pretrained import load_classifier, model_info
+from fader.models.folders import CONFIG, model_info
+from fader.models.model import FaderModel
+from fader.models.pretrained import load_classifier
 
 #: The judge that comes in the package.
 PACKAGED = Path(__file__).parent / "weights"

@@ -12,7 +12,7 @@ from fader.errors import NoFaceError
 from fader.faces.align import similarity, template
 
 if TYPE_CHECKING:
-    import torch
+    from fader.faces.mtcnn import Networks
 
 # Detection looks at a copy no larger than this. MTCNN was trained on faces of 48 pixels and its
 # time grows with the area: at 1600 a 12-megapixel photo takes an eighth of a second on one CPU
@@ -59,7 +59,7 @@ class Face:
 
 
 class Detector:
-    """Finds the faces in a photo. The weights come inside the facenet-pytorch package.
+    """Finds the faces in a photo, with ``networks`` or those of PyTorch on ``device``.
 
     ``min_face`` is the smallest face looked for, in pixels of the photo (of its reduced copy
     where the photo is larger than 1600 pixels). The same photo always gives the same faces.
@@ -67,17 +67,18 @@ class Detector:
     A photo in which no face is surely upright is also looked at turned by 90, 180 and 270 degrees.
     """
 
-    def __init__(self, device: str | torch.device = "cpu", min_face: int = 20) -> None:
-        import torch
-
+    def __init__(
+        self, device: str = "cpu", min_face: int = 20, networks: Networks | None = None
+    ) -> None:
         from fader.faces.mtcnn import Cascade
 
-        device = torch.device(device)
-        if device.type == "mps":
-            # Many small steps, which cost more to send there than to do.
-            device = torch.device("cpu")
+        if networks is None:
+            from fader.runtime.torch_mtcnn import TorchMtcnn
+
+            # For mps it is many small steps, which cost more to send there than to do.
+            networks = TorchMtcnn("cpu" if device == "mps" else device)
         self._min_face = min_face
-        self._cascade = Cascade(device)
+        self._cascade = Cascade(networks)
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         """The faces in ``image`` (H×W×3 uint8 RGB), largest first, ties from left to right."""

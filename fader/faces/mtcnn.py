@@ -1,10 +1,11 @@
 """The three stages of MTCNN (Zhang et al. 2016, arXiv 1604.02878), made for large photos.
 
-The weights are those in the facenet-pytorch package; its code is not used. Importing it takes
-longer than an edit. Its detector spends two thirds of its time on resizing with PyTorch and on
-activations larger than the processor's caches. It also squeezes boxes that leave the photo into the
-part that is inside, which displaces the landmarks of tightly cropped faces. Here OpenCV resizes,
-the first stage goes over the photo in bands, and what lies outside the photo is black.
+All but the networks themselves, which :mod:`fader.runtime` runs. The weights are those in the
+facenet-pytorch package; its code is not used. Importing it takes longer than an edit. Its detector
+spends two thirds of its time on resizing with PyTorch and on activations larger than the
+processor's caches. It also squeezes boxes that leave the photo into the part that is inside, which
+displaces the landmarks of tightly cropped faces. Here OpenCV resizes, the first stage goes over the
+photo in bands, and what lies outside the photo is black.
 
 Boxes are (x0, y0, x1, y1), x1 and y1 exclusive, in pixels of the image.
 """
@@ -12,19 +13,13 @@ Boxes are (x0, y0, x1, y1), x1 and y1 exclusive, in pixels of the image.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from fader.errors import FaderError
 from fader.faces.align import invert, warp
 
 # Probabilities from which a box goes on to the next stage. The first two are the paper's code's;
@@ -58,14 +53,24 @@ class Found:
     landmarks: np.ndarray
 
 
-class Cascade:
-    """The three networks on ``device``."""
+class Networks(Protocol):
+    """The three networks. Crops are N×S×S×3 uint8 RGB, S 24 for the second and 48 for the third."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._layers = [_placed(layer, device) for layer in _first_stage()]
-        self._second = _Network("rnet", (3, 3, 0), 2, device)
-        self._third = _Network("onet", (3, 3, 2, 0), 3, device)
+    def first(self, image: np.ndarray) -> np.ndarray:
+        """H×W×3 uint8 RGB → for each square h×w×6 scores of no face and face, and four moves."""
+
+    def second(self, crops: np.ndarray) -> list[np.ndarray]:
+        """Probabilities (N,) and moves (N, 4)."""
+
+    def third(self, crops: np.ndarray) -> list[np.ndarray]:
+        """Probabilities (N,), moves (N, 4) and points (N, 10)."""
+
+
+class Cascade:
+    """The search for faces with three networks."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
 
     def find(self, image: np.ndarray, min_face: float, longest: int) -> Found:
         """The faces in ``image`` (H×W×3 uint8 RGB).
@@ -77,20 +82,16 @@ class Cascade:
         in a copy a sixth as large have theirs within 0.4 % of the face's width of where they are
         found at full size, and not 3 %.
         """
-        with _one_thread():
-            return self._found(image, min_face, longest)
-
-    def _found(self, image: np.ndarray, min_face: float, longest: int) -> Found:
         image, small = reduced(image, longest)
         copies = _copies(small, _CELL / min_face)
         boxes, scores = self._proposed(copies)
         if len(boxes):
-            probabilities, moves = self._asked(self._second, copies, boxes, 24)
+            probabilities, moves = _asked(self._networks.second, copies, boxes, 24)
             boxes, scores, moves = _above(_THRESHOLDS[1], probabilities, boxes, moves)
             keep = _suppressed(boxes, scores, 0.7)
             boxes = _squares(_moved(boxes[keep], moves[keep]))
         if len(boxes):
-            probabilities, moves, _ = self._asked(self._third, copies, boxes, 48)
+            probabilities, moves, _ = _asked(self._networks.third, copies, boxes, 48)
             boxes, scores, moves = _above(_THRESHOLDS[2], probabilities, boxes, moves)
             boxes = _moved(boxes, moves)
             keep = _inner_suppressed(boxes, scores, 0.7)
@@ -100,7 +101,9 @@ class Cascade:
         boxes = boxes * np.tile(np.array(image.shape[1::-1]) / small.shape[1::-1], 2)
         around = _squares(boxes)
         copies = copies if image is small else [image, *copies]
-        points = self._asked(self._third, copies, around, 48)[2].reshape(-1, 2, 5).swapaxes(1, 2)
+        points = (
+            _asked(self._networks.third, copies, around, 48)[2].reshape(-1, 2, 5).swapaxes(1, 2)
+        )
         landmarks = around[:, None, :2] + points * (around[:, 2:] - around[:, :2])[:, None] + _SHIFT
         return Found(boxes, scores, landmarks)
 
@@ -124,10 +127,7 @@ class Cascade:
         height = bordered.shape[0]
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for top in range(0, height - _CELL + 1, _BAND):
-            band = torch.from_numpy(bordered[top : top + _BAND + _CELL - _STRIDE])
-            x = band.to(self._device).permute(2, 0, 1)[None].float()
-            with torch.inference_mode():
-                answers = self._first(x)[0].permute(1, 2, 0).cpu().numpy()
+            answers = self._networks.first(bordered[top : top + _BAND + _CELL - _STRIDE])
             # Of two classes, face is the second.
             likely = answers[:, :, 1] - answers[:, :, 0]
             rows, columns = np.nonzero(likely > math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0])))
@@ -137,114 +137,19 @@ class Cascade:
         rows, columns, answers = zip(*found, strict=True)
         return np.concatenate(rows), np.concatenate(columns), np.concatenate(answers)
 
-    def _first(self, x: Tensor) -> Tensor:
-        w1, b1, p1, w2, b2, p2, w3, b3, p3, w4, b4 = self._layers
-        x = F.prelu(F.conv2d(x, w1, b1), p1)
-        # The maximum of 2×2; max_pool2d is several times slower on this memory format.
-        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), value=-math.inf)
-        x = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
-        x = torch.maximum(x[:, :, :, ::2], x[:, :, :, 1::2])
-        x = F.prelu(F.conv2d(x, w2, b2), p2)
-        x = F.prelu(F.conv2d(x, w3, b3), p3)
-        return F.conv2d(x, w4, b4)
 
-    def _asked(
-        self, net: _Network, copies: list[np.ndarray], boxes: np.ndarray, size: int
-    ) -> tuple[np.ndarray, ...]:
-        """Probabilities (n,), moves (n, 4) and, from the third network, points (n, 10)."""
-        answers = []
-        for start in range(0, len(boxes), _BOXES):
-            crops = [_cut(copies, box, size) for box in boxes[start : start + _BOXES]]
-            x = torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2).float()
-            with torch.inference_mode():
-                answers.append([a.cpu().numpy() for a in net((x - 127.5) / 128)])
-        return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))
-
-
-class _Network:
-    """The second or third network, with its weights from ``<name>.pt``.
-
-    ``pools`` has the side of the maximum pooling after each convolution, 0 for none. ``heads``
-    linear layers end it: class scores, moves and, with 3, points.
-    """
-
-    def __init__(self, name: str, pools: tuple[int, ...], heads: int, device: torch.device) -> None:
-        self._weights = {key: _placed(value, device) for key, value in _weights(name).items()}
-        self._pools, self._heads = pools, heads
-
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """Crops N×3×S×S in −1..1 → probabilities (N,), moves (N, 4), points (N, 10)."""
-        weights, n = self._weights, 0
-        for n, pool in enumerate(self._pools, 1):
-            x = F.conv2d(x, weights[f"conv{n}.weight"], weights[f"conv{n}.bias"])
-            x = F.prelu(x, weights[f"prelu{n}.weight"])
-            if pool:
-                x = F.max_pool2d(x, pool, 2, ceil_mode=True)
-        n += 1
-        # The weights were trained elsewhere, on images whose columns come before their rows.
-        x = self._linear(x.permute(0, 3, 2, 1).flatten(1), f"dense{n}")
-        x = F.prelu(x, weights[f"prelu{n}.weight"])
-        scores, *rest = (self._linear(x, f"dense{n + 1}_{i + 1}") for i in range(self._heads))
-        return [scores.softmax(dim=1)[:, 1], *rest]
-
-    def _linear(self, x: Tensor, name: str) -> Tensor:
-        return F.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
-
-
-def _weights(name: str) -> dict[str, Tensor]:
-    """A network's weights. The package is located without importing it, which takes seconds."""
-    package = find_spec("facenet_pytorch")
-    if package is None or not package.submodule_search_locations:
-        raise FaderError("no face detector here; install it with pip install facenet-pytorch")
-    path = Path(package.submodule_search_locations[0]) / "data" / f"{name}.pt"
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    # They are stored transposed, and the last bits of a product depend on the layout in memory.
-    return {key: value.contiguous() for key, value in weights.items()}
-
-
-def _placed(weight: Tensor, device: torch.device) -> Tensor:
-    layout = torch.channels_last if weight.ndim == 4 else torch.preserve_format
-    return weight.to(device, memory_format=layout)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """With two threads PyTorch's convolutions here differ from those with one in the last bits.
-
-    Then a face would be some thousandths of a pixel elsewhere, and an edit have other bytes,
-    depending on how many processors a machine has or how many processes share the work.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _first_stage() -> list[Tensor]:
-    """The first network's weights, biases and slopes, layer after layer, for pixels 0..255.
-
-    Ten channels are padded to sixteen, which fills a vector register and is faster.
-    """
-    weights = _weights("pnet")
-
-    def padded(weight: Tensor, *shape: int) -> Tensor:
-        whole = torch.zeros(*shape, *weight.shape[2:])
-        whole[tuple(slice(n) for n in weight.shape)] = weight
-        return whole
-
-    first, bias = weights["conv1.weight"], weights["conv1.bias"]
-    others = ("conv2.bias", "prelu2.weight", "conv3.weight", "conv3.bias", "prelu3.weight")
-    return [
-        padded(first / 128, 16, 3),
-        padded(bias - 127.5 / 128 * first.sum((1, 2, 3)), 16),
-        padded(weights["prelu1.weight"], 16),
-        padded(weights["conv2.weight"], 16, 16),
-        *(weights[name] for name in others),
-        torch.cat([weights["conv4_1.weight"], weights["conv4_2.weight"]]),
-        torch.cat([weights["conv4_1.bias"], weights["conv4_2.bias"]]),
-    ]
+def _asked(
+    network: Callable[[np.ndarray], list[np.ndarray]],
+    copies: list[np.ndarray],
+    boxes: np.ndarray,
+    size: int,
+) -> list[np.ndarray]:
+    """What the second or third network answers of the crops of n boxes, each n long."""
+    answers = []
+    for start in range(0, len(boxes), _BOXES):
+        crops = [_cut(copies, box, size) for box in boxes[start : start + _BOXES]]
+        answers.append(network(np.stack(crops)))
+    return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
 
 def reduced(image: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,11 +13,11 @@ from typing import Any
 
 from fader.errors import FaderError
 from fader.files import write_text
-from fader.models.model import CLASSIFIER_WEIGHTS, CONFIG, WEIGHTS
+from fader.models.folders import CLASSIFIER_WEIGHTS, CONFIG, WEIGHTS
 
 CARD = "README.md"
 #: All that is fetched of a repository, whatever else it has.
-FILES = (CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS, CARD)
+FILES = (CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS, CARD, f"onnx/{CONFIG}", "onnx/*.onnx")
 
 
 def download(name: str, **options: Any) -> Path:

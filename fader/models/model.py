@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 
 from fader._version import __version__
 from fader.attributes import ATTRIBUTES
-from fader.documents import read_json
 from fader.errors import FaderError, NotFiniteError
 from fader.faces.blend import DecodedFace
 from fader.files import atomic_path, write_text
@@ -24,10 +24,17 @@ from fader.models.autoencoder import Autoencoder
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.config import AutoencoderConfig
 from fader.models.difference import DifferenceAutoencoder
-from fader.models.schema import load_weights, make_network, read_settings
+from fader.models.folders import (
+    CLASSIFIER_WEIGHTS,
+    CONFIG,
+    FORMAT,
+    WEIGHTS,
+    find_model,
+    read_config,
+)
+from fader.models.schema import read_settings
+from fader.models.weights import load_weights, make_network
 
-FORMAT = 2
-CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS = "config.json", "model.safetensors", "classifier.safetensors"
 MODEL_CARD = "---\nlibrary_name: fader\nlicense: mit\n---\nA Fader Network, to edit faces with.\n"
 
 
@@ -120,10 +127,11 @@ class FaderModel(nn.Module):
 
         Raises :class:`NotFiniteError` when no pictures come of it: there would be no edit.
         """
-        rows = torch.arange(len(y), device=y.device) % len(own)
-        x, *features = [f[rows] for f in features] if len(y) != len(own) else features
-        start = own[rows]
-        difference = y - start
+        if len(y) != len(own):
+            rows = torch.arange(len(y), device=y.device) % len(own)
+            features, own = [f[rows] for f in features], own[rows]
+        x, *features = features
+        difference = y - own
         if self.strength:
             pairs = [self.strength.get(name, (1.0, 1.0)) for name in self.attributes]
             down, up = y.new_tensor(pairs).unbind(1)
@@ -131,8 +139,8 @@ class FaderModel(nn.Module):
         if self.autoencoder.config.kind == "difference":
             before, (after, mask) = x, self.autoencoder.decode(features, difference)
         else:
-            before = self.autoencoder.decode(features, start)
-            after = self.autoencoder.decode(features, start + difference)
+            before = self.autoencoder.decode(features, own)
+            after = self.autoencoder.decode(features, own + difference)
             mask = torch.ones_like(after[:, :1])
         if not (torch.isfinite(after).all() and torch.isfinite(mask).all()):
             raise NotFiniteError("this model decodes no pictures; its weights are damaged")
@@ -224,8 +232,6 @@ class FaderModel(nn.Module):
         The options are those of ``huggingface_hub.snapshot_download``. Raises :class:`FaderError`
         when there is no such model.
         """
-        from fader.models.pretrained import find_model
-
         folder = find_model(
             name,
             revision=revision,
@@ -299,6 +305,15 @@ def _classifier_settings(values: Any, path: Path) -> ClassifierConfig | None:
     return None if values is None else read_settings(ClassifierConfig, values, path)
 
 
+def fingerprint(model: FaderModel) -> str:
+    """Text that differs between models whose weights or edit strengths differ."""
+    digest = hashlib.blake2b(model.settings.encode(), digest_size=16)
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def save_classifier(
     classifier: AttributeClassifier,
     folder: str | os.PathLike[str],
@@ -330,22 +345,3 @@ def save_weights(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
             save_file(weights, temporary, metadata={"format": "pt"})
     except SafetensorError as error:  # its answer to a full disk, among others
         raise FaderError(f"{path}: could not be written ({error})") from None
-
-
-def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
-    """A model folder's ``config.json``, which must have ``key``; ``what`` is what messages call
-    such a model. Raises :class:`FaderError`."""
-    path = folder / CONFIG
-    try:
-        config = read_json(path)
-    except FileNotFoundError:
-        raise FaderError(f"{folder}: not a {what}, it has no {CONFIG}") from None
-    version = config.get("format", 0)
-    if key not in config:
-        raise FaderError(f"{path}: not the configuration of a {what}")
-    notes = [config.get(name) or {} for name in ("training", "classifier_training")]
-    if type(version) is not int or not all(isinstance(note, dict) for note in notes):
-        raise FaderError(f"{path}: not the configuration of a {what}, or damaged")
-    if version > FORMAT:
-        raise FaderError(f"{path}: made by a newer fader; upgrade with pip install -U fader")
-    return config

@@ -1,4 +1,4 @@
-"""Settings and weights that may come from a stranger, checked before anything is made of them."""
+"""Settings that may come from a stranger, checked before anything is made of them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,9 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-
-from fader.documents import check_regular
 from fader.errors import FaderError
 
 T = TypeVar("T")
@@ -33,15 +25,6 @@ _MOST = (
 #: What such names contain is at least 1; other whole numbers are at least 0.
 _POSITIVE = re.compile("size|width|channels|latent|layers")
 _LONGEST_TEXT, _MOST_NAMES = 200, 1000
-#: Bytes beside the tensors that a safetensors file may have: names, shapes, places.
-_HEADER = 16 << 20
-#: Numbers of a network's tensors: at most so many, however large the file; so many more than it
-#: holds, for what is made on the way.
-_MOST_WEIGHTS, _SPARE = 1 << 28, 1 << 24
-_FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
-
-
-# --- settings -------------------------------------------------------------------------------
 
 
 def read_settings(kind: type[T], values: Any, path: Path | str) -> T:
@@ -137,97 +120,3 @@ def _short(value: Any) -> str:
     except ValueError:  # of more digits than Python writes
         return "a number of very many digits"
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
-
-
-# --- weights --------------------------------------------------------------------------------
-
-
-def make_network(make: Callable[[], T], *paths: Path) -> T:
-    """What ``make`` makes, if the safetensors files at ``paths`` can hold its weights.
-
-    Settings that ask for more are refused before the memory is taken.
-    Raises :class:`FaderError` that names the first of ``paths``, or what is no regular file.
-    """
-    held = 0
-    for path in paths:
-        try:
-            check_regular(path)
-        except FileNotFoundError:
-            raise FaderError(f"{path}: missing; the model is incomplete, copy it again") from None
-        except OSError as error:
-            raise _not_weights(path, error) from None
-        held += path.stat().st_size
-    try:
-        with _Budget(min(held, _MOST_WEIGHTS) + _SPARE):
-            return make()
-    except (RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
-        # The budget's own, or torch's for numbers beyond any memory.
-        raise FaderError(
-            f"{paths[0]}: does not fit the model's config.json ({_first(error)})"
-        ) from None
-
-
-class _Budget(TorchFunctionMode):
-    """Raises :class:`RuntimeError` when the tensors made within have too many numbers in all."""
-
-    def __init__(self, numbers: int) -> None:
-        super().__init__()
-        self.left = numbers
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func in _FACTORIES:
-            size = args[0] if args and isinstance(args[0], (tuple, list)) else args
-            self.left -= math.prod(n for n in size if isinstance(n, int))
-            if self.left < 0:
-                raise RuntimeError("that asks for more weights than the file can have")
-        return func(*args, **(kwargs or {}))
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a safetensors file into ``module``.
-
-    Raises :class:`FaderError` for a missing, damaged or other file, and for weights that are not
-    finite: an edit made with them would be none.
-    """
-    wanted = module.state_dict()
-    try:
-        # The largest numbers of the format have 8 bytes.
-        check_regular(path, _HEADER + 8 * sum(value.numel() for value in wanted.values()))
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise FaderError(f"{path}: missing; the model is incomplete, copy it again") from None
-    except (SafetensorError, OSError) as error:
-        raise _not_weights(path, error) from None
-    for name in sorted(wanted.keys() | weights.keys()):
-        shapes = [tuple(side[name].shape) if name in side else None for side in (weights, wanted)]
-        if shapes[0] != shapes[1]:
-            has, needs = ("nothing" if shape is None else str(shape) for shape in shapes)
-            raise FaderError(
-                f"{path}: does not fit the model's config.json ({name[:80]}: {has} in place of "
-                f"{needs})"
-            )
-    for name, value in weights.items():
-        weights[name] = value.float() if value.is_floating_point() else value
-        check_values(name, weights[name], path)
-    module.load_state_dict(weights)
-
-
-def check_values(name: str, value: Tensor, path: Path) -> None:
-    """Raise :class:`FaderError` that names ``path`` where the weight ``name`` cannot be ``value``:
-    it is not finite, or a variance below zero."""
-    # A negative variance becomes NaN as soon as it is used.
-    bad = name.endswith("running_var") and bool((value < 0).any())
-    if bad or not bool(torch.isfinite(value).all()):
-        raise FaderError(
-            f"{path}: damaged, {name} has values that are not possible; copy the model again"
-        )
-
-
-def _not_weights(path: Path, error: Exception) -> FaderError:
-    return FaderError(f"{path}: not a safetensors file, or cut short ({_first(error)})")
-
-
-def _first(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -15,7 +15,8 @@ from fader.models.config import AutoencoderConfig
 from fader.models.model import FaderModel
 from fader.models.released.containers import Checkpoint
 from fader.models.released.inert import Record
-from fader.models.schema import check_values, make_network, read_settings
+from fader.models.schema import read_settings
+from fader.models.weights import check_values, make_network
 
 _AUTOENCODER = "src.model.AutoEncoder"
 _LAYERS = {
