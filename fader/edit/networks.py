@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 # Images the networks see at once: bounds the memory for crowds and for long strips.
 _BATCH = 32
+
+# How far a crop is enlarged where its attributes are estimated, each view also mirrored. Over the
+# four, on held-out faces, estimates are more often right, and depend less on where a face is cut.
+_ENLARGED = (1.0, 1.1)
 
 
 class Backend(Protocol):
@@ -60,10 +65,15 @@ class Networks:
         return np.stack(crops) if crops else np.zeros((0, size, size, 3), np.uint8)
 
     def estimate(self, crops: np.ndarray) -> list[dict[str, float]]:
-        """Of every attribute the classifier knows its probability, 0..1, for each crop."""
+        """Of every attribute the classifier knows its probability, 0..1, for each crop.
+
+        It is the mean over four views of the crop (test-time augmentation).
+        """
         estimates: list[dict[str, float]] = []
         for start in range(0, len(crops), _BATCH):
-            estimates += self.backend.estimate(crops[start : start + _BATCH])
+            views = [self.backend.estimate(view) for view in _views(crops[start : start + _BATCH])]
+            for same in zip(*views, strict=True):
+                estimates.append({name: fmean(one[name] for one in same) for name in same[0]})
         return estimates
 
     def before(self, crops: np.ndarray) -> list[dict[str, float]]:
@@ -217,6 +227,22 @@ class OnnxBackend:
             )
         if not np.isfinite(answer).all():
             raise NotFiniteError(f"{self._folder / name}.onnx: gives no numbers; it is damaged")
+
+
+def _views(crops: np.ndarray) -> Iterator[np.ndarray]:
+    """Crops N×S×S×3 as they are and enlarged, each also mirrored."""
+    import cv2
+
+    size = crops.shape[1]
+    for factor in _ENLARGED:
+        inner = round(size / factor)
+        edge = (size - inner) // 2
+        within = slice(edge, edge + inner)
+        views = crops
+        if inner < size:
+            views = np.stack([cv2.resize(one, (size, size)) for one in crops[:, within, within]])
+        yield views
+        yield views[:, :, ::-1]
 
 
 def _images(crops: np.ndarray) -> np.ndarray:
