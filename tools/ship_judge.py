@@ -4,7 +4,7 @@ The recipe of the packaged judge (CelebA, prepared at 128 pixels):
 
     fader train-classifier --data STORE --out runs/judge --architecture plain --size 96 --width 24 \
         --identities odd --seed 1234 --even-handed \
-        --steps 9000 --batch-size 32 --learning-rate 1.5e-3
+        --steps 3400 --batch-size 32 --learning-rate 1.5e-3
     python tools/ship_judge.py runs/judge
 """
 

@@ -32,6 +32,7 @@ from fader.faces.align import align
 from fader.faces.detect import Detector
 from fader.files import atomic_path, write_text
 from fader.models.autoencoder import DecoderLayer
+from fader.models.classifier import resized
 from fader.models.folders import CONFIG, FORMAT
 from fader.models.model import FaderModel, fingerprint
 from fader.models.onnx_form import KEY, OnnxSettings, content_of
@@ -181,7 +182,23 @@ def _model_parts(model: FaderModel, crops: np.ndarray) -> Iterator[_Part]:
         [*names, "values", "own"],
         ["after", "mask"] if masked else ["before", "after"],
     )
-    yield _Part("classifier", _Run(model.estimate, model), (x,), ["image"], ["probabilities"])
+    assert model.classifier is not None
+    rows = _resizing(model.size, model.classifier.config.size)
+
+    def estimated(x: Tensor) -> Tensor:
+        return model.estimate(rows @ x @ rows.T)
+
+    yield _Part("classifier", _Run(estimated, model), (x,), ["image"], ["probabilities"])
+
+
+def _resizing(size: int, other: int) -> Tensor:
+    """The rows of weights, other×size, that :func:`resized` gives an image's rows and columns: the
+    exporter does not know that operation."""
+    if size == other:
+        return torch.eye(size)
+    # What it makes of a row of a single light pixel, alike in all columns.
+    lit = torch.eye(size)[:, None, :, None].expand(-1, -1, -1, size)
+    return resized(lit, other)[:, 0, :, 0].T.contiguous()
 
 
 def _detector_parts(crops: np.ndarray) -> Iterator[_Part]:
