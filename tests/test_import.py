@@ -343,7 +343,7 @@ def test_an_imported_model_edits_a_whole_photo(tmp_path: Path) -> None:
     assert fader("import", save(network, tmp_path / "male.pth"), tmp_path / "male").exit_code == 0
     photo, model = tmp_path / "photo.png", tmp_path / "male"
     Image.open(ASTRONAUT).save(photo)
-    result = fader("edit", photo, "--set", "Male=1", "--model", model)
+    result = fader("edit", photo, "--set", "Male=3", "--model", model)
     assert result.exit_code == 0, result.output
     before, after = (
         np.asarray(Image.open(path), dtype=int) for path in (photo, tmp_path / "photo.edited.png")
