@@ -34,7 +34,9 @@ def make_model(folder: Path, kind: str = "difference", seed: int = 0, **options:
     config = AutoencoderConfig(
         kind=kind, size=64, layers=3, attributes=("Smiling", "Male"), width=8, **options
     )
-    model = FaderModel(config, ClassifierConfig(size=64, width=8)).eval()
+    # The one's classifier is smaller than its images, which are resized for it.
+    size = 64 if kind == "paper" else 32
+    model = FaderModel(config, ClassifierConfig(size=size, width=8)).eval()
     if kind == "difference":
         model.strength = {"Smiling": (1.0, 1.5)}
         with torch.no_grad():
