@@ -316,6 +316,14 @@ def link(name: str) -> zipfile.ZipInfo:
     return entry
 
 
+def locked(data: bytes) -> bytes:
+    """The zip with its entries marked as encrypted."""
+    for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = data.index(header) + flags
+        data = data[:at] + bytes([data[at] | 1]) + data[at + 1 :]
+    return data
+
+
 PHOTO = ASTRONAUT.read_bytes()
 
 
@@ -328,6 +336,7 @@ PHOTO = ASTRONAUT.read_bytes()
         (zipped(("..\\a.jpg", PHOTO)), "leads out"),
         (zipped(("C:\\a.jpg", PHOTO)), "leads out"),
         (zipped((link("a.jpg"), b"/etc/passwd")), "link"),
+        (locked(zipped(("a.jpg", PHOTO))), "has a password"),
         (zipped(("a.jpg", bytes(50 * MB))), "100 times its size"),
         (zipped(*((f"{n}.txt", b"") for n in range(2001))), "2001 entries"),
         (zipped(("a.jpg", PHOTO))[:-300], "not a whole zip"),

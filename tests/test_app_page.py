@@ -55,6 +55,9 @@ def driver(tmp_path_factory) -> Iterator[Any]:
     # The path of a socket in it may not be long.
     with tempfile.TemporaryDirectory(prefix="fader-chrome-", ignore_cleanup_errors=True) as profile:
         options.add_argument(f"--user-data-dir={profile}")
+        options.add_argument("--use-fake-ui-for-media-stream")
+        options.add_argument("--use-fake-device-for-media-stream")
+        options.add_argument(f"--use-file-for-fake-video-capture={film(Path(profile))}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         try:
             driver = webdriver.Chrome(options, webdriver.ChromeService(service))
@@ -62,6 +65,16 @@ def driver(tmp_path_factory) -> Iterator[Any]:
             pytest.skip(f"no browser starts here: {error.msg}")
         yield driver
         driver.quit()
+
+
+def film(folder: Path) -> Path:
+    """What the browser's camera sees: the astronaut, who keeps still, as YUV4MPEG2."""
+    photo = Image.open(ASTRONAUT).convert("YCbCr")
+    planes = [photo.getchannel(0), *(photo.getchannel(i).reduce(2) for i in (1, 2))]
+    head = f"YUV4MPEG2 W{photo.width} H{photo.height} F10:1 Ip A1:1 C420jpeg\nFRAME\n"
+    path = folder / "camera.y4m"
+    path.write_bytes(head.encode() + b"".join(plane.tobytes() for plane in planes))
+    return path
 
 
 class Page:
@@ -226,6 +239,25 @@ def test_a_text_file_named_jpg(page, tmp_path):
     page.send(path)
     assert page.complaint().startswith("Notes.jpg: not an image")
     assert page.find("#drop").is_displayed()
+
+
+def test_the_camera(page):
+    page.find("#camera").click()
+    wait(
+        lambda: page.driver.execute_script(
+            "return document.querySelector('#camera-dialog video').videoWidth"
+        )
+    )
+    page.find("#shoot").click()
+    wait(lambda: page.all("#faders .fader"))
+    assert not page.find("#camera-dialog").is_displayed()
+    still = page.driver.execute_script(
+        "return document.querySelector('#camera-dialog video').srcObject.active"
+    )
+    assert not still  # the camera is let go of
+    page.fader("Smiling").send_keys(Keys.END)
+    wait(page.shown)
+    assert np.abs(page.pixels("#after") - page.pixels("#before")).max() > 30
 
 
 def test_a_photo_that_is_gone_is_sent_again(page, client):
