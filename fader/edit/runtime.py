@@ -50,7 +50,7 @@ def _form(source: str, device: str, runtime: Runtime) -> Path | None:
     folder = find_model(source)
     if not installed():
         if runtime == "onnx" or is_onnx_form(folder):
-            raise FaderError("ONNX Runtime is not installed: pip install 'fader[onnx]'")
+            raise FaderError("ONNX Runtime is not installed: pip install onnxruntime")
         return None
     try:
         form = onnx_form(folder)
