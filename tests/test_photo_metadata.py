@@ -450,7 +450,7 @@ def test_a_jpeg_without_its_end(picture, tmp_path, cut, progressive):
 
 
 def test_readers_of_data_take_them_too(picture, tmp_path):
-    from cgan.data import _square
+    from cgan.data import middle_square
     from fader.data.annotations import FolderImages
 
     plain = encoded(picture, "PNG")
@@ -463,7 +463,7 @@ def test_readers_of_data_take_them_too(picture, tmp_path):
     for name in ("a.png", "b.jpg", "c.png"):
         values = FolderImages(tmp_path).read(name)
         assert values.shape == (64, 96, 3) and values.mean() > 60
-        square = _square(tmp_path / name, 16, 3)
+        square = middle_square(tmp_path / name, 16, 3)
         assert square.mean() > 60
 
 
@@ -525,7 +525,7 @@ def test_xmp_expands_no_entities(picture, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
 def test_pipes_devices_and_folders_are_no_photos(tmp_path):
-    from cgan.data import _square
+    from cgan.data import middle_square
 
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
@@ -534,7 +534,7 @@ def test_pipes_devices_and_folders_are_no_photos(tmp_path):
         with pytest.raises(UnreadableImageError, match="not a photo"):
             open_photo(tmp_path / name)
         with pytest.raises(UnreadableImageError, match="not a photo"):
-            _square(tmp_path / name, 16, 3)
+            middle_square(tmp_path / name, 16, 3)
 
 
 def test_the_limit_of_pixels_follows_the_memory_and_can_be_set(picture, tmp_path, monkeypatch):
