@@ -139,8 +139,10 @@ def test_a_batch_of_one_runtime_is_gone_on_with_by_the_other(model, tmp_path):
     assert Image.open(tmp_path / "out" / "b.jpg").size == Image.open(HOPPER).size
 
 
-def test_processes_of_a_batch_open_the_networks_anew(model, tmp_path):
+@pytest.mark.timeout(60)
+def test_processes_of_a_batch_open_the_networks_anew(model, tmp_path, monkeypatch):
     """Also where this one has used them: the threads of a session do not live on in a fork."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     from fader.attributes import parse_changes
     from fader.edit.folder import edit_folder, find_photos
     from fader.edit.job import Job

@@ -23,6 +23,10 @@ def installed() -> bool:
     return find_spec("onnxruntime") is not None
 
 
+# Sessions of the process that this one was forked from.
+_INHERITED: list[Any] = []
+
+
 class Network:
     """One ONNX file, opened when first asked.
 
@@ -40,8 +44,9 @@ class Network:
 
         Raises :class:`FaderError` for a file that is missing, damaged or of another model.
         """
-        # The threads of a session do not live on in a fork.
-        if self._session is None or self._process != os.getpid():
+        if self._process != os.getpid():
+            # The threads of a session do not live on in a fork, and to end it would wait for them.
+            _INHERITED.append(self._session)  # so that it is never ended
             self._session, self._process = self._opened(), os.getpid()
         names = [one.name for one in self._session.get_inputs()]
         arrays = [x if x.dtype == np.uint8 else x.astype(np.float32, copy=False) for x in inputs]
