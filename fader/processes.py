@@ -166,7 +166,8 @@ class WorkerPool(Generic[Task, Answer]):
                 self._processes.remove(one)
                 one.process.join()
                 one.connection.close()
-                if one.alone and one.tasks:
+                # Told to stop, one ends in peace, whatever it was to do next.
+                if one.alone and one.tasks and one.process.exitcode:
                     yield one.tasks[0], self._lost(one.tasks[0])
                 elif not self._stop.is_set():
                     # Any task at hand may have been the cause: each of them is tried alone.

@@ -174,6 +174,20 @@ def test_auto_takes_onnx_on_a_cpu_where_it_is(model, tmp_path, monkeypatch):
         _ = Editor(model, runtime="onnx").runtime
 
 
+def test_what_is_half_copied_is_no_form(model, tmp_path):
+    shutil.copytree(model, tmp_path / "half")
+    (tmp_path / "half" / "onnx" / "decoder.onnx").unlink()
+    assert Editor(tmp_path / "half", "cpu").runtime == "torch"
+
+
+def test_a_model_for_pytorch_is_not_replaced(model, tmp_path):
+    other = make_model(tmp_path / "other", seed=1)
+    before = {path.name: path.read_bytes() for path in other.iterdir()}
+    done = fader("export", model, other, "--overwrite", code=1)
+    assert "holds a model for PyTorch" in done.stderr
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == before
+
+
 def test_a_form_of_other_weights_is_not_taken(tmp_path):
     folder = make_model(tmp_path / "mine")
     fader("export", folder)

@@ -42,6 +42,11 @@ def command(model: str, folder: Path | None, photos: tuple[Path, ...], overwrite
     if is_onnx_form(source):
         raise FaderError(f"{source}: is a model in ONNX already")
     place = folder or source / "onnx"
+    if any(place.glob("*.safetensors")):
+        raise FaderError(
+            f"{place}: holds a model for PyTorch; export into a folder of its own, such as "
+            f"{place / 'onnx'}"
+        )
     refuse_replacing(place / CONFIG, overwrite)
 
     from fader.models.export import OPSET, export_onnx, faces_to_compare

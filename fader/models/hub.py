@@ -7,13 +7,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fader.errors import FaderError
 from fader.files import write_text
 from fader.models.folders import CLASSIFIER_WEIGHTS, CONFIG, WEIGHTS
+from fader.models.onnx_form import onnx_form
 
 CARD = "README.md"
 #: All that is fetched of a repository, whatever else it has.
@@ -80,6 +81,9 @@ def push(folder: Path, repo_id: str, card: str, *, private: bool | None = None) 
         for name in (CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, Path(copy) / name)
+        with suppress(FaderError):  # one of other weights stays here
+            if (form := onnx_form(folder)) and form != folder:
+                shutil.copytree(form, Path(copy) / form.name)
         write_text(Path(copy) / CARD, card)
         with _asking(repo_id, "cannot be sent to"):
             return str(upload(copy, repo_id, private=private))

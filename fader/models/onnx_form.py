@@ -9,7 +9,7 @@ from pathlib import Path
 from fader.errors import FaderError
 from fader.models.folders import CLASSIFIER_WEIGHTS, CONFIG, WEIGHTS, read_config
 from fader.models.schema import read_settings
-from fader.runtime.onnx import FOLDER
+from fader.runtime.onnx import FOLDER, NETWORKS
 
 #: The key of config.json that only an ONNX form has.
 KEY = "onnx"
@@ -54,7 +54,8 @@ def onnx_form(folder: Path) -> Path | None:
     if is_onnx_form(folder):
         return folder
     form = folder / FOLDER
-    if not (is_onnx_form(form) and (form / CONFIG).is_file()):
+    whole = [CONFIG, *(f"{name}.{KEY}" for name in NETWORKS)]
+    if not all((form / name).is_file() for name in whole):  # none, or half copied
         return None
     made_from = read_config(form, KEY, "model in ONNX").get("made_from")
     if made_from != content_of(folder):
