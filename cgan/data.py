@@ -359,7 +359,7 @@ def middle_square(source: Path | bytes, size: int, channels: int) -> np.ndarray:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
     image = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
-    return np.asarray(image).reshape(size, size, channels)
+    return np.array(image).reshape(size, size, channels)  # a copy: Pillow's own is read-only
 
 
 def _too_few(path: Path, count: int, rejected: Sequence[tuple[str, str]]) -> FaderError:

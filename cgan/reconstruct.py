@@ -114,8 +114,8 @@ class Redrawer:
     def _estimate(self, pixels: np.ndarray, face: Face) -> Tensor:
         known = self._classifier.config
         crop = align(pixels, face.landmarks, known.size)
-        columns = [known.attributes.index(name) for name in self.vae.label_names]
-        return (self._classifier(to_tensor(crop[None]))[:, columns] > 0).float()
+        seen = dict(zip(known.attributes, self._classifier(to_tensor(crop[None]))[0], strict=True))
+        return torch.tensor([[float(seen.get(name, 0) > 0) for name in self.vae.label_names]])
 
 
 def _around(face: Face, size: int) -> np.ndarray:

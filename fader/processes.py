@@ -9,7 +9,6 @@ import pickle
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -129,7 +128,7 @@ class WorkerPool(Generic[Task, Answer]):
 
     def _started(self) -> _Process[Task]:
         here, there = self._context.Pipe()
-        arguments = (self._make, there, self._stop, os.getpid(), self._forked)
+        arguments = (self._make, there, self._stop, self._forked)
         process = self._context.Process(target=_serve, args=arguments, daemon=True)
         with warnings.catch_warnings():
             # Python warns of all forks of a process that has threads.
@@ -179,13 +178,11 @@ class WorkerPool(Generic[Task, Answer]):
             yield task, answer
 
 
-def _serve(
-    make: Callable[[], Work], connection: Connection, stop: Any, parent: int, forked: bool
-) -> None:
+def _serve(make: Callable[[], Work], connection: Connection, stop: Any, forked: bool) -> None:
     """The life of a process: tasks come and answers go through ``connection``."""
     # The keyboard's interrupt goes to all processes; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep_memory()
     # What Pillow warns of is answered by results, in one sentence each.
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -195,7 +192,8 @@ def _serve(
         while (task := connection.recv()) is not None and not stop.is_set():
             connection.send((task, work(task), None))
     except Exception as error:
-        connection.send((None, None, error))
+        with suppress(OSError):  # nobody listens any more: the parent was killed
+            connection.send((None, None, error))
 
 
 def _compute_with_one_thread(forked: bool) -> None:
@@ -224,7 +222,8 @@ def _keep_memory() -> None:
         mallopt(trim_threshold, 2**30)
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.1)
+def _end_with_parent() -> None:
+    # What goes on without one would write where a run that was resumed meanwhile does.
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)

@@ -18,6 +18,7 @@ from cgan.data import ImageSet
 from cgan.io import generator_config, load_generator, save_generator
 from cgan.networks import ConditionalVae, make_generator
 from cgan.pictures import snapshots
+from cgan.reconstruct import Redrawer
 from cgan.vae import VaeTrainer
 from fader.app.generators import Generators
 from fader.errors import FaderError
@@ -233,6 +234,15 @@ def test_photos_are_redrawn_with_what_is_asked(faces: Path, tmp_path: Path) -> N
     assert code == 1 and "--overwrite" in output
     assert run_cgan(*again, "--overwrite")[0] == 0
     assert (pixels(out)[28:, 32:] != redrawn).any()
+
+
+def test_attributes_that_nobody_can_estimate_are_off_or_said(tmp_path: Path) -> None:
+    names = ("Smiling", "Pirate")
+    model = make(tmp_path / "own", label_names=names, label_kind="attributes")
+    redrawer = Redrawer(model)
+    _, y = redrawer.take(ASTRONAUT)
+    assert y.tolist() == [[1, 0]]
+    assert redrawer.labelled(y, "Pirate=1").tolist() == [[1, 1]]
 
 
 def test_of_classes_the_photo_s_must_be_said(moods: Path, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def rest(document: dict[str, Any]) -> list[str]:
         ("leakage (fresh probe on the latent code; 0.5 is none)", _two(leakage["mean"])),
         (
             "shown (what the judge reads of the attributes in decodings told nothing of them; 0.5 "
-            "is none)",
+            "is none, less is the opposite)",
             _two(leakage["shown"]["mean"]),
         ),
         (f"identity after an edit ({_scale(identity)})", _two(identity["mean"])),

@@ -45,6 +45,8 @@ class _Aligner:
                 self._target[row] = self._face(image, data.landmarks[row])
             except FaderError as error:
                 rejected.append((row, str(error)))
+            except ImportError:  # what detects is not installed: no fault of the image
+                raise
             # Whatever one image brings about must not keep the others from being prepared.
             except Exception as error:
                 reason = " ".join(str(error).split()) or type(error).__name__

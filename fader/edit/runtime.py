@@ -45,9 +45,11 @@ def onnx_to_run(source: str | None, device: str, runtime: Runtime) -> Path | Non
 
 
 def _form(source: str, device: str, runtime: Runtime) -> Path | None:
-    if runtime == "auto" and (device not in ("auto", "cpu") or (device == "auto" and _has_gpu())):
+    if runtime == "auto" and device not in ("auto", "cpu"):
         return None
     folder = find_model(source)
+    if runtime == "auto" and device == "auto" and not is_onnx_form(folder) and _has_gpu():
+        return None
     if not installed():
         if runtime == "onnx" or is_onnx_form(folder):
             raise FaderError("ONNX Runtime is not installed: pip install onnxruntime")

@@ -76,7 +76,7 @@ class Detector:
             from fader.runtime.torch_mtcnn import TorchMtcnn
 
             # For mps it is many small steps, which cost more to send there than to do.
-            networks = TorchMtcnn("cpu" if device == "mps" else device)
+            networks = TorchMtcnn("cpu" if device.startswith("mps") else device)
         self._min_face = min_face
         self._cascade = Cascade(networks)
 

@@ -30,7 +30,7 @@ from fader._version import __version__
 from fader.errors import FaderError
 from fader.faces.align import align
 from fader.faces.detect import Detector
-from fader.files import atomic_path, write_text
+from fader.files import atomic_path, make_folder, write_text
 from fader.models.autoencoder import DecoderLayer
 from fader.models.classifier import resized
 from fader.models.folders import CONFIG, FORMAT
@@ -43,7 +43,6 @@ from fader.runtime.torch_mtcnn import TorchMtcnn
 #: The version of the ONNX operators, and how far an answer may be from PyTorch's: values of
 #: pictures in [-1, 1], of all else in 0..1.
 OPSET, TOLERANCE = 17, 1e-3
-
 
 #: The faces of examples/, aligned, side by side; where each is from says examples/README.md.
 _FACES = Path(__file__).parent / "faces.png"
@@ -107,13 +106,13 @@ def export_onnx(model: FaderModel, folder: Path, source: Path, crops: np.ndarray
         raise FaderError("exporting needs more libraries: pip install 'fader[export]'")
     if model.classifier is None:
         raise FaderError("this model has no classifier, so it cannot be exported to edit photos")
-    folder.mkdir(parents=True, exist_ok=True)
     with torch.no_grad(), tempfile.TemporaryDirectory() as name:
         parts = [*_model_parts(model, crops), *_detector_parts(crops)]
         largest = 0.0
         for part in parts:
             _write(part, Path(name) / f"{part.name}.{KEY}")
             largest = max(largest, _difference(part, Path(name) / f"{part.name}.{KEY}"))
+        make_folder(folder)
         # The old form's, so that what is half replaced is not taken for whole.
         (folder / CONFIG).unlink(missing_ok=True)
         for part in parts:

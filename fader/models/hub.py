@@ -94,10 +94,15 @@ def _asking(name: str, failed: str) -> Iterator[None]:
     """What the Hub's library raises as a :class:`FaderError` of one sentence; progress bars on
     terminals alone."""
     from huggingface_hub import constants, errors
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     # Where the environment decides on bars, the library does not let others.
-    silent = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not sys.stderr.isatty()
+    decided = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled()
+    silent = not decided and not sys.stderr.isatty()
     if silent:
         disable_progress_bars()
     try:
