@@ -59,6 +59,11 @@ class TrainConfig:
     lambda_adv: float = _setting(0.5, "objective", "weight of realism (kind difference)")
     lambda_cls: float = _setting(2.0, "objective", "weight of the asked attributes (difference)")
     lambda_mask: float = _setting(0.2, "objective", "weight of the mask's size (difference)")
+    logit_adjustment: float = _setting(
+        0.0,
+        "objective",
+        "1: the image discriminator sees rare values as readily as others; 0: as they are frequent",
+    )
     r1_gamma: float = _setting(
         0.1, "objective", "weight of the image discriminator's gradient penalty (difference)"
     )

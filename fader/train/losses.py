@@ -36,12 +36,14 @@ def latent_discriminator_loss(logits: Tensor, y: Tensor) -> Loss:
     return loss, parts
 
 
-def image_discriminator_loss(verdicts: list[Tensor], logits: Tensor, y: Tensor) -> Loss:
+def image_discriminator_loss(
+    verdicts: list[Tensor], logits: Tensor, y: Tensor, offset: Tensor
+) -> Loss:
     """The attribute head's cross-entropy on the photos, which are the first N images, and the hinge
     loss of the verdicts where there are edited images besides (Lim & Ye 2017, arXiv 1705.02894,
-    eq. 5)."""
+    eq. 5). ``offset`` (n,) is that of :func:`prior_logits`."""
     n, of_photos = len(y), logits[: len(y)]
-    loss = attribute_nll(of_photos, y) / y.shape[1]
+    loss = attribute_nll(of_photos + offset, y) / y.shape[1]
     parts = {"recognition_loss": loss}
     if len(logits) > n:
         hinge = hinge_discriminator_loss(verdicts, n)
@@ -108,6 +110,17 @@ def mask_loss(mask: Tensor, edited: Tensor, x: Tensor) -> Loss:
 
 
 # What they are made of
+
+
+def prior_logits(prior: Tensor, adjustment: float) -> Tensor:
+    """``adjustment`` · log(p / (1 − p)) of each attribute's share p (n,) of ones: added to a head's
+    logits while it learns, it leaves what the image says apart from how frequent a value is
+    (logit adjustment, Menon et al. 2021, arXiv 2007.07314, eq. 10).
+
+    A head without it sees glasses, or bald heads, only where it is sure of them, and an edit that
+    is to take them off passes as done when it is half done.
+    """
+    return adjustment * prior.clamp(0.01, 0.99).logit()
 
 
 def attribute_nll(logits: Tensor, y: Tensor) -> Tensor:
