@@ -386,6 +386,27 @@ def test_a_discriminator_that_tells_photos_by_a_margin_has_nothing_to_learn() ->
     assert losses.realism_loss([sure[2:]])[0] == pytest.approx(2)
 
 
+def test_an_adjusted_head_sees_a_rare_value_as_readily_as_its_opposite() -> None:
+    """On images that say nothing the head answers each value's frequency, or with the adjustment
+    nothing at all."""
+    y = torch.zeros(100, 2)
+    y[:5, 0] = y[:50, 1] = 1
+    share = y.mean(dim=0)
+    for adjustment, expected in ((0.0, share), (1.0, torch.full((2,), 0.5))):
+        logits = torch.zeros(2, requires_grad=True)
+        optimizer = torch.optim.LBFGS([logits], max_iter=50)
+        offset = losses.prior_logits(share, adjustment)
+
+        def loss(logits=logits, optimizer=optimizer, offset=offset) -> torch.Tensor:
+            optimizer.zero_grad()
+            value, _ = losses.image_discriminator_loss([], logits.expand(100, 2), y, offset)
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        assert torch.allclose(logits.sigmoid(), expected, atol=0.01)
+
+
 def test_what_is_not_asked_for_is_to_be_seen_as_in_the_photo() -> None:
     own = torch.tensor([[0.3, -2.0]])
     asked, changed = torch.tensor([[0.0, 1.0]]), torch.tensor([[False, True]])
