@@ -413,10 +413,27 @@ def test_what_is_not_asked_for_is_to_be_seen_as_in_the_photo() -> None:
 
     def loss(kept: float, moved: float) -> float:
         logits = torch.tensor([[kept, moved]])
-        return float(losses.edit_loss(logits, asked, changed, own)[0])
+        return float(losses.edit_loss(logits, asked, changed, own, torch.zeros(2))[0])
 
     assert loss(0.3, 2.9) < min(loss(1.3, 2.9), loss(-0.7, 2.9), loss(0.3, 0.0))
     assert loss(0.3, 2.9) < loss(0.3, 9.0)  # more than convinced is caricature
+
+
+def test_an_edit_has_to_convince_whoever_knows_how_frequent_a_value_is() -> None:
+    """Of a rare value: taking it off gains nothing from its being rare, putting it on is harder."""
+    offset = losses.prior_logits(torch.tensor([0.1]), 1.0)
+    put_on, taken_off = torch.tensor([[1.0]]), torch.tensor([[0.0]])
+    assert losses.handicap_of(put_on, offset) == offset < 0
+    assert losses.handicap_of(taken_off, offset) == 0
+    assert losses.handicap_of(taken_off, -offset) == -offset > 0  # now a frequent one
+    changed, own = torch.tensor([[True]]), torch.zeros(1, 1)
+
+    def loss(logit: float, asked: torch.Tensor) -> float:
+        handicap = losses.handicap_of(asked, offset)
+        return float(losses.edit_loss(torch.tensor([[logit]]), asked, changed, own, handicap)[0])
+
+    assert loss(2.9, put_on) > loss(2.9 - float(offset), put_on)  # 0.95 is not enough there
+    assert loss(-2.9, taken_off) < loss(-2.0, taken_off)
 
 
 def test_a_mask_that_is_grain_costs_more_than_one_that_is_a_patch() -> None:

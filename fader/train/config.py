@@ -62,7 +62,7 @@ class TrainConfig:
     logit_adjustment: float = _setting(
         0.0,
         "objective",
-        "1: the image discriminator sees rare values as readily as others; 0: as they are frequent",
+        "1: rare values are seen as readily as others, and edits have to convince either way",
     )
     r1_gamma: float = _setting(
         0.1, "objective", "weight of the image discriminator's gradient penalty (difference)"

@@ -81,17 +81,21 @@ def realism_loss(verdicts: list[Tensor]) -> Loss:
     return loss, {"realism_loss": loss}
 
 
-def edit_loss(logits: Tensor, asked: Tensor, changed: Tensor, own: Tensor) -> Loss:
+def edit_loss(
+    logits: Tensor, asked: Tensor, changed: Tensor, own: Tensor, handicap: Tensor
+) -> Loss:
     """How far the attribute head is from seeing in edited images what was asked of them (AttGAN, He
     et al. 2019, arXiv 1711.10678, eq. 4).
 
-    ``asked`` (N×n) are the values asked for where ``changed`` (N×n, bool). All others are to be
-    seen as they are in the photo, whose logits are ``own`` (N×n): the label of an attribute that
-    shows only a little would ask for more of it. They weigh half as much, since attributes go
-    together, and an edit may well take some of that along.
+    ``asked`` (N×n) are the values asked for where ``changed`` (N×n, bool); the logits there are
+    handicapped (:func:`handicap_of`). All others are to be seen as they are in the photo, whose
+    logits are ``own`` (N×n): the label of an attribute that shows only a little would ask for more
+    of it. They weigh half as much, since attributes go together, and an edit may well take some of
+    that along.
     """
+    seen = torch.where(changed, logits + handicap, logits).float()
     target = torch.where(changed, asked.clamp(1 - CONVINCED, CONVINCED), own.float().sigmoid())
-    nll = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+    nll = F.binary_cross_entropy_with_logits(seen, target, reduction="none")
     of_changed = (nll * changed).sum() / changed.sum().clamp(min=1)
     of_kept = (nll * ~changed).sum() / (~changed).sum().clamp(min=1)
     loss = of_changed + 0.5 * of_kept
@@ -121,6 +125,13 @@ def prior_logits(prior: Tensor, adjustment: float) -> Tensor:
     is to take them off passes as done when it is half done.
     """
     return adjustment * prior.clamp(0.01, 0.99).logit()
+
+
+def handicap_of(target: Tensor, offset: Tensor) -> Tensor:
+    """What is added to the logits of edits with values ``target`` (k×n), so that they have to
+    convince those who know how frequent a value is (``offset``, of :func:`prior_logits`) and those
+    who do not: the offset where it speaks against the target, else 0."""
+    return torch.where(target > 0.5, offset.clamp(max=0), offset.clamp(min=0))
 
 
 def attribute_nll(logits: Tensor, y: Tensor) -> Tensor:

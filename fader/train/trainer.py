@@ -164,9 +164,7 @@ class Trainer:
             view = View(len(x), c.model.size, random)
             shown = torch.cat([view(x), view(edited.detach(), k)])
             verdicts, logits = nets["images"](shown, torch.cat([y, edits.target]))
-            loss, of_images = losses.image_discriminator_loss(
-                verdicts, logits, y, self.offset
-            )
+            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y, self.offset)
             if c.r1_gamma and self.done % R1_EVERY == 0:
                 slope = losses.gradient_penalty(self.bare("images").forward, view(x), y, random)
                 loss = loss + R1_EVERY / 2 * c.r1_gamma * slope
@@ -179,7 +177,9 @@ class Trainer:
             with self._judging("images") as discriminator:
                 verdicts, seen = discriminator(view(edited, k), edits.target)
             adv, of_adv = losses.realism_loss(verdicts)
-            cls, of_cls = losses.edit_loss(seen, edits.asked, edits.changed, logits[:k].detach())
+            handicap = losses.handicap_of(edits.target, self.offset)
+            own = logits[:k].detach()
+            cls, of_cls = losses.edit_loss(seen, edits.asked, edits.changed, own, handicap)
             size, of_size = losses.mask_loss(mask[:k], edited, x[:k])
             parts |= of_adv | of_cls | of_size
         if lambda_e:
