@@ -423,16 +423,16 @@ def test_an_edit_has_to_convince_whoever_knows_how_frequent_a_value_is() -> None
     """Of a rare value: taking it off gains nothing from its being rare, putting it on is harder."""
     offset = losses.prior_logits(torch.tensor([0.1]), 1.0)
     put_on, taken_off = torch.tensor([[1.0]]), torch.tensor([[0.0]])
-    assert losses.handicap_of(put_on, offset) == offset < 0
+    assert losses.handicap_of(put_on, offset) == offset / 2 < 0
     assert losses.handicap_of(taken_off, offset) == 0
-    assert losses.handicap_of(taken_off, -offset) == -offset > 0  # now a frequent one
+    assert losses.handicap_of(taken_off, -offset) == -offset / 2 > 0  # now a frequent one
     changed, own = torch.tensor([[True]]), torch.zeros(1, 1)
 
     def loss(logit: float, asked: torch.Tensor) -> float:
         handicap = losses.handicap_of(asked, offset)
         return float(losses.edit_loss(torch.tensor([[logit]]), asked, changed, own, handicap)[0])
 
-    assert loss(2.9, put_on) > loss(2.9 - float(offset), put_on)  # 0.95 is not enough there
+    assert loss(2.9, put_on) > loss(2.9 - float(offset) / 2, put_on)  # 0.95 is not enough there
     assert loss(-2.9, taken_off) < loss(-2.0, taken_off)
 
 

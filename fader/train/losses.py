@@ -128,10 +128,13 @@ def prior_logits(prior: Tensor, adjustment: float) -> Tensor:
 
 
 def handicap_of(target: Tensor, offset: Tensor) -> Tensor:
-    """What is added to the logits of edits with values ``target`` (k×n), so that they have to
-    convince those who know how frequent a value is (``offset``, of :func:`prior_logits`) and those
-    who do not: the offset where it speaks against the target, else 0."""
-    return torch.where(target > 0.5, offset.clamp(max=0), offset.clamp(min=0))
+    """What is added to the logits of edits with values ``target`` (k×n): half of ``offset`` (of
+    :func:`prior_logits`) where it speaks against the target, else 0.
+
+    A rare value has to show more than a frequent one to convince those who know how rare it is; the
+    whole offset makes sunglasses of glasses.
+    """
+    return torch.where(target > 0.5, offset.clamp(max=0), offset.clamp(min=0)) / 2
 
 
 def attribute_nll(logits: Tensor, y: Tensor) -> Tensor:
