@@ -193,13 +193,20 @@ def _cut(copies: list[np.ndarray], box: np.ndarray, size: int) -> np.ndarray:
 
     Of the image's ``copies`` the smallest in which the box is no smaller than that is used.
     """
-    width, side = copies[0].shape[1], box[2] - box[0]
-    fine = [copy for copy in copies if copy.shape[1] * side >= size * width]
-    image = fine[-1] if fine else copies[0]
-    scale = np.array(image.shape[1::-1]) / copies[0].shape[1::-1]
-    step = side / size * scale
-    to_image = np.column_stack([np.diag(step), box[:2] * scale + step / 2 - 0.5])
-    if step[0] > 2:
+    # Plain numbers: there are hundreds of boxes, and small arrays take longer than the warp.
+    x0, y0, x1, _ = box.tolist()
+    (width, height), side = copies[0].shape[1::-1], x1 - x0
+    fine = (copy for copy in reversed(copies) if copy.shape[1] * side >= size * width)
+    image = next(fine, copies[0])
+    across, down = image.shape[1] / width, image.shape[0] / height
+    step_x, step_y = side / size * across, side / size * down
+    to_image = np.array(
+        [
+            [step_x, 0, x0 * across + step_x / 2 - 0.5],
+            [0, step_y, y0 * down + step_y / 2 - 0.5],
+        ]
+    )
+    if step_x > 2:
         return warp(image, invert(to_image), size, mirrored=False)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, to_image, (size, size), flags=flags)

@@ -17,13 +17,16 @@ from fader.errors import FaderError
 
 
 class TorchMtcnn:
-    """See :class:`fader.faces.mtcnn.Networks`; on ``device``."""
+    """See :class:`fader.faces.mtcnn.Networks`; on ``device``.
 
-    def __init__(self, device: str) -> None:
-        self._device = torch.device(device)
+    ``prelu`` is another way than PyTorch's to work out a channel's x, or its slope · x below 0.
+    """
+
+    def __init__(self, device: str, prelu: Callable[[Tensor, Tensor], Tensor] = F.prelu) -> None:
+        self._device, self._prelu = torch.device(device), prelu
         self._layers = [_placed(layer, device) for layer in _first_stage()]
-        self._second = _Network("rnet", (3, 3, 0), 2, device)
-        self._third = _Network("onet", (3, 3, 2, 0), 3, device)
+        self._second = _Network("rnet", (3, 3, 0), 2, device, prelu)
+        self._third = _Network("onet", (3, 3, 2, 0), 3, device, prelu)
 
     def first(self, image: np.ndarray) -> np.ndarray:
         """H×W×3 uint8 RGB → h×w×6."""
@@ -43,10 +46,10 @@ class TorchMtcnn:
     def first_of(self, x: Tensor, halved: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """N×H×W×3 uint8 → N×h×w×6; ``halved`` is another maximum of 2×2 than the one here."""
         w1, b1, p1, w2, b2, p2, w3, b3, p3, w4, b4 = self._layers
-        h = F.prelu(F.conv2d(x.permute(0, 3, 1, 2).float(), w1, b1), p1)
+        h = self._prelu(F.conv2d(x.permute(0, 3, 1, 2).float(), w1, b1), p1)
         h = (halved or _halved)(h)
-        h = F.prelu(F.conv2d(h, w2, b2), p2)
-        h = F.prelu(F.conv2d(h, w3, b3), p3)
+        h = self._prelu(F.conv2d(h, w2, b2), p2)
+        h = self._prelu(F.conv2d(h, w3, b3), p3)
         return F.conv2d(h, w4, b4).permute(0, 2, 3, 1)
 
     def second_of(self, x: Tensor) -> list[Tensor]:
@@ -68,16 +71,23 @@ class _Network:
     linear layers end it: class scores, moves and, with 3, points.
     """
 
-    def __init__(self, name: str, pools: tuple[int, ...], heads: int, device: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        pools: tuple[int, ...],
+        heads: int,
+        device: str,
+        prelu: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
         self._weights = {key: _placed(value, device) for key, value in _weights(name).items()}
-        self._pools, self._heads = pools, heads
+        self._pools, self._heads, self._prelu = pools, heads, prelu
 
     def __call__(self, x: Tensor) -> list[Tensor]:
         """Crops N×3×S×S in −1..1 → probabilities (N,), moves (N, 4), points (N, 10)."""
         weights, n = self._weights, 0
         for n, pool in enumerate(self._pools, 1):
             x = F.conv2d(x, weights[f"conv{n}.weight"], weights[f"conv{n}.bias"])
-            x = F.prelu(x, weights[f"prelu{n}.weight"])
+            x = self._prelu(x, weights[f"prelu{n}.weight"])
             if pool:
                 x = F.max_pool2d(x, pool, 2, ceil_mode=True)
         n += 1
