@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -200,6 +201,7 @@ def _answers(ray: Any, run: work.Run, cluster: Cluster) -> Generator[dict[str, A
     context = data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     # What was listed, and what was done, is passed on at once, batch by batch.
     context.target_max_block_size = 1
     fewest, most = cluster.actors or _room(ray, cluster)

@@ -156,10 +156,11 @@ class Worker:
         except UnreadableImageError as error:
             return self._as_rows(task, "", [Result(photo, None, "unreadable", detail=str(error))])
         key = content_key(self._run.settings, [data])
-        if key == task["done"] and not job.overwrite:
-            if not any(row["output"] for row in task["rows"]) or there.issuperset(task["outputs"]):
-                mark_skipped(task["rows"])
-                return [self._noted(row, task, row["detail"]) for row in task["rows"]]
+        faceless = not any(row["output"] for row in task["rows"])
+        whole = faceless or there.issuperset(task["outputs"])
+        if key == task["done"] and whole and not job.overwrite:
+            mark_skipped(task["rows"])
+            return [self._noted(row, task, row["detail"]) for row in task["rows"]]
         put = partial(self._put, task, foreign, mode)
         outputs = [Path(output) for output in task["outputs"]]
         results = edit_photo(self._editor, photo, outputs, job, put, data)
