@@ -91,8 +91,9 @@ def sort_out(names: Iterable[str]) -> tuple[list[str], Counter[str]]:
             others[EARLIER_EDITS] += 1
         else:
             photos.append(name)
+    known = set(images)
     others.update(
-        Path(name).suffix.lower() or "without suffix" for name in seen if name not in set(images)
+        Path(name).suffix.lower() or "without suffix" for name in seen if name not in known
     )
     return photos, others
 

@@ -55,6 +55,7 @@ class DoneRows:
     def __init__(self, mark: str, header: Sequence[str], fold: Callable[[str], str]) -> None:
         self._mark, self._header, self._fold = mark, list(header), fold
         self._more: dict[str, None] = {}
+        self._empty = True
         self._rows = sqlite3.connect(
             ""
         )  # a file that is nobody else's, removed with the connection
@@ -75,7 +76,7 @@ class DoneRows:
         try:
             notes = sorted(destination.listed(NOTES)[1])
         except OSError:  # there are none
-            return []
+            notes = []
         notes = [one for one in notes if one < run or (fresh and one.startswith(run))]
         for name in notes:
             if name.endswith(".json"):
@@ -87,11 +88,14 @@ class DoneRows:
                 for rows in read_note(destination.read(f"{NOTES}/{name}")):
                     self._take(rows, fresh=name.startswith(run))
         self._rows.commit()
+        self._empty = not (self._any("rows") or self._any("claims"))
         return notes
 
     def known(self, name: str, outputs: Sequence[str]) -> tuple[str, list[str], bool, Rows]:
         """What runs before said of an input: the key under which all its outputs were made (or
         ""), which of ``outputs`` are its own, whether others are other inputs', and its rows."""
+        if self._empty:
+            return "", [], False, []
         me = (self._mark, text(Path(name)))
         rows = self._of(*me)
         claims = {output: self._claims(text(Path(output))) for output in outputs}
@@ -166,6 +170,9 @@ class DoneRows:
                 row["detail"] = "replaced by the edit of another folder's photo"
         update = "UPDATE rows SET rows = ? WHERE source = ? AND input = ?"
         self._rows.execute(update, (json.dumps(rows), *who))
+
+    def _any(self, table: str) -> bool:
+        return self._rows.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
 
     def _of(self, source: str, name: str) -> Rows:
         query = "SELECT rows FROM rows WHERE source = ? AND input = ?"

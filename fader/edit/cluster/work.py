@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def batches(run: Run) -> Iterator[str]:
             for task in tasks_of(run.source, run.job.names, run.fold, others):
                 key, owned, shared, rows = done.known(task.name, task.outputs)
                 earlier = {"done": key, "owned": owned, "shared": shared}
-                yield asdict(task) | earlier | {"rows": rows if key else []}
+                yield vars(task) | earlier | {"rows": rows if key else []}
 
         for tasks in in_batches(known()):
             yield json.dumps({"tasks": tasks, "others": {}})
