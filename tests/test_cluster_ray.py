@@ -119,7 +119,7 @@ def test_the_first_edit_is_made_before_the_listing_is_complete(on_ray, model, so
     writer = threading.Thread(target=write)
     writer.start()
     with closing(started(model, table, out)) as results:
-        for ((result,),) in zip(results):  # noqa: B905
+        for (result,) in results:
             seen.append(result.output)
             if len(seen) == 1:
                 assert writer.is_alive()

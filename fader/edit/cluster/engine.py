@@ -42,8 +42,9 @@ class Cluster:
 
 def load_ray() -> Any:
     """Ray with its data library. Raises :class:`~fader.errors.FaderError` where it is missing."""
-    # It would tell its makers of its use.
+    # It would tell its makers of its use, and users of its own workings.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import pyarrow  # noqa: F401
         import ray
@@ -143,8 +144,9 @@ def _run(
     if os.path.isdir(model):
         model = os.path.abspath(model)
     root = table_folder(source) if is_table(source) else source
-    both = (place_of(root).full(""), target.full(""))
-    mark = source_mark(*map(Path, both))
+    # A URL as a path that is the same wherever this runs: /s3/bucket/photos.
+    both = (place_of(root).full("").replace("://", "/"), target.full("").replace("://", "/"))
+    mark = source_mark(*(Path("/", place) for place in both))
     return work.Run(
         source,
         target.address,
@@ -167,7 +169,7 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    here = {} if cluster.address else {"include_dashboard": False}
+    here = {} if cluster.address or "RAY_ADDRESS" in os.environ else {"include_dashboard": False}
     try:
         ray.init(cluster.address, log_to_driver=False, logging_level="ERROR", **here)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -201,7 +203,7 @@ def _answers(ray: Any, run: work.Run, cluster: Cluster) -> Generator[dict[str, A
     context = data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     # What was listed, and what was done, is passed on at once, batch by batch.
     context.target_max_block_size = 1
     fewest, most = cluster.actors or _room(ray, cluster)

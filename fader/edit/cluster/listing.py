@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Task:
 
 def is_table(source: str) -> bool:
     """Whether a source is a table of photos rather than a folder."""
-    return source.lower().endswith(TABLES)
+    return source.lower().endswith(TABLES) and not os.path.isdir(source)
 
 
 def table_folder(table: str) -> str:
