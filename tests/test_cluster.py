@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -186,15 +187,19 @@ def test_edits_do_not_leave_the_output_folder(tmp_path):
 # The work
 
 
-@pytest.fixture
-def parquet():
-    return pytest.importorskip("pyarrow.parquet", reason="the notes of a run need pyarrow")
+@pytest.fixture(autouse=True)
+def parquet(monkeypatch):
+    """Where pyarrow is missing, notes are JSON; all else is as it is."""
+    if find_spec("pyarrow") is None:
+        for module in ("rows", "work"):
+            monkeypatch.setattr(f"fader.edit.cluster.{module}.note_rows", json.loads)
+        monkeypatch.setattr(
+            "fader.edit.cluster.work.note_bytes", lambda rows: json.dumps(rows).encode()
+        )
 
 
 @pytest.mark.parametrize("job", [JOB, replace(JOB, output="pair", quality=70)])
-def test_the_output_tree_is_that_of_one_machine_byte_for_byte(
-    parquet, editor, source, tmp_path, job
-):
+def test_the_output_tree_is_that_of_one_machine_byte_for_byte(editor, source, tmp_path, job):
     here, there = tmp_path / "here", tmp_path / "there"
     expected = edited_here(editor, source, here, job)
     statuses, others = work_through(editor, made_run(editor, source, there, job))
@@ -210,7 +215,7 @@ def test_the_output_tree_is_that_of_one_machine_byte_for_byte(
     assert editor.model.decodings == decodings + 1 and tree(there) == expected
 
 
-def test_variants_and_other_settings_give_what_one_machine_gives(parquet, editor, source, tmp_path):
+def test_variants_and_other_settings_give_what_one_machine_gives(editor, source, tmp_path):
     pairs = [(f"Male={v}", tuple(parse_changes(f"Male={v}"))) for v in (0, 1)]
     jobs = [JOB, Job((), variants=pairs), replace(JOB, changes=parse_changes("Smiling=0.5"))]
     for number, job in enumerate(jobs, start=1):
@@ -220,7 +225,7 @@ def test_variants_and_other_settings_give_what_one_machine_gives(parquet, editor
         assert tree(tmp_path / "there") == expected
 
 
-def test_a_batch_whose_answer_was_lost_is_not_done_again(parquet, editor, source, tmp_path):
+def test_a_batch_whose_answer_was_lost_is_not_done_again(editor, source, tmp_path):
     run = made_run(editor, source, tmp_path / "out", JOB)
     batch = next(batches(run))
 
@@ -234,7 +239,7 @@ def test_a_batch_whose_answer_was_lost_is_not_done_again(parquet, editor, source
 
 
 def test_a_batch_that_was_begun_on_a_lost_machine_is_done_again(
-    parquet, editor, source, tmp_path, monkeypatch
+    editor, source, tmp_path, monkeypatch
 ):
     out = tmp_path / "out"
     run = made_run(editor, source, out, JOB)
@@ -247,18 +252,16 @@ def test_a_batch_that_was_begun_on_a_lost_machine_is_done_again(
             raise KeyboardInterrupt
         write(place, name, data, mode)
 
-    monkeypatch.setattr(DiskPlace, "write", lose)
-    with pytest.raises(KeyboardInterrupt):
-        Worker(run, editor)(batch)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskPlace, "write", lose)
+        with pytest.raises(KeyboardInterrupt):
+            Worker(run, editor)(batch)
     statuses, _ = work_through(editor, run)
     assert statuses["a.png"] == "edited"
     assert tree(out) == edited_here(editor, source, tmp_path / "here")
 
 
-def test_a_photo_that_brings_down_a_worker_twice_is_given_up(
-    parquet, editor, source, tmp_path, monkeypatch
-):
+def test_a_photo_that_brings_down_a_worker_twice_is_given_up(editor, source, tmp_path, monkeypatch):
     run = made_run(editor, source, tmp_path / "out", JOB)
     variants = type(editor).variants
 
@@ -278,7 +281,7 @@ def test_a_photo_that_brings_down_a_worker_twice_is_given_up(
     assert not (tmp_path / "out" / ".fader-cluster").exists()
 
 
-def test_what_a_killed_run_did_is_not_done_again(parquet, editor, source, tmp_path):
+def test_what_a_killed_run_did_is_not_done_again(editor, source, tmp_path):
     out = tmp_path / "out"
     run = made_run(editor, source, out, JOB)
     Worker(run, editor)(next(batches(run)))
@@ -295,7 +298,7 @@ def test_what_a_killed_run_did_is_not_done_again(parquet, editor, source, tmp_pa
     assert "deep/b.jpg" in (out / "report.csv").read_text()
 
 
-def test_files_of_other_origin_are_left_alone(parquet, editor, source, tmp_path):
+def test_files_of_other_origin_are_left_alone(editor, source, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "a.png").write_bytes(b"precious")
@@ -305,7 +308,7 @@ def test_files_of_other_origin_are_left_alone(parquet, editor, source, tmp_path)
     assert work_through(editor, again)[0]["a.png"] == "edited"
 
 
-def test_two_folders_may_go_into_one(parquet, editor, source, tmp_path):
+def test_two_folders_may_go_into_one(editor, source, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     Image.open(source / "a.png").rotate(20).save(other / "a.png")
@@ -316,7 +319,7 @@ def test_two_folders_may_go_into_one(parquet, editor, source, tmp_path):
         assert tree(tmp_path / "there") == expected
 
 
-def test_a_table_may_name_a_photo_twice_and_a_missing_one(parquet, editor, source, tmp_path):
+def test_a_table_may_name_a_photo_twice_and_a_missing_one(editor, source, tmp_path):
     table = source / "photos.csv"
     table.write_text("path\na.png\ndeep/c.gif\nnone.jpg\na.png\n")
     run = made_run(editor, str(table), tmp_path / "out", JOB)
@@ -326,7 +329,7 @@ def test_a_table_may_name_a_photo_twice_and_a_missing_one(parquet, editor, sourc
     assert [line.split(",")[0] for line in lines] == ["input", "a.png", "deep/c.gif", "none.jpg"]
 
 
-def test_from_url_to_url(parquet, editor, source, tmp_path):
+def test_from_url_to_url(editor, source, tmp_path):
     fsspec = pytest.importorskip("fsspec", reason="URLs need fsspec")
     store = fsspec.filesystem("memory")
     for name, data in tree(source).items():

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import IO
 
@@ -85,8 +86,9 @@ class DoneRows:
                 self._rows.executemany("INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", claims)
         for name in notes:
             if name.endswith(".parquet"):
-                for rows in read_note(destination.read(f"{NOTES}/{name}")):
-                    self._take(rows, fresh=name.startswith(run))
+                noted = note_rows(destination.read(f"{NOTES}/{name}"))
+                for _, rows in groupby(noted, lambda row: row["input"]):
+                    self._take([*rows], fresh=name.startswith(run))
         self._rows.commit()
         self._empty = not (self._any("rows") or self._any("claims"))
         return notes
@@ -197,13 +199,11 @@ def order(name: str) -> bytes:
     return "\0".join(name.split("/")).encode("utf-8", "surrogatepass")
 
 
-def note_bytes(rows: Iterable[dict[str, str]]) -> bytes:
+def note_bytes(rows: Rows) -> bytes:
     """Rows as a Parquet file."""
     import pyarrow
     from pyarrow import parquet
 
-    # File names may hold bytes that are no text.
-    rows = [{name: _clean(cell) for name, cell in row.items()} for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     table = pyarrow.table({name: [row.get(name, "") for row in rows] for name in names})
     buffer = io.BytesIO()
@@ -211,22 +211,11 @@ def note_bytes(rows: Iterable[dict[str, str]]) -> bytes:
     return buffer.getvalue()
 
 
-def read_note(data: bytes) -> Iterator[Rows]:
-    """The rows of a Parquet file, together those of one input."""
+def note_rows(data: bytes) -> Rows:
+    """The rows of a Parquet file."""
     from pyarrow import parquet
 
-    some: Rows = []
-    for row in parquet.read_table(io.BytesIO(data)).to_pylist():
-        if some and some[0]["input"] != row["input"]:
-            yield some
-            some = []
-        some.append(row)
-    if some:
-        yield some
-
-
-def _clean(cell: str) -> str:
-    return cell.encode("utf-8", "backslashreplace").decode("utf-8")
+    return parquet.read_table(io.BytesIO(data)).to_pylist()
 
 
 def _named(cell: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from fader.edit.cluster.listing import batches as in_batches
 from fader.edit.cluster.listing import is_table, table_folder, tasks_of
 from fader.edit.cluster.places import NOTES, Place, photo_content, place_of
-from fader.edit.cluster.rows import ORDER, PHOTO, TOLD, DoneRows, note_bytes, order, read_note
+from fader.edit.cluster.rows import ORDER, PHOTO, TOLD, DoneRows, note_bytes, note_rows, order
 from fader.edit.editor import Editor
 from fader.edit.folder import folding
 from fader.edit.job import Job, Result, content_key, edit_photo, finished, lost
@@ -110,9 +110,7 @@ class Worker:
         if not content["tasks"]:
             return batch
         if self._destination.exists(f"{note}.parquet"):
-            rows = [
-                row for some in read_note(self._destination.read(f"{note}.parquet")) for row in some
-            ]
+            rows = note_rows(self._destination.read(f"{note}.parquet"))
         else:
             rows = self._edited(note, content["tasks"])
             self._destination.write(f"{note}.parquet", note_bytes(rows))
@@ -205,7 +203,9 @@ class Worker:
         return rows
 
     def _noted(self, row: dict[str, str], task: dict[str, Any], told: str) -> dict[str, str]:
-        return row | {PHOTO: task["photo"], TOLD: told, ORDER: order(task["name"]).hex()}
+        row = row | {PHOTO: task["photo"], TOLD: told, ORDER: order(task["name"]).hex()}
+        # File names may hold bytes that are no text.
+        return {name: cell.encode(errors="backslashreplace").decode() for name, cell in row.items()}
 
 
 def write_report(run: Run, destination: Place, complete: bool) -> None:
