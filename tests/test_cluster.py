@@ -148,7 +148,7 @@ def test_a_table_may_lack_names_of_columns_or_be_parquet(tmp_path):
 def test_batches_are_small_at_first():
     some = list(in_batches(range(30_000)))
     assert [one for each in some for one in each] == list(range(30_000))
-    assert len(some[0]) == 4 and max(map(len, some)) == 256
+    assert len(some[0]) == 8 and max(map(len, some)) == 256
 
 
 # Places
@@ -281,7 +281,8 @@ def test_a_photo_that_brings_down_a_worker_twice_is_given_up(editor, source, tmp
     assert not (tmp_path / "out" / ".fader-cluster").exists()
 
 
-def test_what_a_killed_run_did_is_not_done_again(editor, source, tmp_path):
+def test_what_a_killed_run_did_is_not_done_again(editor, source, tmp_path, monkeypatch):
+    monkeypatch.setattr("fader.edit.cluster.listing._FEWEST", 4)
     out = tmp_path / "out"
     run = made_run(editor, source, out, JOB)
     Worker(run, editor)(next(batches(run)))

@@ -108,13 +108,13 @@ def test_the_first_edit_is_made_before_the_listing_is_complete(on_ray, model, so
 
     def write():
         with open(table, "w") as file:
-            file.write("path\n" + "".join(f"in/{n:02d}.png\n" for n in range(7)))
+            file.write("path\n" + "".join(f"in/{n:02d}.png\n" for n in range(8)))
             file.flush()
             for _ in range(600):
                 time.sleep(0.1)
                 if seen:
                     break
-            file.write("in/07.png\n")
+            file.write("in/deep/00.jpg\n")
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -124,7 +124,8 @@ def test_the_first_edit_is_made_before_the_listing_is_complete(on_ray, model, so
             if len(seen) == 1:
                 assert writer.is_alive()
     writer.join()
-    assert seen == [str(out / "in" / f"{n:02d}.png") for n in range(8)]
+    assert seen[:8] == [str(out / "in" / f"{n:02d}.png") for n in range(8)]
+    assert seen[8:] == [str(out / "in" / "deep" / "00.jpg")]
 
 
 def test_a_killed_worker_loses_nothing(on_ray, model, source, expected, tmp_path):

@@ -19,7 +19,7 @@ from fader.errors import FaderError
 
 # Photos of a batch: few at first, so that all are soon at work and small folders shared fairly;
 # then more, so that the notes about a batch cost little.
-_FEWEST, _MOST, _GROWTH = 4, 256, 64
+_FEWEST, _MOST, _GROWTH = 8, 256, 64
 
 #: Names of tables of photos.
 TABLES = (".csv", ".parquet")
@@ -161,7 +161,7 @@ def _parquet_paths(file: Any) -> Iterator[str | None]:
 
 
 def batches(tasks: Iterable[Any]) -> Iterator[list[Any]]:
-    """Tasks in lists that grow from 4 to 256."""
+    """Tasks in lists that grow from 8 to 256."""
     some: list[Any] = []
     for seen, task in enumerate(tasks, start=1):
         some.append(task)
