@@ -183,7 +183,7 @@ def _serve(make: Callable[[], Work], connection: Connection, stop: Any, forked: 
     # The keyboard's interrupt goes to all processes; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _keep_memory()
+    keep_memory()
     # What Pillow warns of is answered by results, in one sentence each.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -198,18 +198,23 @@ def _serve(make: Callable[[], Work], connection: Connection, stop: Any, forked: 
 
 def _compute_with_one_thread(forked: bool) -> None:
     # One process per processor: threads inside them would only get in each other's way.
-    os.environ["OMP_NUM_THREADS"] = "1"  # for what is loaded later
+    compute_with(1, opencv=not forked)  # for a fork done before: it may not touch those threads
+
+
+def compute_with(threads: int, opencv: bool = True) -> None:
+    """Let this process compute with so many threads, whatever libraries it loads later."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
         import torch
 
-        torch.set_num_threads(1)
-    if not forked:  # else done before, and a fork may not touch OpenCV's threads
+        torch.set_num_threads(threads)
+    if opencv:
         import cv2
 
-        cv2.setNumThreads(1)
+        cv2.setNumThreads(threads)
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Keep the memory of one photo for the next, where the C library is glibc.
 
     It would give large buffers back to the system each time and get them anew, all zero, page by

@@ -849,7 +849,7 @@ def test_a_disk_that_folds_case_keeps_both(editor, tmp_path, monkeypatch, astron
     run(editor, source, out)
     assert set(tree(out)) == {"A.png", "a.png", "report.csv"}
     folded = tmp_path / "folded"
-    monkeypatch.setattr("fader.edit.folder._folds_case", lambda folder: True)
+    monkeypatch.setattr("fader.edit.folder.folds_case", lambda folder: True)
     run(editor, source, folded)
     assert set(tree(folded)) == {"A.png", "a-2.png", "report.csv"}
     assert tree(folded)["a-2.png"] == tree(out)["a.png"]

@@ -214,7 +214,7 @@ class Jobs:
                 status = max((result.status for result in some), default="failed")
                 job.done += 1
                 job.counts[status] = job.counts.get(status, 0) + 1
-                job.latest = str(some[0].input.relative_to(source)) if some else ""
+                job.latest = str(Path(some[0].input).relative_to(source)) if some else ""
                 self._tell(job)
         if job.cancelled.is_set():
             return

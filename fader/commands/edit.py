@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.attributes import WORDS, parse_changes, parse_words
+from fader.commands.cluster import check_cluster_use, cluster_of, cluster_options
 from fader.commands.echo import say, say_json
 from fader.commands.options import (
     device_option,
@@ -28,6 +29,7 @@ from fader.errors import FaderError
 
 if TYPE_CHECKING:
     from fader.edit.choice import Which
+    from fader.edit.cluster.engine import Cluster
     from fader.edit.editor import Editor, Output
     from fader.edit.job import FileId, Job, Result
     from fader.edit.runtime import Runtime
@@ -89,9 +91,7 @@ class _EditCommand(click.Command):
     fader edit portraits/ -o sets/ --variants Male=0,1 Young=0,1
     """,
 )
-@click.argument(
-    "photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(path_type=Path)
-)
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path())
 @click.option(
     "--set",
     "sets",
@@ -161,13 +161,14 @@ class _EditCommand(click.Command):
     type=click.IntRange(1),
     help="Processes that share a folder's photos; default: what the machine has.",
 )
+@cluster_options
 @overwrite_option
 @model_option
 @device_option
 @runtime_option
 @json_option
 def command(
-    photos: tuple[Path, ...],
+    photos: tuple[str, ...],
     sets: tuple[str, ...],
     words: tuple[str, ...],
     out: str | None,
@@ -178,6 +179,11 @@ def command(
     quality: int | None,
     provenance: bool,
     workers: int | None,
+    engine: str,
+    address: str | None,
+    actors: tuple[int, int] | None,
+    cpus_per_actor: float | None,
+    gpus_per_actor: float | None,
     overwrite: bool,
     model: str,
     device: str,
@@ -191,29 +197,49 @@ def command(
     """
     if not (sets or words or variants):
         raise click.UsageError("nothing to change; give --set, such as --set Smiling=0, or --to")
-    place = None if out is None else Path(out)
-    folder = _folder(photos, place)
     names = _variant_names(variants)
-    is_folder = names_folder(out) if out else False
-    files = [] if folder else _places(photos, place, names, is_folder)
+    cluster = cluster_of(engine, address, actors, cpus_per_actor, gpus_per_actor)
+    folder: Path | None = None
+    files: list[tuple[Path, list[Path]]] = []
+    if cluster:
+        source, target = check_cluster_use(photos, out, workers, overwrite, as_json)
+    else:
+        folder, files = _on_this_machine(photos, out, names)
 
     from fader.edit.job import Job, combinations
 
-    editor = make_editor(model, device, runtime)
+    # The machines of a cluster have devices of their own.
+    editor = make_editor(model, "cpu" if cluster else device, runtime)
     known = editor.attributes
     changes = [change for text in words for change in parse_words(text, known)]
     changes += [change for text in sets for change in parse_changes(text, known)]
     sides = combinations(variants, known) if variants else ()
     job = Job(changes, face, output, overwrite, quality, where, provenance, sides)
-    if folder and place:
-        run = _edit_folder(editor, folder, place, job, workers)
+    if cluster:
+        run = _edit_on_cluster(editor, source, target, job, device, cluster)
+    elif folder and out:
+        run = _edit_folder(editor, folder, Path(out), job, workers)
     else:
         run = _edit_files(editor, files, job)
-    results = _told(run, as_json)
+    statuses = _told(run, as_json)
     # In a folder, photos of other things than faces are to be expected.
-    harmless = {"edited", "skipped", "no-face"} if folder else {"edited"}
-    if any(result.status not in harmless for result in results):
+    harmless = {"edited"} if files else {"edited", "skipped", "no-face"}
+    if not statuses <= harmless:
         raise SystemExit(1)
+
+
+def _on_this_machine(
+    photos: tuple[str, ...], out: str | None, names: list[str]
+) -> tuple[Path | None, list[tuple[Path, list[Path]]]]:
+    """The folder to edit, or the photos with their outputs."""
+    for name in photos if out is None else (*photos, out):
+        if "://" in name:
+            raise click.UsageError(f"{name}: is a URL; add --engine ray")
+    paths = tuple(Path(photo) for photo in photos)
+    place = None if out is None else Path(out)
+    folder = _folder(paths, place)
+    is_folder = names_folder(out) if out else False
+    return folder, [] if folder else _places(paths, place, names, is_folder)
 
 
 def _variant_names(variants: tuple[str, ...]) -> list[str]:
@@ -227,14 +253,17 @@ def _variant_names(variants: tuple[str, ...]) -> list[str]:
         raise click.BadParameter(str(error), param_hint="--variants") from None
 
 
-def _told(run: Generator[Result, None, None], as_json: bool) -> list[Result]:
-    """All results of ``run``, each told as it comes, or as JSON at the end."""
+def _told(run: Generator[Result, None, None], as_json: bool) -> set[str]:
+    """Tell all results of ``run``, each as it comes or as JSON at the end; their statuses."""
     results: list[Result] = []
+    statuses: set[str] = set()
     try:
         with closing(run):
             for result in run:
-                results.append(result)
-                if result.output and result.status == "edited" and not as_json:
+                statuses.add(result.status)
+                if as_json:
+                    results.append(result)
+                elif result.output and result.status == "edited":
                     say(result.output)
                 if result.detail and not (result.status == "skipped" and result.output):
                     kind = "Note" if result.status in ("edited", "skipped") else "Error"
@@ -244,7 +273,7 @@ def _told(run: Generator[Result, None, None], as_json: bool) -> list[Result]:
         raise SystemExit(130) from None
     if as_json:
         say_json([result.to_dict() for result in results])
-    return results
+    return statuses
 
 
 def _edit_files(
@@ -264,21 +293,40 @@ def _edit_folder(
     editor: Editor, folder: Path, out: Path, job: Job, workers: int | None
 ) -> Generator[Result, None, None]:
     """Edit a folder's photos and sum up at the end."""
-    from tqdm import tqdm
-
-    from fader.edit.folder import counted, edit_folder, look_through
+    from fader.edit.folder import edit_folder, look_through
     from fader.edit.report import REPORT
     from fader.edit.workers import sensible_workers
 
     photos, others = look_through(folder)
     workers = workers or sensible_workers(editor, len(photos))
+    batch = edit_folder(editor, folder, photos, out, job, workers)
+    yield from _summed(batch, len(photos), others, out / REPORT)
+
+
+def _edit_on_cluster(
+    editor: Editor, source: str, target: str, job: Job, device: str, cluster: Cluster
+) -> Generator[Result, None, None]:
+    from fader.edit.cluster.engine import edit_on_cluster
+    from fader.edit.cluster.places import place_of
+    from fader.edit.report import REPORT
+
+    others: Counter[str] = Counter()
+    batch = edit_on_cluster(editor, source, target, job, device, cluster, others)
+    yield from _summed(batch, None, others, place_of(target).full(REPORT))
+
+
+def _summed(
+    batch: Generator[list[Result]], total: int | None, others: Counter[str], report: object
+) -> Generator[Result, None, None]:
+    """The results of many photos, with a progress bar, summed up at the end."""
+    from tqdm import tqdm
+
+    from fader.edit.folder import counted
+
     counts: Counter[str] = Counter()
     faces = 0
     begin = time.monotonic()
-    with (
-        tqdm(total=len(photos), disable=None, unit="photo") as bar,
-        closing(edit_folder(editor, folder, photos, out, job, workers)) as batch,
-    ):
+    with tqdm(total=total, disable=None, unit="photo") as bar, closing(batch):
         for results in batch:
             counts[max((result.status for result in results), key=_BAD.index)] += 1
             faces += max(result.faces for result in results)
@@ -288,9 +336,10 @@ def _edit_folder(
     seconds = time.monotonic() - begin
     parts = ", ".join(f"{counts[status]} {status}" for status in _BAD if counts[status])
     passed = f"; passed over: {counted(others)}" if others else ""
+    done = sum(counts.values())
     say(
-        f"{len(photos)} photos: {parts}; {faces} faces; {seconds:.1f} s "
-        f"({len(photos) / seconds:.1f} photos/s){passed}; report: {out / REPORT}",
+        f"{done} photos: {parts}; {faces} faces; {seconds:.1f} s "
+        f"({done / seconds:.1f} photos/s){passed}; report: {report}",
         err=True,
     )
 

@@ -54,7 +54,7 @@ class Editor:
     ) -> None:
         self._source = model
         self._device = str(device)
-        self._asked_runtime: Runtime = runtime
+        self.asked_runtime: Runtime = runtime
 
     @classmethod
     def from_pretrained(
@@ -109,7 +109,7 @@ class Editor:
 
     @cached_property
     def _onnx(self) -> Path | None:
-        return onnx_to_run(self.source, self._device, self._asked_runtime)
+        return onnx_to_run(self.source, self._device, self.asked_runtime)
 
     @cached_property
     def model(self) -> FaderModel:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import os
 import re
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from fader.edit.editor import Editor
-from fader.edit.job import FileId, Job, Result, edit_photo, file_id
+from fader.edit.job import FileId, Job, Result, content_key, edit_photo, file_id, finished, lost
 from fader.edit.outputs import plan
 from fader.edit.report import Report, header
 from fader.edit.workers import editing_pool
@@ -70,23 +69,40 @@ def look_through(folder: Path) -> tuple[list[Path], Counter[str]]:
             photos.append(place)
             continue
         waiting += [place / name for name, is_folder in found if is_folder]
-        names = [name for name, is_folder in found if not is_folder and not name.startswith(".")]
-        images = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-        stems = {Path(name).stem for name in images}
-        for name in images:
-            edited = _EDITED.fullmatch(Path(name).stem)
-            if edited and edited[1] in stems:
-                others[EARLIER_EDITS] += 1
-            else:
-                photos.append(place / name)
-        others.update(
-            Path(name).suffix.lower() or "without suffix" for name in set(names) - set(images)
-        )
+        names, more = sort_out(name for name, is_folder in found if not is_folder)
+        photos += [place / name for name in names]
+        others += more
     if not photos:
-        there = f"; there are {counted(others)}" if others else ""
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise FaderError(f"{folder}: no photos in it{there} (photos are named {known})")
+        raise no_photos(folder, others)
     return sorted(photos), others
+
+
+def sort_out(names: Iterable[str]) -> tuple[list[str], Counter[str]]:
+    """Of the names of one folder's files those of photos to edit, in order, and how many of which
+    suffix are none; see :func:`look_through`."""
+    seen = sorted(name for name in names if not name.startswith("."))
+    images = [name for name in seen if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    stems = {Path(name).stem for name in images}
+    photos: list[str] = []
+    others: Counter[str] = Counter()
+    for name in images:
+        edited = _EDITED.fullmatch(Path(name).stem)
+        if edited and edited[1] in stems:
+            others[EARLIER_EDITS] += 1
+        else:
+            photos.append(name)
+    known = set(images)
+    others.update(
+        Path(name).suffix.lower() or "without suffix" for name in seen if name not in known
+    )
+    return photos, others
+
+
+def no_photos(folder: object, others: Mapping[str, int]) -> FaderError:
+    """What is said of a folder in which :func:`look_through` finds nothing."""
+    there = f"; there are {counted(others)}" if others else ""
+    known = ", ".join(sorted(IMAGE_SUFFIXES))
+    return FaderError(f"{folder}: no photos in it{there} (photos are named {known})")
 
 
 def counted(others: Mapping[str, int]) -> str:
@@ -140,7 +156,7 @@ def edit_folder(
     inputs = frozenset(filter(None, map(file_id, photos)))
     held = f"{destination}: another run is writing into this folder"
     with file_lock(destination / _LOCK, held), _scratch(destination) as scratch:
-        fold = _folding if _folds_case(scratch) else str
+        fold = folding if folds_case(scratch) else str
         places = plan(destination, relatives, job.names, fold)
         with Report(folder, destination, scratch, header(editor, job), fold) as report:
             tasks = [
@@ -222,8 +238,7 @@ class _Worker:
             return key, None
         put = partial(self._put, task)
         results = edit_photo(self._editor, task.photo, task.outputs, self._job, put)
-        finished = all(result.status in ("edited", "no-face") for result in results)
-        return key if finished else "", results
+        return key if finished(results) else "", results
 
     def _put(self, task: _Task, write: Callable[[Path], None], output: Path) -> str:
         """Write ``output``, or answer why not.
@@ -302,7 +317,7 @@ def _clear(folder: Path) -> None:
         folder.rmdir()
 
 
-def _folds_case(folder: Path) -> bool:
+def folds_case(folder: Path) -> bool:
     """Whether ``folder`` is on a disk to which names are the same in small and capital letters."""
     try:
         return folder.samefile(folder.with_name(folder.name.upper()))
@@ -310,25 +325,22 @@ def _folds_case(folder: Path) -> bool:
         return False
 
 
-def _folding(name: str) -> str:
+def folding(name: str) -> str:
+    """What names have in common that are the same to such a disk."""
     # Disks that fold case mostly do not tell how accents are put together, either.
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def _lost(task: _Task) -> tuple[str, list[Result]]:
-    detail = f"{task.photo}: the process that worked on it died, for lack of memory or by a crash"
-    return "", [Result(task.photo, None, "failed", detail=detail)]
+    return "", [lost(task.photo)]
 
 
 def _key_of(photo: Path, settings: str) -> str:
-    """Text that differs when the file's content or the settings do; "" if it cannot be read."""
-    digest = hashlib.blake2b(settings.encode(), digest_size=16)
+    """The :func:`content_key` of a file; "" if it cannot be read."""
     try:
         if not photo.is_file():
             return ""
         with open(photo, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            return content_key(settings, iter(lambda: file.read(1 << 20), b""))
     except OSError:
         return ""
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -13,9 +14,10 @@ from typing import Any, Literal
 from fader.attributes import Change, parse_changes
 from fader.edit.choice import Box, Which
 from fader.edit.editor import Editor, Output
-from fader.edit.outputs import refuse_overwriting, write_edit
+from fader.edit.outputs import edit_bytes, refuse_overwriting, write_edit
 from fader.edit.results import Edit, FaceEdit
 from fader.errors import DiskFullError, FaderError, NoFaceError, UnreadableImageError
+from fader.photo import read_photo
 
 Status = Literal["edited", "no-face", "unreadable", "skipped", "failed"]
 _EDITED: Status = "edited"
@@ -39,13 +41,13 @@ def file_id(path: Path) -> FileId:
 class Result:
     """What became of one input, or of one variant of it.
 
-    ``output`` is the file written (or found there, when ``skipped``), else None; ``faces`` how
-    many faces the photo has; ``detail`` the sentence about what went wrong, or what was left
-    alone in a photo that was edited, else empty.
+    ``output`` is the file written (or found there, when ``skipped``), else None; either is text
+    where it is a URL; ``faces`` how many faces the photo has; ``detail`` the sentence about what
+    went wrong, or what was left alone in a photo that was edited, else empty.
     """
 
-    input: Path
-    output: Path | None
+    input: Path | str
+    output: Path | str | None
     status: Status
     faces: int = 0
     detail: str = ""
@@ -157,26 +159,59 @@ def edit_file(
         return [Result(photo, None, "failed", detail=str(error))]
 
 
+def content_key(settings: str, content: Iterable[bytes]) -> str:
+    """Text that differs when a photo's content, or the settings of a :class:`Job`, do."""
+    digest = hashlib.blake2b(settings.encode(), digest_size=16)
+    for block in content:
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def finished(results: Sequence[Result]) -> bool:
+    """Whether there is nothing left to do to their input, unless it changes."""
+    return all(result.status in ("edited", "no-face") for result in results)
+
+
+def lost(photo: Path | str) -> Result:
+    """What is said of a photo that brought down who edited it."""
+    detail = f"{photo}: the process that worked on it died, for lack of memory or by a crash"
+    return Result(photo, None, "failed", detail=detail)
+
+
+#: Has a photo's edit written to a place. It is given what to do with a path, or with a name.
+Put = Callable[[Callable[[Path], Any], Path], str]
+
+
 def _write(edit: Edit, photo: Path, job: Job, said: list[str], place: Path) -> None:
     said += write_edit(edit, photo, place, quality=job.quality, provenance=job.provenance)
 
 
+def _encode(
+    edit: Edit, source: tuple[Path, bytes], job: Job, said: list[str], place: Path
+) -> bytes:
+    data, notes = edit_bytes(edit, source, place, quality=job.quality, provenance=job.provenance)
+    said += notes
+    return data
+
+
 def edit_photo(
     editor: Editor,
-    photo: Path,
+    photo: Path | str,
     outputs: Sequence[Path],
     job: Job,
-    put: Callable[[Callable[[Path], None], Path], str],
+    put: Put,
+    content: bytes | None = None,
 ) -> list[Result]:
     """The results of editing ``photo``, one per output; failures become results.
 
-    ``put(write, output)`` has ``write`` make each file, or answers why it leaves it alone. Raises
-    :class:`~fader.errors.DiskFullError`, which is no fault of the photo.
+    ``put(write, output)`` has ``write(path)`` make each file, or answers why it leaves it alone.
+    Where ``content`` is given, ``photo`` is but its name, and ``write(output)`` gives the content
+    of the output. Raises :class:`~fader.errors.DiskFullError`, which is no fault of the photo.
     """
     results: list[Result] = []
     try:
         edits = editor.variants(
-            photo,
+            photo if content is None else read_photo(content, str(photo)),
             job.each,
             face=job.face,
             where=job.where,
@@ -185,7 +220,10 @@ def edit_photo(
         )
         for name, output, edit in zip(job.names, outputs, edits, strict=True):
             said = [*edit.notes]
-            left = put(partial(_write, edit, photo, job, said), output)
+            if content is None:
+                left = put(partial(_write, edit, Path(photo), job, said), output)
+            else:
+                left = put(partial(_encode, edit, (Path(photo), content), job, said), output)
             told = "; ".join(dict.fromkeys(said))
             detail = left or (f"{photo}: {told}" if told else "")
             place, status = (None, _SKIPPED) if left else (output, _EDITED)

@@ -112,12 +112,12 @@ def edit_bytes(
     output: Path,
     quality: int | None = None,
     provenance: bool = True,
-) -> bytes:
+) -> tuple[bytes, tuple[str, ...]]:
     """What :func:`write_edit` would write to ``output``, of a source that is a name and its
-    content: nothing is read from a disk or written to it."""
+    content, and its answer: nothing is read from a disk or written to it."""
     name, data = source
     if _stays(edit, name, output, quality):
-        return data
+        return data, ()
     mark = edit.provenance if provenance else None
     return photo_bytes(edit.photo, output.name, quality=quality, provenance=mark)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fader.edit.editor import Editor
 from fader.edit.job import Job, Result
@@ -25,7 +26,7 @@ _COLUMNS = "input", "output", "status", "faces", "detail"
 
 # The last ones: which folder the input is from, and what its content and the settings were. A row
 # cut short has no key.
-_SOURCE, _KEY = "source", "key"
+SOURCE, KEY = "source", "key"
 
 Rows = list[dict[str, str]]
 
@@ -49,7 +50,7 @@ class Report:
         fold: Callable[[str], str] = str,
     ) -> None:
         self._source, self._destination, self._scratch = source, destination, scratch
-        self._mark = _mark(source, destination)
+        self._mark = source_mark(source, destination)
         self._fold = fold
         self._wanted = list(header)
         self._order: list[str] = []
@@ -66,7 +67,7 @@ class Report:
             *self._wanted,
             *(name for name in more if name and name not in self._wanted),
         ]
-        for name in (_SOURCE, _KEY):
+        for name in (SOURCE, KEY):
             self._header.remove(name)
             self._header.append(name)
         self._ours: dict[str, Rows] = {}
@@ -106,7 +107,7 @@ class Report:
         rows, me = self._ours.get(name, []), (self._mark, name)
         claims = {place: self._claims.get(self._output(place), set()) for place in places}
         owned = frozenset(place for place, claim in claims.items() if claim == {me})
-        keys = {row[_KEY] for row in rows}
+        keys = {row[KEY] for row in rows}
         faceless = [row["status"] for row in rows] == ["no-face"]
         whole = len(owned) == len(places) and all(place.is_file() for place in places)
         key = keys.pop() if len(keys) == 1 and (faceless or whole) else ""
@@ -122,7 +123,7 @@ class Report:
         for row in rows:
             self._take_over(row["output"], text(relative), key)
         try:
-            self._file.write(_csv(self._header, rows))
+            self._file.write(csv_lines(self._header, rows))
             self._file.flush()
         except OSError as error:
             raise FaderError(
@@ -132,17 +133,10 @@ class Report:
 
     def skip(self, relative: Path, photo: Path) -> list[Result]:
         """Mark a finished input's rows, and give them as results."""
-        results = []
-        for row in self._ours[text(relative)]:
-            output = self._destination / row["output"] if row["output"] else None
-            if output:
-                row["status"] = "skipped"
-                row["detail"] = row["detail"] or "done in an earlier run"
-            faces = int(row["faces"]) if row["faces"].isdecimal() else 0
-            variant = row.get("variant", "")
-            status: Any = row["status"]  # one of a Result's, as this wrote it
-            results.append(Result(photo, output, status, faces, row["detail"], variant=variant))
-        return results
+        rows = self._ours[text(relative)]
+        mark_skipped(rows)
+        outputs = [self._destination / row["output"] if row["output"] else None for row in rows]
+        return [result_of(row, photo, output) for row, output in zip(rows, outputs, strict=True)]
 
     def _take_over(self, output: str, name: str, key: str) -> None:
         """Where an output of other inputs was replaced, their rows no longer name it."""
@@ -153,48 +147,75 @@ class Report:
         for who in claim - {(self._mark, name)}:
             for row in self._others.get(who, []):
                 # The same content under the same settings gives the same output, which both name.
-                if self._fold(row["output"]) == place and not row[_KEY] == key != "":
-                    row |= {"output": "", "status": "skipped", _KEY: ""}
+                if self._fold(row["output"]) == place and not row[KEY] == key != "":
+                    row |= {"output": "", "status": "skipped", KEY: ""}
                     row["detail"] = "replaced by the edit of another folder's photo"
         claim.add((self._mark, name))
 
     def _row(self, relative: Path, key: str, result: Result) -> dict[str, str]:
-        kept = result.output if result.status == "edited" else None
-        row = {
-            "input": text(relative),
-            "output": self._output(kept, fold=False) if kept else "",
-            "status": result.status,
-            "faces": str(result.faces),
-            "detail": self._relative(result.detail),
-            "variant": result.variant,
-            _SOURCE: self._mark,
-            _KEY: key,
-        }
-        for edit in result.edits:
-            cells = {f"estimated_{name}": value for name, value in edit.before.items()}
-            cells |= {f"set_{name}": value for name, value in edit.after.items()}
-            cells |= {f"achieved_{name}": value for name, value in edit.achieved.items()}
-            for column, value in cells.items():
-                before = f"{row[column]};" if column in row else ""
-                row[column] = f"{before}{value:.4g}"
-        return row
+        output = self._output(Path(result.output), fold=False) if result.output else ""
+        folders = [f"{folder}{os.sep}" for folder in (self._source, self._destination)]
+        detail = without_folders(result.detail, folders)
+        return row_of(result, text(relative), output, detail, self._mark, key)
 
     def _output(self, place: Path, fold: bool = True) -> str:
         name = text(place.relative_to(self._destination))
         return self._fold(name) if fold else name
 
-    def _relative(self, detail: str) -> str:
-        """A sentence without the folders, which may tell more than is to be passed on."""
-        for folder in (self._source, self._destination):
-            if folder != folder.parent:
-                detail = re.sub(rf"(?<!\S){re.escape(f'{folder}{os.sep}')}", "", detail)
-        return detail
-
     def _rewrite(self, header: Sequence[str], ours: Mapping[str, Rows]) -> None:
         rows = [row for some in (*self._others.values(), *ours.values()) for row in some]
-        whole = ",".join(map(_quoted, header)) + "\r\n" + _csv(header, rows)
+        whole = first_line(header) + csv_lines(header, rows)
         with atomic_path(self._destination / REPORT, self._scratch) as temporary:
             temporary.write_bytes(whole.encode("utf-8"))
+
+
+def row_of(
+    result: Result, name: str, output: str, detail: str, source: str, key: str
+) -> dict[str, str]:
+    """The row about a result, with its names and its sentence as the report has them."""
+    row = {
+        "input": name,
+        "output": output if result.status == "edited" else "",
+        "status": result.status,
+        "faces": str(result.faces),
+        "detail": detail,
+        "variant": result.variant,
+        SOURCE: source,
+        KEY: key,
+    }
+    for edit in result.edits:
+        cells = {f"estimated_{name}": value for name, value in edit.before.items()}
+        cells |= {f"set_{name}": value for name, value in edit.after.items()}
+        cells |= {f"achieved_{name}": value for name, value in edit.achieved.items()}
+        for column, value in cells.items():
+            before = f"{row[column]};" if column in row else ""
+            row[column] = f"{before}{value:.4g}"
+    return row
+
+
+def result_of(row: Mapping[str, str], photo: Path | str, output: Path | str | None) -> Result:
+    """What a row says, without the edits."""
+    faces = int(row["faces"]) if row["faces"].isdecimal() else 0
+    status: Any = row["status"]  # one of a Result's, as row_of wrote it
+    variant = row.get("variant", "")
+    return Result(photo, output, status, faces, row["detail"], variant=variant)
+
+
+def mark_skipped(rows: Rows) -> None:
+    """Say in the rows of an input that it was done in an earlier run."""
+    for row in rows:
+        if row["output"]:
+            row["status"] = "skipped"
+            row["detail"] = row["detail"] or "done in an earlier run"
+
+
+def without_folders(detail: str, folders: Iterable[str]) -> str:
+    """A sentence without the folders (each with a separator at its end), which may tell more than
+    is to be passed on."""
+    for folder in folders:
+        if folder.strip(os.sep):
+            detail = re.sub(rf"(?<!\S){re.escape(folder)}", "", detail)
+    return detail
 
 
 def header(editor: Editor, job: Job) -> list[str]:
@@ -204,7 +225,7 @@ def header(editor: Editor, job: Job) -> list[str]:
     columns += [f"estimated_{name}" for name in editor.attributes]
     columns += [f"set_{name}" for name in names]
     columns += [f"achieved_{name}" for name in editor.attributes] if job.variants else []
-    return [*columns, _SOURCE, _KEY]
+    return [*columns, SOURCE, KEY]
 
 
 def text(path: Path) -> str:
@@ -213,7 +234,7 @@ def text(path: Path) -> str:
     return f"./{name}" if name.startswith(FORMULA) else name
 
 
-def _mark(source: Path, destination: Path) -> str:
+def source_mark(source: Path, destination: Path) -> str:
     """Text that differs between folders of inputs, and does not tell what they are called."""
     source, destination = source.resolve(), destination.resolve()
     try:
@@ -240,38 +261,58 @@ def _read(path: Path) -> tuple[list[str], dict[tuple[str, str], Rows]] | None:
         return [], {}
     if lines[0].strip().startswith("sep="):
         lines = lines[1:]
+    names, delimiter = columns(lines[:1])
+    if not delimiter:
+        return None
+    rows: dict[tuple[str, str], Rows] = {}
+    for row in whole_rows(lines, delimiter):
+        add_row(rows.setdefault((row.get(SOURCE) or "", row["input"]), []), row)
+    # Its own columns, and what someone added to it; the last may have been cut.
+    return (names if KEY in names else []), rows
+
+
+def columns(lines: Sequence[str]) -> tuple[list[str], str]:
+    """The columns of a report's first line and what separates them; both empty for no report's."""
     # Spreadsheets save it with the separator of their country.
     for delimiter in (",", ";", "\t"):
-        names = next(csv.reader(lines[:1], delimiter=delimiter), [])
+        names = next(csv.reader(lines, delimiter=delimiter), [])
         if tuple(names[: len(_COLUMNS)]) == _COLUMNS:
-            break
-    else:
-        return None
-    # Its own columns, and what someone added to it; the last may have been cut.
-    return (names if _KEY in names else []), _last_rows(lines, delimiter)
+            return names, delimiter
+    return [], ""
 
 
-def _last_rows(lines: list[str], delimiter: str) -> dict[tuple[str, str], Rows]:
-    rows: dict[tuple[str, str], Rows] = {}
+def whole_rows(lines: Iterable[str], delimiter: str) -> Iterator[dict[str, str]]:
+    """The rows of a report that may end anywhere; one that was cut is none."""
     limit = csv.field_size_limit(2**31 - 1)
     try:
         for row in csv.DictReader(lines, delimiter=delimiter):
-            if row.get(_KEY) is None or None in row:
-                continue
-            _decimal_points(row)
-            same = rows.setdefault((row.get(_SOURCE) or "", row["input"]), [])
-            # Rows of one photo's variants belong together; others replace what was before.
-            if same and (
-                same[0][_KEY] != row[_KEY]
-                or row.get("variant") in [one.get("variant") for one in same]
-            ):
-                same.clear()
-            same.append(row)
+            if row.get(KEY) is not None and None not in row:
+                _decimal_points(row)
+                yield row
     except csv.Error:
         pass
     finally:
         csv.field_size_limit(limit)
-    return rows
+
+
+def add_row(same: Rows, row: dict[str, str]) -> None:
+    """Add a row to those about its input that came before it, or replace them by it.
+
+    Rows of one photo's variants belong together.
+    """
+    variants = [one.get("variant") for one in same]
+    if same and (same[0][KEY] != row[KEY] or row.get("variant") in variants):
+        same.clear()
+    same.append(row)
+
+
+def lines_of(file: IO[bytes]) -> Iterator[str]:
+    """The lines of a report, also as spreadsheets save it, one after the other."""
+    start = file.readline()
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        start += file.read()
+    for line in itertools.chain([start], file):
+        yield from _lines(line)
 
 
 def _lines(data: bytes) -> list[str]:
@@ -294,12 +335,18 @@ def _decimal_points(row: dict[str, str]) -> None:
             row[name] = cell.replace(",", ".")
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
+def csv_lines(names: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
+    """Rows as lines of the report."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")
-    writer.writerows({name: harmless_cell(row.get(name) or "") for name in columns} for row in rows)
+    writer = csv.DictWriter(stream, names, restval="", extrasaction="ignore")
+    writer.writerows({name: harmless_cell(row.get(name) or "") for name in names} for row in rows)
     # File names may hold bytes that are no text.
     return stream.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def first_line(header: Sequence[str]) -> str:
+    """The line with the names of the columns."""
+    return ",".join(map(_quoted, header)) + "\r\n"
 
 
 def _quoted(name: str) -> str:

@@ -260,7 +260,7 @@ class OpenPhoto:
     def file(self, edit: Edit, quality: int | None = None, provenance: bool = True) -> bytes:
         """The file of an edit of this photo, in its format, with its metadata."""
         source = (self.source, self.data)
-        return edit_bytes(edit, source, self.output, quality=quality, provenance=provenance)
+        return edit_bytes(edit, source, self.output, quality=quality, provenance=provenance)[0]
 
     def _asked(self, edits: Edits) -> list[Change]:
         return [

@@ -3,8 +3,8 @@
 from fader.photo.formats import IMAGE_SUFFIXES, can_write, file_content, kind_of, opened
 from fader.photo.metadata import Provenance
 from fader.photo.photo import ImageLike, Photo
-from fader.photo.read import open_image, open_photo, open_reduced, read_photo
-from fader.photo.write import copy_file, photo_bytes, save_image, save_photo
+from fader.photo.read import open_image, open_photo, open_reduced, photo_file, read_photo
+from fader.photo.write import copy_file, photo_bytes, save_image, save_photo, write_bytes
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -20,7 +20,9 @@ __all__ = [
     "open_reduced",
     "opened",
     "photo_bytes",
+    "photo_file",
     "read_photo",
     "save_image",
     "save_photo",
+    "write_bytes",
 ]

@@ -42,9 +42,17 @@ def open_photo(source: ImageLike | Photo) -> Photo:
         return _of_image(source)
     if isinstance(source, bytes):
         return _of_content(source, "the image", None)
-    path = Path(source)
+    data, mode = photo_file(path := Path(source))
+    return _of_content(data, str(path), mode)
+
+
+def photo_file(path: str | os.PathLike[str]) -> tuple[bytes, int]:
+    """The bytes of a photo's file and its permissions.
+
+    Raises :class:`~fader.errors.UnreadableImageError` for what cannot be read.
+    """
     try:
-        data, mode = file_content(path)
+        return file_content(path)
     except FileNotFoundError:
         raise UnreadableImageError(f"{path}: there is no such file") from None
     except PermissionError:
@@ -54,7 +62,6 @@ def open_photo(source: ImageLike | Photo) -> Photo:
         raise UnreadableImageError(f"{path}: cannot be read ({reason})") from None
     except MemoryError:
         raise UnreadableImageError(f"{path}: too large for this machine's memory") from None
-    return _of_content(data, str(path), mode)
 
 
 def read_photo(data: bytes, name: str) -> Photo:

@@ -94,11 +94,12 @@ def photo_bytes(
     *,
     quality: int | None = None,
     provenance: Provenance | None = None,
-) -> bytes:
-    """What :func:`save_photo` would write to a file that is called ``name``; raises the same."""
+) -> tuple[bytes, tuple[str, ...]]:
+    """What :func:`save_photo` would write to a file that is called ``name``, and its answer;
+    raises the same."""
     kind = _kind_to_write(Path(name))
     with _reasons(Path(name)):
-        return _encoded(photo, kind, quality, provenance)[0]
+        return _encoded(photo, kind, quality, provenance)
 
 
 def _encoded(
@@ -139,8 +140,16 @@ def save_image(
 
 def copy_file(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Write a copy of the file ``source`` atomically; raises what :func:`save_photo` raises."""
-    data, mode = file_content(source)
-    _write(Path(path), lambda temporary: temporary.write_bytes(data), mode)
+    write_bytes(path, *file_content(source))
+
+
+def write_bytes(
+    path: str | os.PathLike[str], data: bytes, mode: int | None = None, folder: Path | None = None
+) -> None:
+    """Write a file atomically, by way of ``folder`` where one is given, with permissions no wider
+    than ``mode``; raises what :func:`save_photo` raises."""
+    with _reasons(Path(path)), atomic_path(path, folder, mode) as temporary:
+        temporary.write_bytes(data)
 
 
 def _kind_to_write(path: Path) -> str:

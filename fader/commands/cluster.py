@@ -1,0 +1,113 @@
+"""``fader edit --engine ray``: its options and its checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fader.commands.options import user_parameter
+from fader.errors import FaderError
+
+if TYPE_CHECKING:
+    from fader.edit.cluster.engine import Cluster
+
+
+def _actors(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    numbers = [int(part) for part in parts if part.isdecimal()]
+    if len(numbers) != len(parts) or len(parts) > 2 or not 0 < numbers[0] <= numbers[-1]:
+        raise FaderError(f"{text!r} is not a number of processes or MIN,MAX, such as 2 or 2,64")
+    return numbers[0], numbers[-1]
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where a folder's photos are edited."""
+    options = [
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Where a folder's photos are edited; with ray, PHOTO and OUT may be URLs such as "
+            "s3://bucket/photos, and PHOTO a table of paths, .csv or .parquet.",
+        ),
+        click.option(
+            "--address",
+            metavar="HOST:PORT|auto",
+            help="The Ray cluster of --engine ray; default: one that is started here for the run.",
+        ),
+        click.option(
+            "--actors",
+            metavar="MIN[,MAX]",
+            callback=user_parameter(_actors),
+            help="Processes of --engine ray that edit; default: as many as the cluster has room "
+            "for.",
+        ),
+        click.option(
+            "--cpus-per-actor",
+            type=click.FloatRange(0, min_open=True),
+            metavar="N",
+            help="Processors for each; default: 1.",
+        ),
+        click.option(
+            "--gpus-per-actor",
+            type=click.FloatRange(0),
+            metavar="N",
+            help="GPUs, or parts of one, for each; default: 0.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def cluster_of(
+    engine: str,
+    address: str | None,
+    actors: tuple[int, int] | None,
+    cpus: float | None,
+    gpus: float | None,
+) -> Cluster | None:
+    """The cluster that the options ask for, None for this machine alone."""
+    if engine == "ray":
+        from fader.edit.cluster.engine import Cluster
+
+        return Cluster(address, actors, cpus or 1, gpus or 0)
+    asked = {
+        "--address": address,
+        "--actors": actors,
+        "--cpus-per-actor": cpus,
+        "--gpus-per-actor": gpus,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            raise click.UsageError(f"{name}: is for --engine ray")
+    return None
+
+
+def check_cluster_use(
+    photos: tuple[str, ...], out: str | None, workers: int | None, overwrite: bool, as_json: bool
+) -> tuple[str, str]:
+    """The source and the destination of an edit on a cluster; what makes no sense is refused."""
+    from fader.edit.cluster.listing import is_table
+    from fader.edit.cluster.places import is_url
+
+    if len(photos) > 1:
+        raise click.UsageError("--engine ray edits one folder, URL or table; give it alone")
+    (source,) = photos
+    if out is None:
+        raise click.UsageError(f"{source}: name the folder or URL for the edits with -o")
+    if workers is not None:
+        raise click.UsageError("--workers: with --engine ray use --actors")
+    if as_json:
+        raise click.UsageError("--json: not with --engine ray; report.csv has all of it")
+    if overwrite and is_table(source):
+        raise click.UsageError(
+            "--overwrite: not with a table, whose photos may lie where edits go; choose a new -o"
+        )
+    if not is_url(source) and not os.path.isdir(source) and not is_table(source):
+        raise click.UsageError(f"{source}: is no folder, URL or table for --engine ray")
+    return source, out
