@@ -29,6 +29,7 @@ class Cluster:
     """Machines, each with the hours at which it came up and will be lost, and its speed."""
 
     nodes: int
+    cores: int  # of each
     loss_hours: float  # mean hours to a machine's loss
     start_hours: float  # until a lost one is replaced
     slow: float  # share of slow machines
@@ -53,44 +54,32 @@ class Cluster:
 
 
 def simulate(
-    photos: float,
-    rate: float,
-    nodes: int,
-    cores: int,
-    block: int,
-    loss_hours: float,
-    start_hours: float,
-    slow: float,
-    slowness: float,
-    fails: float,
-    seed: int,
+    cluster: Cluster, photos: float, rate: float, block: int, fails: float
 ) -> dict[str, Any]:
     """Work until every photo is done: ``hours`` beside the ``ideal_hours`` of machines without
-    fault, ``core_hours``, and what went wrong. ``fails`` is the chance of one try of one photo."""
-    random = np.random.default_rng(seed)
-    cluster = Cluster(nodes, loss_hours, start_hours, slow, slowness, random)
+    fault, ``core_hours``, and what went wrong; the numbers are the command's options."""
+    random, ideal = cluster.random, photos / rate / 3600
+    nodes, cores = cluster.nodes, cluster.cores
     blocks = int(np.ceil(photos / block))
     waiting, worked, wasted, hours = blocks, 0.0, 0.0, 0.0
     blocks_again = photos_again = 0
     # A block is so many photos that its time is near normal.
     variation = np.sqrt(np.expm1(SPREAD**2) / block)
     free = [(0.0, worker) for worker in range(nodes * cores)]
-    busy: list[tuple[float, int]] = []  # blocks in hand that will be lost: when, and whose
+    busy: list[float] = []  # when the blocks in hand that will be lost are lost
     while waiting or busy:
-        if not waiting:  # what is being lost comes back to be done
-            now, worker = heapq.heappop(busy)
-            waiting, blocks_again = waiting + 1, blocks_again + 1
-            free = [(max(now, at), other) for at, other in free]
+        if not waiting:  # all wait for what is being lost to be done again
+            free = [(max(busy[0], at), other) for at, other in free]
             heapq.heapify(free)
         now, worker = heapq.heappop(free)
-        while busy and busy[0][0] <= now:
+        while busy and busy[0] <= now:
             heapq.heappop(busy)
             waiting, blocks_again = waiting + 1, blocks_again + 1
         node = worker // cores
         while cluster.lost[node] <= now:
             cluster.replace(node)
-        if cluster.up[node] > now:
-            heapq.heappush(free, (float(cluster.up[node]), worker))
+        if (up := float(cluster.up[node])) > now:
+            heapq.heappush(free, (up, worker))
             continue
         again = random.binomial(block, fails)
         tries = (block + again) * max(0.1, random.normal(1, variation))
@@ -99,16 +88,13 @@ def simulate(
         if end > cluster.lost[node]:
             end = float(cluster.lost[node])
             wasted += end - now
-            heapq.heappush(busy, (end, worker))
+            heapq.heappush(busy, end)
         else:
             photos_again += again
             hours = max(hours, end)
         worked += end - now
         heapq.heappush(free, (float(end), worker))
-    ideal = photos / rate / 3600
     return {
-        "photos": int(photos),
-        "blocks": blocks,
         "cores": nodes * cores,
         "ideal_core_hours": round(ideal, 1),
         "core_hours": round(float(worked), 1),
@@ -133,9 +119,10 @@ def simulate(
 @click.option("--slowness", default=2.0, show_default=True, help="How many times as long.")
 @click.option("--fails", default=1e-4, show_default=True, help="Chance that a try fails.")
 @click.option("--seed", default=0, show_default=True)
-def main(**settings: Any) -> None:
+def main(photos: float, rate: float, block: int, fails: float, seed: int, **machines: Any) -> None:
     """Simulate a batch on a cluster, and print what becomes of it as JSON."""
-    click.echo(json.dumps(simulate(**settings), indent=2))
+    cluster = Cluster(random=np.random.default_rng(seed), **machines)
+    click.echo(json.dumps(simulate(cluster, photos, rate, block, fails), indent=2))
 
 
 if __name__ == "__main__":

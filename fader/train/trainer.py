@@ -139,11 +139,10 @@ class Trainer:
     # One step
 
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """One optimisation step of every network on images N×3×S×S in [-1, 1] and values N×n; of
-        several processes each is given its share of the images, and all values.
+        """One step of every network on images N×3×S×S in [-1, 1], or this process's share of them,
+        and all values N×n: the losses' parts, single numbers that stay on the device.
 
-        Returns the losses' parts, single numbers that stay on the device. The kind ``paper`` has
-        the reconstruction and the latent term alone, which are its equation (2).
+        The kind ``paper`` has the reconstruction and the latent term alone, its equation (2).
         """
         c, nets, random, share = self.config, self.nets, self._random(), self.share
         paper, editing = c.model.kind == "paper", self.done >= c.pretrain_steps
