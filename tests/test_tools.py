@@ -37,6 +37,29 @@ def test_help(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0 and "Usage" in result.output
 
 
+def test_a_simulated_cluster_does_every_photo_whatever_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tool = loaded(ROOT / "tools" / "simulate_cluster.py", monkeypatch)
+
+    def run(*options: str) -> dict[str, float]:
+        chosen = ["--photos", "1e5", "--rate", "2", "--nodes", "2", "--cores", "4", *options]
+        result = CliRunner().invoke(tool.main, chosen)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output)
+
+    smooth = run("--loss-hours", "1e9", "--slow", "0", "--fails", "0")
+    assert smooth["core_hours"] == pytest.approx(1e5 / 2 / 3600, rel=0.01)
+    assert smooth["ideal_hours"] <= smooth["hours"] < 1.1 * smooth["ideal_hours"]
+    assert smooth["machines_lost"] == smooth["core_hours_lost"] == smooth["photos_tried_again"] == 0
+    rough = run("--loss-hours", "1", "--slow", "0", "--fails", "1e-3", "--block", "500")
+    assert rough["machines_lost"] and rough["blocks_done_again"] <= 4 * rough["machines_lost"]
+    done = rough["core_hours"] - rough["core_hours_lost"]  # every block once, and what failed
+    assert done == pytest.approx(1.001 * 1e5 / 2 / 3600, rel=0.02)
+    assert rough["photos_tried_again"] == pytest.approx(100, abs=40)
+    assert run("--slow", "1")["hours"] == pytest.approx(2 * smooth["hours"], rel=0.1)
+
+
 def test_there_are_scripts() -> None:
     assert SCRIPTS
 

@@ -32,6 +32,7 @@ from fader.train.config import TrainConfig, apply_overrides, load_preset, preset
 from fader.train.edits import draw_edits, flip_one, other_side
 from fader.train.run import read_rows
 from fader.train.schedule import lambda_at, learning_rate_at
+from fader.train.share import Share, check_batch_size
 from fader.train.trainer import Trainer
 from fader.train.views import View
 
@@ -481,14 +482,26 @@ def test_other_light_keeps_images_in_range_and_places() -> None:
     assert torch.equal(same, x)
 
 
-def test_several_processes_draw_different_images(data: Path, tmp_path: Path) -> None:
-    trainer = Trainer(small_config(), PreparedStore(data), tmp_path / "run")
-    first, _ = trainer.faces.batches.batch(5)
-    again, _ = trainer.faces.batches.batch(5)
-    assert torch.equal(first, again)
-    trainer.faces.batches.rank = 1
-    other, _ = trainer.faces.batches.batch(5)
-    assert not torch.equal(first, other)
+def test_several_processes_share_the_batch_of_one(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(small_config("augmentation=1"), PreparedStore(data), tmp_path / "run")
+    batches = trainer.faces.batches
+    whole, values = batches.batch(5)
+    assert torch.equal(whole, batches.batch(5)[0])
+    assert not torch.equal(whole, batches.batch(6)[0])
+    for rank in range(3):
+        share = Share(rank, 3)
+        x, y = batches.batch(5, share.rows)
+        assert torch.equal(y, values) and torch.equal(x, whole[share.rows])
+        view = View(8, 32, torch.Generator().manual_seed(2), share.rows)
+        assert torch.equal(view(x), View(8, 32, torch.Generator().manual_seed(2))(whole)[rank::3])
+
+
+def test_a_batch_too_small_for_all_processes_is_refused() -> None:
+    config = small_config(*DIFFERENCE)
+    check_batch_size(config, 2)
+    with pytest.raises(FaderError, match=r"batch_size=8: .* among 3 processes; set it to 13 or"):
+        check_batch_size(config, 3)
+    check_batch_size(small_config(), 8)  # the paper's objective reconstructs all images
 
 
 def run_train(*arguments: str) -> tuple[int, str]:
@@ -569,6 +582,17 @@ def test_a_second_run_does_not_overwrite_the_first(data: Path, tmp_path: Path) -
     # More steps are no other run.
     assert run_train("--resume", "--out", str(run), "-s", "steps=3")[0] == 0
     assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_one_command_begins_a_run_and_goes_on_with_it(data: Path, tmp_path: Path) -> None:
+    options = ["--attrs", "Male", "--data", str(data), "--out", str(tmp_path), "--preset", "tiny"]
+    options += [part for setting in [*SMALL, "steps=2"] for part in ("-s", setting)]
+    assert run_train(*options, "--resume", "--minutes", "0")[0] == 0
+    code, output = run_train(*options, "--resume")  # as a launcher repeats it
+    assert code == 0, output
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]
+    code, output = run_train("--resume", "--out", str(tmp_path), "--preset", "default")
+    assert code == 2 and "not a --preset" in output
 
 
 def test_a_run_without_a_checkpoint_yet_still_begins_from_its_initial_model(

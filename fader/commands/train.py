@@ -115,11 +115,12 @@ def command(
 
     run = RunFolder(out)
     resume = resume and run.config.exists()  # killed before it began: begin
-    if resume and preset:
-        raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
     if not resume and not attrs:
         raise FaderError(f"{out}: holds no run to resume")
     config = _resumed(run, attrs, settings) if resume else _new(attrs or (), preset, settings)
+    # The same command begins a run and goes on with it, so that a launcher can repeat it.
+    if resume and preset and config != _new(config.model.attributes, preset, settings):
+        raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
     compiles = compiled == "auto" and can_compile()
     if dry_run:
         inputs = (read_inputs(run) or {}) if resume else {}

@@ -1,7 +1,7 @@
-"""Training batches from a prepared store, each a pure function of (seed, step, rank).
+"""Training batches from a prepared store, each a pure function of (seed, step).
 
 Nothing is remembered between batches, so a resumed run sees exactly what the killed one would
-have seen, and several processes draw different images without talking to each other.
+have seen, and several processes take their parts of the same batch without talking to each other.
 """
 
 from __future__ import annotations
@@ -52,31 +52,37 @@ class Augmentation:
     shift: float = 0.0
     colour: float = 0.0
 
-    def __call__(self, x: Tensor, random: np.random.Generator) -> Tensor:
-        """Images N×C×S×S in [-1, 1] → the same, changed; the border is replicated."""
-        x = self._moved(x, random)
+    def __call__(
+        self,
+        x: Tensor,
+        random: np.random.Generator,
+        n: int | None = None,
+        rows: slice = slice(None),
+    ) -> Tensor:
+        """Images N×C×S×S in [-1, 1] → the same, changed; the border is replicated. They may be only
+        some ``rows`` of a batch of ``n``, for which the changes are drawn."""
+        n, channels = n or len(x), x.shape[1]
+        x = self._moved(x, random, n, rows)
         if not self.colour:
             return x
-        n, channels = x.shape[:2]
         gain = random.standard_normal((n, 1)) + random.standard_normal((n, channels)) / 2
         light = self.colour * random.standard_normal((n, 1, 1, 1))
-        gain = np.exp(self.colour * gain)[:, :, None, None]
+        gain, light = np.exp(self.colour * gain)[rows, :, None, None], light[rows]
         x = x * torch.from_numpy(gain).float() + torch.from_numpy(light).float()
         return x.clamp_(-1, 1)
 
-    def _moved(self, x: Tensor, random: np.random.Generator) -> Tensor:
-        n = len(x)
+    def _moved(self, x: Tensor, random: np.random.Generator, n: int, rows: slice) -> Tensor:
         mirror = np.where(random.random(n) < 0.5, -1.0, 1.0) if self.flip else np.ones(n)
         angle = np.deg2rad(self.rotation) * random.standard_normal(n)
         scale = np.exp(self.zoom * random.standard_normal(n))
         shift = 2 * self.shift * random.standard_normal((2, n))
         if not (self.rotation or self.zoom or self.shift):
-            flipped = torch.from_numpy(mirror < 0)
+            flipped = torch.from_numpy(mirror[rows] < 0)
             x[flipped] = x[flipped].flip(3)
             return x
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
         matrix = np.stack([cos * mirror, -sin, shift[0], sin * mirror, cos, shift[1]], axis=1)
-        theta = torch.from_numpy(matrix.reshape(n, 2, 3)).float()
+        theta = torch.from_numpy(matrix.reshape(n, 2, 3)[rows]).float()
         grid = F.affine_grid(theta, list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
@@ -92,7 +98,6 @@ class Batches:
         batch_size: int,
         augmentation: Augmentation,
         seed: int = 0,
-        rank: int = 0,
         balance: float = 0.0,
     ) -> None:
         """``store`` is anything with ``images``, (N, S, S, channels) uint8 that rows can be taken
@@ -103,7 +108,7 @@ class Batches:
         """
         self.store, self.rows, self.labels = store, rows, labels
         self.batch_size, self.augmentation = batch_size, augmentation
-        self.seed, self.rank = seed, rank
+        self.seed = seed
         rarity = np.ones(len(rows))
         if labels.shape[1]:
             share = labels.mean(axis=0).clip(1e-3, 1 - 1e-3)
@@ -114,25 +119,27 @@ class Batches:
         self._cumulative = np.cumsum(weights)
         self._cumulative[-1] = 1.0  # whatever the rounding of the sum
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batch of this step: x N×3×S×S in [-1, 1], y N×n in 0..1."""
+    def batch(self, step: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """The batch of this step: x N×3×S×S in [-1, 1], y N×n in 0..1; of x only the ``rows`` of a
+        process that shares the batch with others."""
         random, chosen = self._draw(step)
-        x = to_tensor(self.store.images[self.rows[chosen]])
-        return self.augmentation(x, random), torch.from_numpy(self.labels[chosen])
+        x = to_tensor(self.store.images[self.rows[chosen[rows]]])
+        x = self.augmentation(x, random, len(chosen), rows)
+        return x, torch.from_numpy(self.labels[chosen])
 
     def labels_of(self, step: int) -> Tensor:
         """The labels N×n of this step's batch, without its images."""
         return torch.from_numpy(self.labels[self._draw(step)[1]])
 
     def _draw(self, step: int) -> tuple[np.random.Generator, np.ndarray]:
-        random = np.random.default_rng([self.seed, step, self.rank])
+        random = np.random.default_rng([self.seed, step, 0])
         return random, np.searchsorted(self._cumulative, random.random(self.batch_size))
 
-    def from_step(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def from_step(self, step: int, rows: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from ``step`` on; the next one is made while the present one is used."""
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as executor:
-            ahead = executor.submit(self.batch, step)
+            ahead = executor.submit(self.batch, step, rows)
             while True:
                 ready, step = ahead.result(), step + 1
-                ahead = executor.submit(self.batch, step)
+                ahead = executor.submit(self.batch, step, rows)
                 yield ready

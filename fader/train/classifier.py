@@ -22,6 +22,7 @@ from fader.train.device import any_process, make_accelerator
 from fader.train.ema import averaged
 from fader.train.loop import Loop, training_loop
 from fader.train.run import KEPT_CHECKPOINTS, RunFolder, fitting_checkpoint
+from fader.train.share import Share
 
 #: Seconds between checkpoints.
 CHECKPOINT_SECONDS = 600.0
@@ -118,6 +119,7 @@ class _Fit:
     ) -> None:
         self.store, self.run, self.settings = store, run, settings
         self.accelerator, self.done = accelerator, 0
+        self.share = Share(accelerator.process_index, accelerator.num_processes)
         self.rows = _half(store, store.indices(TRAIN), settings.identities)
         if not len(self.rows):
             raise FaderError("the data has no training images; its partition names none")
@@ -142,10 +144,10 @@ class _Fit:
             settings.batch_size,
             Augmentation(flip=True, rotation=3, zoom=0.04, shift=0.02),
             seed=settings.seed,
-            rank=accelerator.process_index,
             balance=0.5,
         )
-        self.net = accelerator.prepare(self.classifier.to(memory_format=torch.channels_last))
+        joined = self.share.joined(self.classifier, settings.batch_size)
+        self.net = accelerator.prepare(joined.to(memory_format=torch.channels_last))
         optimizer = torch.optim.AdamW(
             self.net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -157,10 +159,10 @@ class _Fit:
 
     def train(self, loop: Loop) -> None:
         """Train until the last step, or a stop."""
-        for x, y in self.batches.from_step(self.done):
+        for x, y in self.batches.from_step(self.done, self.share.rows):
             if loop.last:
                 break
-            row = loop.count({"loss": self._step(x, y)}, len(x))
+            row = loop.count(self._step(x, y), len(y))
             if row and self.accelerator.is_main_process:
                 loop.log(row, f"loss={row['loss']:.4f}")
             stop = loop.must_stop()
@@ -170,19 +172,21 @@ class _Fit:
             if stop:
                 break
 
-    def _step(self, x: Tensor, y: Tensor) -> Tensor:
+    def _step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """One step on this process's images of a batch with the labels ``y``."""
         seed = self.settings.seed * 1_000_003 + self.done
         torch.manual_seed(seed)  # of dropout; a resumed step draws the same
-        x = photographic(x, torch.Generator().manual_seed(seed)).to(self.accelerator.device)
-        logits = self.net(x).float()
-        loss = F.binary_cross_entropy_with_logits(logits, y.to(self.accelerator.device))
+        random = torch.Generator().manual_seed(seed + (self.share.rank << 40))
+        x = photographic(x, random).to(self.accelerator.device)
+        logits, own = self.net(x).float(), y[self.share.rows].to(self.accelerator.device)
+        loss = self.share.weight(len(y)) * F.binary_cross_entropy_with_logits(logits, own)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.schedule.step()
         self.ema.update_parameters(self.classifier)
         self.done += 1
-        return loss
+        return self.share.means({"loss": loss.detach()})
 
     def save(self) -> None:
         """Everything the next step depends on, in one file."""

@@ -34,7 +34,7 @@ class TrainConfig:
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
 
-    batch_size: int = _setting(32, "data", "images of a step, in each process")
+    batch_size: int = _setting(32, "data", "images of a step, of all processes together")
     balance: float = _setting(
         0.0, "data", "0: every face alike; 1: those with rare values far more often"
     )

@@ -33,7 +33,7 @@ def describe_run(
         trainer.run.release()
     labels = store.select_labels(config.model.attributes)[store.indices(TRAIN)]
     splits = {"train": TRAIN, "valid": VALID, "test": TEST}
-    images = config.steps * config.batch_size * trainer.accelerator.num_processes
+    images = config.steps * config.batch_size
     return {
         "settings": asdict(config),
         "data": {
@@ -79,7 +79,8 @@ def as_text(found: dict[str, Any], config: TrainConfig) -> str:
 def _images_per_second(trainer: Trainer) -> float:
     """Of steps with every term; those with a gradient penalty come in their proportion."""
     trainer.done = trainer.config.pretrain_steps + 1
-    x, y = (part.to(trainer.accelerator.device) for part in trainer.faces.batches.batch(0))
+    batch = trainer.faces.batches.batch(0, trainer.share.rows)
+    x, y = (part.to(trainer.accelerator.device) for part in batch)
     first = -(-trainer.done // R1_EVERY) * R1_EVERY  # the next step with a penalty
 
     def seconds(step: int) -> float:
@@ -93,4 +94,4 @@ def _images_per_second(trainer: Trainer) -> float:
     dear = seconds(first)
     plain = sum(seconds(first + 1 + i) for i in range(TIMED)) / TIMED
     mean = plain + max(0.0, dear - plain) / R1_EVERY
-    return len(x) * trainer.accelerator.num_processes / mean
+    return len(y) / mean

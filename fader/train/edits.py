@@ -35,6 +35,11 @@ class Edits:
     asked: Tensor
     changed: Tensor
 
+    def of(self, rows: slice) -> Edits:
+        """Those of some rows of the faces."""
+        parts = (self.difference, self.target, self.asked, self.changed)
+        return Edits(*(part[rows] for part in parts))
+
 
 def edited_images(batch_size: int) -> int:
     """How many of a batch are edited; at least one is to stay as it is."""

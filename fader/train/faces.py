@@ -41,8 +41,8 @@ class TrainingFaces:
         return self.x[some][:SAMPLES], self.y[some][:SAMPLES]
 
 
-def take_faces(store: PreparedStore, config: TrainConfig, rank: int = 0) -> TrainingFaces:
-    """The faces of ``store`` that a run with these settings uses; ``rank`` numbers the process.
+def take_faces(store: PreparedStore, config: TrainConfig) -> TrainingFaces:
+    """The faces of ``store`` that a run with these settings uses.
 
     Raises :class:`FaderError` for data that the settings do not fit, or that cannot be learnt from.
     """
@@ -67,7 +67,6 @@ def take_faces(store: PreparedStore, config: TrainConfig, rank: int = 0) -> Trai
         config.batch_size,
         Augmentation(True, ROTATION * amount, ZOOM * amount, SHIFT * amount, COLOUR * amount),
         seed=config.seed,
-        rank=rank,
         balance=config.balance,
     )
     held_out = store.indices(VALID)

@@ -2,7 +2,8 @@
 
 They are free functions of networks' outputs, and stay tensors on the device. Attribute values ``y``
 are N×n in 0..1 and may be soft: a cross-entropy against a probability. Images are N×3×S×S in
-[-1, 1]. Equations (1) and (2) are those of Lample et al. 2017 (arXiv 1706.00409).
+[-1, 1]. Equations (1) and (2) are those of Lample et al. 2017 (arXiv 1706.00409). ``weight`` is
+that of a mean over images, and is 1 but for several processes (:class:`fader.train.share.Share`).
 """
 
 from __future__ import annotations
@@ -25,28 +26,33 @@ CONVINCED = 0.95
 # The discriminators'
 
 
-def latent_discriminator_loss(logits: Tensor, y: Tensor) -> Loss:
+def latent_discriminator_loss(logits: Tensor, y: Tensor, weight: float = 1) -> Loss:
     """L_dis = −log P_dis(y | E(x)) (eq. 1), of the logits N×n on the latent code."""
-    loss = attribute_nll(logits, y)
+    loss = weight * attribute_nll(logits, y)
     # Per attribute, so that ln 2 = 0.693 always means "knows nothing".
     parts = {
         "discriminator_loss": loss / y.shape[1],
-        "discriminator_accuracy": accuracy(logits, y),
+        "discriminator_accuracy": weight * accuracy(logits, y),
     }
     return loss, parts
 
 
 def image_discriminator_loss(
-    verdicts: list[Tensor], logits: Tensor, y: Tensor, offset: Tensor
+    verdicts: list[Tensor],
+    logits: Tensor,
+    y: Tensor,
+    offset: Tensor,
+    weights: tuple[float, float] = (1, 1),
 ) -> Loss:
     """The attribute head's cross-entropy on the photos, which are the first N images, and the hinge
     loss of the verdicts where there are edited images besides (Lim & Ye 2017, arXiv 1705.02894,
-    eq. 5). ``offset`` (n,) is that of :func:`prior_logits`."""
+    eq. 5). ``offset`` (n,) is that of :func:`prior_logits`, ``weights`` are those of photos and of
+    edited images."""
     n, of_photos = len(y), logits[: len(y)]
-    loss = attribute_nll(of_photos + offset, y) / y.shape[1]
+    loss = weights[0] * attribute_nll(of_photos + offset, y) / y.shape[1]
     parts = {"recognition_loss": loss}
     if len(logits) > n:
-        hinge = hinge_discriminator_loss(verdicts, n)
+        hinge = hinge_discriminator_loss(verdicts, n, weights)
         parts["image_discriminator_loss"] = hinge
         parts["image_discriminator_accuracy"] = separation(verdicts, n)
         loss = loss + hinge
@@ -56,33 +62,38 @@ def image_discriminator_loss(
 # The autoencoder's
 
 
-def square_reconstruction_loss(decoded: Tensor, x: Tensor) -> Loss:
+def square_reconstruction_loss(decoded: Tensor, x: Tensor, weight: float = 1) -> Loss:
     """‖D(E(x), y) − x‖² (eq. 2), averaged over images, channels and pixels."""
-    loss = reconstruction_mse(decoded, x)
+    loss = weight * reconstruction_mse(decoded, x)
     return loss, {"reconstruction_loss": loss}
 
 
-def colour_reconstruction_loss(colour: Tensor, x: Tensor) -> Loss:
+def colour_reconstruction_loss(colour: Tensor, x: Tensor, weight: float = 1) -> Loss:
     """|c − x|, averaged over images, channels and pixels: what the decoder paints where nothing is
     to change. (The image x′ itself would be right there with any colour under an empty mask.)"""
-    loss = (colour - x).abs().mean()
+    loss = weight * (colour - x).abs().mean()
     return loss, {"reconstruction_loss": loss}
 
 
-def latent_adversarial_loss(logits: Tensor, wanted: Tensor) -> Loss:
+def latent_adversarial_loss(logits: Tensor, wanted: Tensor, weight: float = 1) -> Loss:
     """−log P_dis(wanted | E(x)); with 1 − y wanted it is the second term of L_ae (eq. 2)."""
-    loss = attribute_nll(logits, wanted)
+    loss = weight * attribute_nll(logits, wanted)
     return loss, {"adversarial_loss": loss}
 
 
-def realism_loss(verdicts: list[Tensor]) -> Loss:
+def realism_loss(verdicts: list[Tensor], weight: float = 1) -> Loss:
     """−D(x′) (Lim & Ye 2017, arXiv 1705.02894, eq. 6)."""
-    loss = -whole_verdicts(verdicts).mean()
+    loss = -weight * whole_verdicts(verdicts).mean()
     return loss, {"realism_loss": loss}
 
 
 def edit_loss(
-    logits: Tensor, asked: Tensor, changed: Tensor, own: Tensor, handicap: Tensor
+    logits: Tensor,
+    asked: Tensor,
+    changed: Tensor,
+    own: Tensor,
+    handicap: Tensor,
+    weights: tuple[Tensor | float, Tensor | float] = (1, 1),
 ) -> Loss:
     """How far the attribute head is from seeing in edited images what was asked of them (AttGAN, He
     et al. 2019, arXiv 1711.10678, eq. 4).
@@ -91,25 +102,26 @@ def edit_loss(
     handicapped (:func:`handicap_of`). All others are to be seen as they are in the photo, whose
     logits are ``own`` (N×n): the label of an attribute that shows only a little would ask for more
     of it. They weigh half as much, since attributes go together, and an edit may well take some of
-    that along.
+    that along. ``weights`` are those of the means over the changed and over all other attributes.
     """
     seen = torch.where(changed, logits + handicap, logits).float()
-    target = torch.where(changed, asked.clamp(1 - CONVINCED, CONVINCED), own.float().sigmoid())
+    as_it_was = own.detach().float().sigmoid()
+    target = torch.where(changed, asked.clamp(1 - CONVINCED, CONVINCED), as_it_was)
     nll = F.binary_cross_entropy_with_logits(seen, target, reduction="none")
     of_changed = (nll * changed).sum() / changed.sum().clamp(min=1)
     of_kept = (nll * ~changed).sum() / (~changed).sum().clamp(min=1)
-    loss = of_changed + 0.5 * of_kept
+    loss = weights[0] * of_changed + 0.5 * weights[1] * of_kept
     return loss, {"edit_loss": loss}
 
 
-def mask_loss(mask: Tensor, edited: Tensor, x: Tensor) -> Loss:
+def mask_loss(mask: Tensor, edited: Tensor, x: Tensor, weight: float = 1) -> Loss:
     """Mean of the mask (N×1×S×S), half its total variation, and 1.5 times the mean size of the
     change x′ − x.
 
     An edit should be no larger than the attribute needs, and in one piece.
     """
     rough = mask.diff(dim=2).abs().mean() + mask.diff(dim=3).abs().mean()
-    loss = mask.mean() + 0.5 * rough + 1.5 * (edited - x).abs().mean()
+    loss = weight * (mask.mean() + 0.5 * rough + 1.5 * (edited - x).abs().mean())
     return loss, {"mask_loss": loss}
 
 
@@ -171,11 +183,14 @@ def whole_verdicts(verdicts: list[Tensor]) -> Tensor:
     )
 
 
-def hinge_discriminator_loss(verdicts: list[Tensor], photos: int) -> Tensor:
+def hinge_discriminator_loss(
+    verdicts: list[Tensor], photos: int, weights: tuple[float, float] = (1, 1)
+) -> Tensor:
     """max(0, 1 − D(x)) + max(0, 1 + D(x′)) (Lim & Ye 2017, arXiv 1705.02894, eq. 5); the first
-    ``photos`` images are photos, the others edited."""
+    ``photos`` images are photos, the others edited. ``weights`` are those of the two means."""
     whole = whole_verdicts(verdicts)
-    return F.relu(1 - whole[:, :photos]).mean() + F.relu(1 + whole[:, photos:]).mean()
+    of_photos, of_edited = F.relu(1 - whole[:, :photos]), F.relu(1 + whole[:, photos:])
+    return weights[0] * of_photos.mean() + weights[1] * of_edited.mean()
 
 
 def separation(verdicts: list[Tensor], photos: int) -> Tensor:
@@ -189,18 +204,17 @@ def gradient_penalty(
     discriminator: Callable[[Tensor, Tensor], tuple[list[Tensor], Tensor]],
     x: Tensor,
     y: Tensor,
-    generator: torch.Generator,
+    signs: Tensor,
 ) -> Tensor:
     """R1: ‖∇ₓ of the image discriminator's logits‖² on photos ``x`` with values ``y`` (Mescheder et
     al. 2018, arXiv 1801.04406, eq. 9), summed over pixels, averaged over images.
 
     Without it the discriminator's slopes are noise, and edits follow them into grids and grain.
-    The attributes' logits are taken with random signs, which gives the expected square of their
-    whole Jacobian for one pass.
+    The attributes' logits are taken with random ``signs`` (N×n, 0 or 1), which gives the expected
+    square of their whole Jacobian for one pass.
     """
     x = x.detach().requires_grad_()
     verdicts, seen = discriminator(x, y)
-    signs = torch.randint(0, 2, seen.shape, generator=generator).to(x) * 2 - 1
-    score = (seen.float() * signs).sum() + whole_verdicts(verdicts).sum()
+    score = (seen.float() * (signs.to(x) * 2 - 1)).sum() + whole_verdicts(verdicts).sum()
     (slope,) = torch.autograd.grad(score, x, create_graph=True)
     return slope.square().sum(dim=(1, 2, 3)).mean()

@@ -152,7 +152,9 @@ class RunFolder:
             check_regular(path)
             with warnings.catch_warnings():  # of odd bytes, which are an error at once
                 warnings.simplefilter("ignore")
-                state = torch.load(path, map_location=map_location, weights_only=True)
+                # Processes that share a CPU number it, which torch takes for no device it knows.
+                where = "cpu" if map_location.type == "cpu" else map_location
+                state = torch.load(path, map_location=where, weights_only=True)
             if state["step"] != _step(path):
                 raise ValueError(f"it is of step {state['step']}")
         except FaderError:

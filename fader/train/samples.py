@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,16 @@ def sample_grid(model: FaderModel, x: Tensor, y: Tensor) -> Image.Image:
         columns.append(to_images(model.decode(features, swapped, y)))
     picture = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
     return with_titles(picture, ["photo", "decoded", *model.attributes], model.size)
+
+
+def sheet(x: Tensor) -> Image.Image:
+    """Images N×3×S×S in [-1, 1] as a picture of about as many rows as columns, which begins again
+    where it is not full."""
+    images = to_images(x)
+    across = math.ceil(len(images) ** 0.5)
+    rows = [images[i : i + across] for i in range(0, len(images), across)]
+    rows[-1] = np.concatenate([rows[-1], images[: across - len(rows[-1])]])
+    return Image.fromarray(np.vstack([np.hstack(list(row)) for row in rows]))
 
 
 def save_grid(grid: Image.Image, path: Path) -> None:

@@ -1,12 +1,12 @@
 """Staged training of a Fader Network (Lample et al. 2017, arXiv 1706.00409, §3 and §4).
 
-One process, or several under ``accelerate launch``; CPU, CUDA or MPS. A step is
-:meth:`Trainer.step`; everything else is bookkeeping that lets a run be watched, killed and resumed.
+One process, or several under ``accelerate launch`` that share each batch; CPU, CUDA or MPS. A step
+is :meth:`Trainer.step`; everything else is bookkeeping that lets a run be watched, killed and
+resumed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from fader.data.batches import to_images
 from fader.data.store import PreparedStore
 from fader.errors import FaderError
 from fader.models.classifier import AttributeClassifier
@@ -34,8 +32,9 @@ from fader.train.ema import averaged, calibration, recalibrate
 from fader.train.faces import take_faces
 from fader.train.loop import Loop, training_loop
 from fader.train.run import KEPT_CHECKPOINTS, RunFolder, fitting_checkpoint
-from fader.train.samples import sample_grid, save_grid
+from fader.train.samples import sample_grid, save_grid, sheet
 from fader.train.schedule import lambda_at, learning_rate_at
+from fader.train.share import Share, check_batch_size
 from fader.train.validation import validate
 from fader.train.views import View
 
@@ -86,7 +85,9 @@ class Trainer:
                 )
             classifier.eval().requires_grad_(False)
             classifier.to(memory_format=torch.channels_last).to(self.accelerator.device)
-        self.faces = take_faces(store, config, self.accelerator.process_index)
+        self.share = Share(self.accelerator.process_index, self.accelerator.num_processes)
+        check_batch_size(config, self.share.of)
+        self.faces = take_faces(store, config)
         self.prior = self.faces.batches.prior.to(self.accelerator.device)
         self.offset = losses.prior_logits(self.prior, config.logit_adjustment)
         self._build(initial)
@@ -111,7 +112,10 @@ class Trainer:
         if c.model.kind == "difference":
             nets["images"] = ImageDiscriminator(c.model.size, attributes)
         prepared = self.accelerator.prepare(
-            *(net.to(memory_format=torch.channels_last) for net in nets.values())
+            *(
+                self.share.joined(net, c.batch_size).to(memory_format=torch.channels_last)
+                for net in nets.values()
+            )
         )
         self.nets: dict[str, nn.Module] = dict(zip(nets, prepared, strict=True))
         self.optimizers = {
@@ -135,12 +139,12 @@ class Trainer:
     # One step
 
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """One optimisation step of every network on images N×3×S×S in [-1, 1] and values N×n.
+        """One step of every network on images N×3×S×S in [-1, 1], or this process's share of them,
+        and all values N×n: the losses' parts, single numbers that stay on the device.
 
-        Returns the losses' parts, single numbers that stay on the device. The kind ``paper`` has
-        the reconstruction and the latent term alone, which are its equation (2).
+        The kind ``paper`` has the reconstruction and the latent term alone, its equation (2).
         """
-        c, nets, random = self.config, self.nets, self._random()
+        c, nets, random, share = self.config, self.nets, self._random(), self.share
         paper, editing = c.model.kind == "paper", self.done >= c.pretrain_steps
         ramp = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, 1.0)
         lambda_e = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, c.lambda_max)
@@ -148,54 +152,65 @@ class Trainer:
         adv = cls = size = latent = torch.zeros((), device=x.device)  # not every step has them
 
         # Encode and decode; the first k images are edited.
-        k = edited_images(len(x)) if editing and not paper else 0
-        edits = draw_edits(y, k, self.prior, c.model.attributes, random)
+        n, k = len(y), edited_images(len(y)) if editing and not paper else 0
+        of_all, of_edited, of_kept = share.weight(n), share.weight(k), share.weight(n, k)
+        whole = draw_edits(y, k, self.prior, c.model.attributes, random)
+        y, edits = y[share.rows], whole.of(share.rows)
+        k = len(edits.target)
         code, *decoded = nets["autoencoder"](x, y if paper else edits.difference)
 
         # The discriminator of the latent code (eq. 1), and that of images: photos and edits.
-        loss, parts = losses.latent_discriminator_loss(nets["latent"](code.detach()), y)
+        loss, parts = losses.latent_discriminator_loss(nets["latent"](code.detach()), y, of_all)
         self._update("latent", loss)
         if paper:
-            rec, of_rec = losses.square_reconstruction_loss(decoded[0], x)
+            rec, of_rec = losses.square_reconstruction_loss(decoded[0], x, of_kept)
         else:
             colour, mask = decoded
             edited = x[:k] + mask[:k] * (colour[:k] - x[:k])
-            rec, of_rec = losses.colour_reconstruction_loss(colour[k:], x[k:])
-            view = View(len(x), c.model.size, random)
+            rec, of_rec = losses.colour_reconstruction_loss(colour[k:], x[k:], of_kept)
+            view = View(n, c.model.size, random, share.rows)
             shown = torch.cat([view(x), view(edited.detach(), k)])
             verdicts, logits = nets["images"](shown, torch.cat([y, edits.target]))
-            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y, self.offset)
+            loss, of_images = losses.image_discriminator_loss(
+                verdicts, logits, y, self.offset, (of_all, of_edited)
+            )
             if c.r1_gamma and self.done % R1_EVERY == 0:
-                slope = losses.gradient_penalty(self.bare("images").forward, view(x), y, random)
-                loss = loss + R1_EVERY / 2 * c.r1_gamma * slope
+                loss = loss + of_all * self._gradient_penalty(view(x), y, n, random)
             self._update("images", loss)
             parts |= of_images
 
         # The autoencoder (eq. 2), against both discriminators as they are now.
         parts |= of_rec
         if k:
-            with self._judging("images") as discriminator:
-                verdicts, seen = discriminator(view(edited, k), edits.target)
-            adv, of_adv = losses.realism_loss(verdicts)
+            with self._judging("images") as judge:
+                verdicts, seen = judge(view(edited, k), edits.target)
+            adv, of_adv = losses.realism_loss(verdicts, of_edited)
+            weights = share.weights(edits.changed, whole.changed)
             handicap = losses.handicap_of(edits.target, self.offset)
-            own = logits[:k].detach()
-            cls, of_cls = losses.edit_loss(seen, edits.asked, edits.changed, own, handicap)
-            size, of_size = losses.mask_loss(mask[:k], edited, x[:k])
+            cls, of_cls = losses.edit_loss(
+                seen, edits.asked, edits.changed, logits[:k], handicap, weights
+            )
+            size, of_size = losses.mask_loss(mask[:k], edited, x[:k], of_edited)
             parts |= of_adv | of_cls | of_size
         if lambda_e:
             wanted = 1 - y if c.adversarial_target == "opposite" else self.prior.expand_as(y)
-            with self._judging("latent") as discriminator:
-                latent, of_latent = losses.latent_adversarial_loss(discriminator(code), wanted)
+            with self._judging("latent") as judge:
+                latent, of_latent = losses.latent_adversarial_loss(judge(code), wanted, of_all)
             parts |= of_latent
         loss = w_rec * rec + w_adv * adv + w_cls * cls + ramp * w_mask * size + lambda_e * latent
         self._update("autoencoder", loss)
         self.ema.update_parameters(self.bare("autoencoder"))
-        return {name: value.detach() for name, value in parts.items()}
+        return share.means({name: value.detach() for name, value in parts.items()})
+
+    def _gradient_penalty(self, x: Tensor, y: Tensor, n: int, random: torch.Generator) -> Tensor:
+        """The image discriminator's, on this process's share of ``n`` photos."""
+        signs = torch.randint(0, 2, (n, y.shape[1]), generator=random)[self.share.rows]
+        slope = losses.gradient_penalty(self.bare("images").forward, x, y, signs)
+        return R1_EVERY / 2 * self.config.r1_gamma * slope
 
     def _random(self) -> torch.Generator:
         """This step's own randomness, dropout's as well; a resumed step draws the same."""
-        words = [self.config.seed, self.done, self.accelerator.process_index]
-        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.config.seed, self.done, 0]).generate_state(1)[0])
         torch.manual_seed(seed)
         return torch.Generator().manual_seed(seed)
 
@@ -244,7 +259,7 @@ class Trainer:
                 elif not self.done:
                     self._show_reals()
                     self._sample()
-            for x, y in self.faces.batches.from_step(self.done):
+            for x, y in self.faces.batches.from_step(self.done, self.share.rows):
                 if loop.last:
                     break
                 self._set_learning_rate()
@@ -252,7 +267,7 @@ class Trainer:
                 x, y = (part.to(device, non_blocking=True) for part in (x, y))
                 values = self.step(x, y)
                 self.done += 1
-                if row := loop.count(values, len(x) * self.accelerator.num_processes):
+                if row := loop.count(values, len(y)):
                     self._log(row, loop)
                 stop = loop.must_stop()
                 with loop.aside():
@@ -300,7 +315,7 @@ class Trainer:
         model.training_notes = {
             **{k: v for k, v in self.config.to_dict().items() if k != "model"},
             "steps": self.done,  # of a run that was stopped, or of its best step
-            "images": self.done * self.config.batch_size * self.accelerator.num_processes,
+            "images": self.done * self.config.batch_size,
         }
         model.to(memory_format=torch.channels_last).to(self.accelerator.device)
         device = self.accelerator.device
@@ -312,13 +327,7 @@ class Trainer:
     def _show_reals(self) -> None:
         """The first training faces as the networks see them."""
         if self.main:
-            images = to_images(self.faces.batches.batch(0)[0][:64])
-            across = math.ceil(len(images) ** 0.5)
-            rows = [images[i : i + across] for i in range(0, len(images), across)]
-            rows[-1] = np.concatenate([rows[-1], images[: across - len(rows[-1])]])
-            save_image(
-                Image.fromarray(np.vstack([np.hstack(list(row)) for row in rows])), self.run.reals
-            )
+            save_image(sheet(self.faces.batches.batch(0)[0][:64]), self.run.reals)
 
     def _sample(self) -> None:
         if self.main:

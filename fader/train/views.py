@@ -11,23 +11,26 @@ _BRIGHTNESS, _SHIFT, _CUTOUT, _CUTOUTS = 0.1, 1 / 32, 1 / 4, 0.2
 
 
 class View:
-    """One random view, the same for every batch of N images that is seen through it.
+    """One random view, the same for every batch of N images that is seen through it; of the batch
+    for which it is drawn they may be only some ``rows``.
 
     Photos and edited images have to be seen through the same: heavier views (blur, gray, cutouts
     half of the time) leave discriminators near chance.
     """
 
-    def __init__(self, n: int, size: int, random: torch.Generator) -> None:
+    def __init__(
+        self, n: int, size: int, random: torch.Generator, rows: slice = slice(None)
+    ) -> None:
         most = max(1, round(_SHIFT * size))
         self.shift = tuple(torch.randint(-most, most + 1, (2,), generator=random).tolist())
-        self.light = _BRIGHTNESS * (2 * torch.rand((n, 1, 1, 1), generator=random) - 1)
+        self.light = _BRIGHTNESS * (2 * torch.rand((n, 1, 1, 1), generator=random) - 1)[rows]
         self.holes = None
         if float(torch.rand((), generator=random)) < _CUTOUTS:
             side = round(_CUTOUT * size)
             corner = torch.randint(0, size - side + 1, (2, n, 1), generator=random)
             at = torch.arange(size)[None]
-            rows, columns = ((at >= c) & (at < c + side) for c in corner)
-            self.holes = ~(rows[:, :, None] & columns[:, None])[:, None]
+            down, across = ((at >= c) & (at < c + side) for c in corner[:, rows])
+            self.holes = ~(down[:, :, None] & across[:, None])[:, None]
 
     def __call__(self, x: Tensor, first: int | None = None) -> Tensor:
         """Images N×3×S×S in [-1, 1] (or the ``first`` of the N) → the same, seen so; values may
