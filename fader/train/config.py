@@ -12,6 +12,7 @@ from fader.models.config import AutoencoderConfig
 from fader.train.settings import (
     check_names,
     parse_value,
+    preset_names,
     read_preset,
     split_override,
 )
@@ -127,6 +128,11 @@ class TrainConfig:
 
 def _shown(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the presets in the package."""
+    return preset_names("fader.train")
 
 
 def load_preset(name: str) -> dict[str, Any]:
