@@ -237,22 +237,22 @@ def test_profile_exif_and_resolution_are_kept(picture, tmp_path, suffix):
 
 
 def test_maker_notes_stay_where_they_were_and_the_thumbnail_goes(picture, tmp_path):
-    from fader.photo.exif import upright_exif
+    from fader.photo.exif import cleaned_exif, signed_exif
 
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 8
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = b"secret offsets" * 20
     before = exif.tobytes()
-    after = upright_exif(before, "Fader")
+    after = signed_exif(cleaned_exif(before), "Fader")
     assert after.index(b"secret") == before.index(b"secret")
     read = Image.Exif()
     read.load(after)
     assert read[ExifTags.Base.Orientation] == 1 and read[ExifTags.Base.Software] == "Fader"
     assert not read.get_ifd(ExifTags.IFD.IFD1)
     for broken in (b"", b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", before[:20], b"II*\0"):
-        assert upright_exif(broken) == b""
+        assert cleaned_exif(broken) == b""
         again = Image.Exif()
-        again.load(upright_exif(broken, "Fader"))
+        again.load(signed_exif(cleaned_exif(broken), "Fader"))
         assert again[ExifTags.Base.Software] == "Fader"
 
 

@@ -6,7 +6,6 @@
     python tools/bench_edit.py --cold ../other         # `fader edit` from the shell, here and there
     python tools/bench_edit.py PHOTOS --links 10000    # peak memory at quarters of a long batch
     python tools/bench_edit.py --memory                # peak memory of one photo of 50 megapixels
-    python tools/bench_edit.py PHOTOS --peak 100,1000  # peak memory of batches of so many photos
 
 The plain loop is ``for each photo: detect, edit, save`` through the same public API, in one
 process with PyTorch's own number of threads. Both sides work through the same photos in blocks
@@ -30,7 +29,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 from PIL import Image
@@ -152,32 +150,19 @@ def _peak(process: str) -> int:
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
-def peak_of(target: Callable[..., None], *arguments: object) -> tuple[float, float]:
-    """Peak resident memory in MB of a fresh process that runs ``target(*arguments)``.
-
-    The second figure is that of the largest of its own processes, 0 for none.
-    """
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measured, args=(queue, target, arguments))
+def in_fresh_process(target: Callable[..., None], *arguments: object) -> None:
+    """Run ``target(*arguments)`` in a process whose peak memory is its own."""
+    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     process.start()
-    peak = queue.get()
     process.join()
-    return peak
-
-
-def _measured(queue: Any, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
-    target(*arguments)
-    whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
-    queue.put(tuple(resource.getrusage(who).ru_maxrss / 1024 for who in whose))
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
 
 
 def _edit_one(model: str, photo: Path, out: Path) -> None:
     Editor(model, "cpu").apply(photo, CHANGES).save(out)
-
-
-def _edit_many(model: str, folder: Path, out: Path, workers: int) -> None:
-    batch(Editor(model, "cpu"), folder, find_photos(folder), out, workers)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    click.echo(json.dumps({"megapixels": 50, "peak_mb": round(peak_mb)}, indent=2))
 
 
 def _linked(photos: list[Path], folder: Path, count: int) -> None:
@@ -222,22 +207,6 @@ def _enlarged(photos: list[Path], folder: Path, megapixels: float | None, count:
             image.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:05}.jpg", quality=92)
 
 
-def _print_peaks(
-    sources: list[Path],
-    place: Path,
-    counts: list[int],
-    megapixels: float | None,
-    model: str,
-    workers: int,
-) -> None:
-    for n in counts:
-        _enlarged(sources, place / f"in{n}", megapixels, n)
-        folders = place / f"in{n}", place / f"out{n}"
-        peak_mb, worker_mb = peak_of(_edit_many, model, *folders, workers)
-        found = {"photos": n, "peak_mb": round(peak_mb), "worker_peak_mb": round(worker_mb)}
-        click.echo(json.dumps(found))
-
-
 @click.command()
 @click.argument("photos", required=False, type=click.Path(path_type=Path, exists=True))
 @click.option("--megapixels", type=float, help="Resize every photo to this and save it as JPEG.")
@@ -254,7 +223,6 @@ def _print_peaks(
 )
 @click.option("--links", type=click.IntRange(4), help="Only a batch of so many links to PHOTOS.")
 @click.option("--memory", is_flag=True, help="Only the peak memory of one photo of 50 megapixels.")
-@click.option("--peak", metavar="N,N", help="Only the peak memory of batches of so many photos.")
 @model_option
 def main(
     photos: Path | None,
@@ -266,7 +234,6 @@ def main(
     other: Path | None,
     links: int | None,
     memory: bool,
-    peak: str | None,
     model: str,
 ) -> None:
     """Measure how fast photos are edited, and print the figures as JSON."""
@@ -284,15 +251,11 @@ def main(
         elif links:
             _enlarged(sources[:8], place / "few", megapixels or 1, min(len(sources), 8))
             _linked(find_photos(place / "few"), place / "in", links)
-            peak_of(_edit_links, model, place / "in", place / "out", workers or 2)
+            in_fresh_process(_edit_links, model, place / "in", place / "out", workers or 2)
             return
         elif memory:
             _enlarged(sources[:1], place / "in", 50, 1)
-            peak_mb, _ = peak_of(_edit_one, model, place / "in" / "00000.jpg", place / "out.jpg")
-            found = {"megapixels": 50, "peak_mb": round(peak_mb)}
-        elif peak:
-            counts = [int(n) for n in peak.split(",")]
-            _print_peaks(sources, place, counts, megapixels, model, workers or 2)
+            in_fresh_process(_edit_one, model, place / "in" / "00000.jpg", place / "out.jpg")
             return
         else:
             _enlarged(sources, place / "in", megapixels, count)

@@ -22,6 +22,7 @@ from cgan.pictures import grid, label_rows
 from fader import Editor
 from fader.edit.strip import strip
 from fader.faces.align import warp
+from fader.faces.detect import Face
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE = 224
@@ -39,42 +40,39 @@ FAILURES = (
 
 def failures(editor: Editor) -> Image.Image:
     """Photo and edit side by side, pair after pair."""
-    font = ImageFont.load_default(size=15)
-    picture = Image.new("RGB", (2 * SIDE * len(FAILURES), SIDE + 22), "white")
-    draw = ImageDraw.Draw(picture)
-    for column, (name, changes) in enumerate(FAILURES):
+    row = []
+    for name, changes in FAILURES:
         path = ROOT / "examples" / name
         face = editor.faces(path)[0]
-        images = Image.open(path).convert("RGB"), editor.edit(path, changes)
-        for i, (image, title) in enumerate(zip(images, ("photo", changes), strict=True)):
-            crop = warp(np.asarray(image), face.transform(SIDE), SIDE)
-            left = (2 * column + i) * SIDE
-            picture.paste(Image.fromarray(crop), (left, 22))
-            draw.text((left + SIDE / 2, 11), title.replace("_", " "), "black", font, anchor="mm")
-    return picture
+        row += [("photo", Image.open(path), face), (changes, editor.edit(path, changes), face)]
+    return titled([row])
 
 
 def edits(editor: Editor, photos: list[Path]) -> Image.Image:
     """A row per photo: as it is, then each attribute moved to its other side."""
+    rows = []
+    for path in photos:
+        found = editor.describe(path)[0]
+        row = [("photo", Image.open(path), found.face)]
+        for name in editor.attributes:
+            value = int(found.attributes[name] < 0.5)
+            row.append((f"{name} = {value}", editor.edit(path, **{name: value}), found.face))
+        rows.append(row)
+    return titled(rows)
+
+
+def titled(rows: list[list[tuple[str, Image.Image, Face]]]) -> Image.Image:
+    """Rows of crops of the face in each picture, each with its title above it."""
     font = ImageFont.load_default(size=15)
-    titles = ["photo", *(name.replace("_", " ") for name in editor.attributes)]
-    picture = Image.new("RGB", (SIDE * len(titles), (SIDE + 22) * len(photos)), "white")
-    draw = ImageDraw.Draw(picture)
-    for row, path in enumerate(photos):
-        face = editor.faces(path)[0]
-        top = row * (SIDE + 22)
-        estimates = editor.describe(path)[0].attributes
-        for column, title in enumerate(titles):
-            if column:
-                name = editor.attributes[column - 1]
-                value = int(estimates[name] < 0.5)
-                image, title = editor.edit(path, **{name: value}), f"{title} = {value}"
-            else:
-                image = Image.open(path).convert("RGB")
-            crop = warp(np.asarray(image), face.transform(SIDE), SIDE)
-            picture.paste(Image.fromarray(crop), (column * SIDE, top + 22))
-            draw.text((column * SIDE + SIDE / 2, top + 11), title, "black", font, anchor="mm")
-    return picture
+    sheet = Image.new("RGB", (SIDE * len(rows[0]), (SIDE + 22) * len(rows)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, row in enumerate(rows):
+        for j, (title, image, face) in enumerate(row):
+            crop = warp(np.asarray(image.convert("RGB")), face.transform(SIDE), SIDE)
+            left, top = j * SIDE, i * (SIDE + 22)
+            sheet.paste(Image.fromarray(crop), (left, top + 22))
+            draw.text((left + SIDE / 2, top + 11), title.replace("_", " "), "black", font, "mm")
+    return sheet
 
 
 def generated(name: str) -> Image.Image:

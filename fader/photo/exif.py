@@ -64,12 +64,6 @@ def signed_exif(exif: bytes, software: str) -> bytes:
         return _signed(_EMPTY, software)
 
 
-def upright_exif(exif: bytes, software: str | None = None) -> bytes:
-    """:func:`cleaned_exif`, and with ``software`` :func:`signed_exif`."""
-    exif = cleaned_exif(exif)
-    return signed_exif(exif, software) if software else exif
-
-
 class _Block:
     def __init__(self, exif: bytes) -> None:
         self.data = bytearray(exif.removeprefix(PREFIX))
