@@ -414,7 +414,7 @@ def test_what_is_not_asked_for_is_to_be_seen_as_in_the_photo() -> None:
 
     def loss(kept: float, moved: float) -> float:
         logits = torch.tensor([[kept, moved]])
-        return float(losses.edit_loss(logits, asked, changed, own, torch.zeros(2))[0])
+        return float(losses.edit_loss(logits, asked, changed, own)[0])
 
     assert loss(0.3, 2.9) < min(loss(1.3, 2.9), loss(-0.7, 2.9), loss(0.3, 0.0))
     assert loss(0.3, 2.9) < loss(0.3, 9.0)  # more than convinced is caricature
@@ -430,8 +430,8 @@ def test_an_edit_has_to_convince_whoever_knows_how_frequent_a_value_is() -> None
     changed, own = torch.tensor([[True]]), torch.zeros(1, 1)
 
     def loss(logit: float, asked: torch.Tensor) -> float:
-        handicap = losses.handicap_of(asked, offset)
-        return float(losses.edit_loss(torch.tensor([[logit]]), asked, changed, own, handicap)[0])
+        logits = logit + losses.handicap_of(asked, offset)
+        return float(losses.edit_loss(logits, asked, changed, own)[0])
 
     assert loss(2.9, put_on) > loss(2.9 - float(offset) / 2, put_on)  # 0.95 is not enough there
     assert loss(-2.9, taken_off) < loss(-2.0, taken_off)

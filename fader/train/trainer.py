@@ -186,10 +186,8 @@ class Trainer:
                 verdicts, seen = judge(view(edited, k), edits.target)
             adv, of_adv = losses.realism_loss(verdicts, of_edited)
             weights = share.weights(edits.changed, whole.changed)
-            handicap = losses.handicap_of(edits.target, self.offset)
-            cls, of_cls = losses.edit_loss(
-                seen, edits.asked, edits.changed, logits[:k], handicap, weights
-            )
+            seen = seen + edits.changed * losses.handicap_of(edits.target, self.offset)
+            cls, of_cls = losses.edit_loss(seen, edits.asked, edits.changed, logits[:k], weights)
             size, of_size = losses.mask_loss(mask[:k], edited, x[:k], of_edited)
             parts |= of_adv | of_cls | of_size
         if lambda_e:
