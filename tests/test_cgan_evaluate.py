@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import signal
 from pathlib import Path
 
 import cv2
@@ -323,6 +325,42 @@ def test_a_judge_of_classes_is_trained_once(cache: Path, monkeypatch: pytest.Mon
     again = find_label_judge(images, training=training, progress=False)
     assert (again.see(images.images[45:]) == told).all()
     assert len(list((cache / "fader").iterdir())) == 1
+
+
+def test_a_judges_training_that_was_stopped_goes_on(
+    cache: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+):
+    training = ClassTraining(size=32, width=4, steps=6, batch_size=8)
+    whole = find_label_judge(images, training=training, progress=False)
+    whole = whole.judge.classifier.state_dict()
+    (folder,) = (cache / "fader").iterdir()
+    assert not (folder / "training.pt").exists()
+    shutil.rmtree(folder)
+
+    steps: list[int] = []
+    see = labels._seen
+
+    def interrupt_the_third(x: torch.Tensor, seed: int) -> torch.Tensor:
+        steps.append(seed)
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return see(x, seed)
+
+    monkeypatch.setattr(labels, "_seen", interrupt_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        find_label_judge(images, training=training, progress=False)
+    assert [path.name for path in folder.iterdir()] == ["training.pt"]
+    resumed = find_label_judge(images, training=training, progress=False)
+    assert len(steps) == 6  # none of them twice
+    resumed = resumed.judge.classifier.state_dict()
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+    assert not (folder / "training.pt").exists()
+
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "training.pt").write_bytes(b"cut short")
+    with pytest.raises(FaderError, match=r"training\.pt: not a checkpoint .* remove it"):
+        find_label_judge(images, training=training, progress=False)
 
 
 def test_a_judge_given_for_classes_is_refused(cache: Path, images: ImageSet):

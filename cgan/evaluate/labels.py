@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,14 +12,18 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from cgan.data import ImageSet
 from cgan.evaluate.features import as_rgb
 from fader.data.batches import Augmentation, Batches
 from fader.data.cache import cache_folder, mark_used
+from fader.documents import check_regular
 from fader.errors import FaderError
 from fader.evaluate.judge import PACKAGED, Judge
+from fader.files import atomic_path, make_folder
+from fader.interrupts import held_interrupts
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.folders import CONFIG, model_info
 from fader.models.model import save_classifier
@@ -28,6 +33,8 @@ from fader.train.ema import averaged
 
 # Of a set that names no held-out images, every so manyth is kept from the judge, to score it.
 _KEPT_BACK = 10
+# What a judge's training is resumed from, and seconds between two of them.
+_CHECKPOINT, _CHECKPOINT_SECONDS = "training.pt", 60.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ def find_label_judge(
     Of attributes it is the packaged one, or that in ``folder`` (a run of ``fader
     train-classifier``). Of classes it is trained on the training images, once: the next
     evaluation on the same images finds it under ``~/.cache/fader`` (``$XDG_CACHE_HOME/fader``).
+    A training that was stopped goes on there; Ctrl-C raises :class:`KeyboardInterrupt`.
     """
     if images.label_kind == "none":
         return None
@@ -135,7 +143,7 @@ def _train(
     # With rare classes as rare as they are, but judged as if all were alike (logit adjustment,
     # Menon et al. 2021, arXiv 2007.07314): else a rare one is seldom decided for.
     frequency = torch.from_numpy(np.log(labels.mean(axis=0).clip(min=1e-6))).float().to(device)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), held_interrupts() as interrupted:
         torch.manual_seed(training.seed)
         config = ClassifierConfig(images.label_names, training.size, training.width, "plain")
         net = AttributeClassifier(config).to(device).to(memory_format=torch.channels_last)
@@ -146,26 +154,25 @@ def _train(
             optimizer, training.learning_rate, total_steps=training.steps
         )
         ema = averaged(net, 0.99)
+        parts = {"net": net, "optimizer": optimizer, "schedule": schedule, "ema": ema}
+        done = _resume(out / _CHECKPOINT, parts, device)
         augmentation = Augmentation(flip=True, rotation=4, zoom=0.05, shift=0.03)
         batches = Batches(
             images, rows, labels, training.batch_size, augmentation, seed=training.seed
         )
         bar = tqdm(
-            batches.from_step(0),
+            batches.from_step(done),
             desc="judge of labels",
+            initial=done,
             total=training.steps,
             unit="step",
             disable=None if progress else True,
         )
-        for step, (x, y) in enumerate(bar):
+        saved = time.monotonic()
+        for step, (x, y) in enumerate(bar, done):
             if step == training.steps:
                 break
-            random = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
-            x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
-            # Samples are often blurred and noisy; in small pictures that can hide what is asked,
-            # so half of each batch stays sharp.
-            half = len(x) // 2
-            x = torch.cat([photographic(x[:half], random), x[half:]])
+            x = _seen(x, training.seed * 1_000_003 + step)
             x = x.to(device, memory_format=torch.channels_last)
             loss = F.cross_entropy(net(x) + frequency, y.argmax(dim=1).to(device))
             optimizer.zero_grad(set_to_none=True)
@@ -173,6 +180,51 @@ def _train(
             optimizer.step()
             schedule.step()
             ema.update_parameters(net)
+            if interrupted() or time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                _save(out / _CHECKPOINT, parts, step + 1)
+                saved = time.monotonic()
+            if interrupted():
+                raise KeyboardInterrupt
     notes: dict[str, Any] = {**asdict(training), "images": len(rows), "labels": "classes"}
-    trained = cast(AttributeClassifier, ema.module.eval())
-    save_classifier(trained, out, notes)
+    save_classifier(cast(AttributeClassifier, ema.module.eval()), out, notes)
+    (out / _CHECKPOINT).unlink(missing_ok=True)
+
+
+def _seen(x: Tensor, seed: int) -> Tensor:
+    """A batch N×C×S×S as the judge in training sees it, N×3×S×S.
+
+    Samples are often blurred and noisy; in small pictures that can hide what is asked, so half of
+    each batch stays sharp.
+    """
+    x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+    half = len(x) // 2
+    return torch.cat([photographic(x[:half], torch.Generator().manual_seed(seed)), x[half:]])
+
+
+def _save(path: Path, parts: dict[str, Any], done: int) -> None:
+    """Keep everything the next step depends on; dropout draws from the global generator."""
+    state = {name: part.state_dict() for name, part in parts.items()}
+    try:
+        make_folder(path.parent)
+        with atomic_path(path) as temporary:
+            torch.save({"done": done, "random": torch.get_rng_state(), **state}, temporary)
+    except (OSError, RuntimeError) as error:  # torch answers a full disk with the latter
+        reason = str(error).splitlines()[0]
+        raise FaderError(f"{path}: could not be written ({reason})") from None
+
+
+def _resume(path: Path, parts: dict[str, Any], device: str | torch.device) -> int:
+    """Take up the checkpoint at ``path``, and answer how many steps are done; 0 without one."""
+    if not path.exists():
+        return 0
+    try:
+        check_regular(path)
+        state = torch.load(path, map_location=device, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        torch.set_rng_state(state["random"].cpu())
+        return int(state["done"])
+    except Exception:  # damaged pickles are answered with any exception there is
+        raise FaderError(
+            f"{path}: not a checkpoint of this judge's training; remove it to start anew"
+        ) from None

@@ -21,6 +21,7 @@ _FILES = frozenset(
     (
         *("images.npy", "labels.npy", "split.npy", "identity.npy", "names.json", "meta.json"),
         *("progress.jsonl", "rejected.csv", "config.json", "classifier.safetensors"),
+        "training.pt",
     )
 )
 _LOCK = ".lock"
