@@ -171,8 +171,8 @@ class Trainer:
             view = View(n, c.model.size, random, share.rows)
             shown = torch.cat([view(x), view(edited.detach(), k)])
             verdicts, logits = nets["images"](shown, torch.cat([y, edits.target]))
-            both = of_all, of_edited
-            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y, self.offset, both)
+            two = of_all, of_edited
+            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y, self.offset, two)
             if c.r1_gamma and self.done % R1_EVERY == 0:
                 loss = loss + of_all * self._gradient_penalty(view(x), y, n, random)
             self._update("images", loss)
