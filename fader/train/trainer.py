@@ -164,7 +164,9 @@ class Trainer:
             view = View(len(x), c.model.size, random)
             shown = torch.cat([view(x), view(edited.detach(), k)])
             verdicts, logits = nets["images"](shown, torch.cat([y, edits.target]))
-            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y, self.offset)
+            loss, of_images = losses.image_discriminator_loss(
+                verdicts, logits, y, self.offset
+            )
             if c.r1_gamma and self.done % R1_EVERY == 0:
                 slope = losses.gradient_penalty(self.bare("images").forward, view(x), y, random)
                 loss = loss + R1_EVERY / 2 * c.r1_gamma * slope
