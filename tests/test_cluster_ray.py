@@ -29,9 +29,15 @@ JOB = Job(parse_changes("Smiling=0"))
 SMALL = {"include_dashboard": False, "object_store_memory": 100_000_000, "log_to_driver": False}
 
 
-@pytest.fixture
-def on_ray(monkeypatch):
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Else its processes give way to all others of a busy machine.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
+@pytest.fixture
+def on_ray(quiet):
     ray.init(num_cpus=1, **SMALL)
     yield
     ray.shutdown()
@@ -146,10 +152,9 @@ def test_a_killed_worker_loses_nothing(on_ray, model, source, expected, tmp_path
     assert tree(out) == expected
 
 
-def test_a_lost_machine_loses_nothing(model, source, expected, tmp_path, monkeypatch):
+def test_a_lost_machine_loses_nothing(model, source, expected, tmp_path):
     from ray.cluster_utils import Cluster as Machines
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     memory = {"object_store_memory": SMALL["object_store_memory"]}
     machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0, **memory})
     lost = machines.add_node(num_cpus=1, **memory)
