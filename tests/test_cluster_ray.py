@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -29,9 +28,15 @@ JOB = Job(parse_changes("Smiling=0"))
 SMALL = {"include_dashboard": False, "object_store_memory": 100_000_000, "log_to_driver": False}
 
 
-@pytest.fixture
-def on_ray(monkeypatch):
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Else its processes give way to all others of a busy machine.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
+@pytest.fixture
+def on_ray(quiet):
     ray.init(num_cpus=1, **SMALL)
     yield
     ray.shutdown()
@@ -104,16 +109,13 @@ def test_the_output_tree_is_that_of_one_machine_and_is_not_done_twice(
 def test_the_first_edit_is_made_before_the_listing_is_complete(on_ray, model, source, tmp_path):
     table, out = tmp_path / "photos.csv", tmp_path / "out"
     os.mkfifo(table)
-    seen = []
+    first, waited, seen = threading.Event(), [], []
 
     def write():
         with open(table, "w") as file:
             file.write("path\n" + "".join(f"in/{n:02d}.png\n" for n in range(8)))
             file.flush()
-            for _ in range(600):
-                time.sleep(0.1)
-                if seen:
-                    break
+            waited.append(first.wait(400))
             file.write("in/deep/00.jpg\n")
 
     writer = threading.Thread(target=write)
@@ -121,9 +123,9 @@ def test_the_first_edit_is_made_before_the_listing_is_complete(on_ray, model, so
     with closing(started(model, table, out)) as results:
         for (result,) in results:
             seen.append(result.output)
-            if len(seen) == 1:
-                assert writer.is_alive()
+            first.set()
     writer.join()
+    assert waited == [True]
     assert seen[:8] == [str(out / "in" / f"{n:02d}.png") for n in range(8)]
     assert seen[8:] == [str(out / "in" / "deep" / "00.jpg")]
 
@@ -146,10 +148,9 @@ def test_a_killed_worker_loses_nothing(on_ray, model, source, expected, tmp_path
     assert tree(out) == expected
 
 
-def test_a_lost_machine_loses_nothing(model, source, expected, tmp_path, monkeypatch):
+def test_a_lost_machine_loses_nothing(model, source, expected, tmp_path):
     from ray.cluster_utils import Cluster as Machines
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     memory = {"object_store_memory": SMALL["object_store_memory"]}
     machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0, **memory})
     lost = machines.add_node(num_cpus=1, **memory)
