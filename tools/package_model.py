@@ -20,11 +20,10 @@ from fader.errors import FaderError
 from fader.models.export import export_onnx, faces_to_compare
 from fader.models.model import FaderModel
 from fader.models.pretrained import load_classifier, load_model
-from fader.train.edits import other_side
+from fader.train.edits import LONGEST, other_side
 
-# How many times as far as asked moves may go. Training looks at half as far again, but there edits
-# are caricatures to the eye, and sliders are to go on beyond 0 and 1.
-LENGTHS = (1.0, 1.125, 1.25)
+# How many times as far as asked moves may go: no further than training has looked.
+LENGTHS = (1.0, 1.125, 1.25, 1.375, LONGEST)
 
 # More length that is seen in fewer faces more than this (of all) is not worth what it breaks.
 WORTH = 0.05
