@@ -5,8 +5,8 @@
 
 All rows have the same data, seed, steps and batch, at 64 px. ``table.md`` has a line for each: what
 the guide (a classifier of ``fader train-classifier``) sees on validation faces. ``NAME.jpg`` are
-edits of the photos in ``examples``, as the editor composes them. A row that is done is not done
-again.
+edits of the photos in ``examples``, as the editor composes them. A row that was stopped goes on,
+and one that is done is not trained again.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def told_values() -> Iterator[None]:
 
 
 def settings(row: str, steps: int) -> TrainConfig:
-    """The row's settings: stages in the proportions of the preset ``tiny``."""
+    """The row's settings, with stages in proportion to ``steps``."""
     preset, left_out = ROWS[row]
     values = load_preset(preset)
     if preset == "tiny":  # its objective alone; the rest is as in every row

@@ -19,10 +19,9 @@ from cgan.data import ImageSet
 from cgan.evaluate.features import as_rgb
 from fader.data.batches import Augmentation, Batches
 from fader.data.cache import cache_folder, mark_used
-from fader.documents import check_regular
 from fader.errors import FaderError
 from fader.evaluate.judge import PACKAGED, Judge
-from fader.files import atomic_path, make_folder
+from fader.files import make_folder
 from fader.interrupts import held_interrupts
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.folders import CONFIG, model_info
@@ -30,6 +29,7 @@ from fader.models.model import save_classifier
 from fader.models.pretrained import load_classifier
 from fader.train.classifier import photographic
 from fader.train.ema import averaged
+from fader.train.run import read_checkpoint, write_checkpoint
 
 # Of a set that names no held-out images, every so manyth is kept from the judge, to score it.
 _KEPT_BACK = 10
@@ -206,11 +206,9 @@ def _save(path: Path, parts: dict[str, Any], done: int) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
     try:
         make_folder(path.parent)
-        with atomic_path(path) as temporary:
-            torch.save({"done": done, "random": torch.get_rng_state(), **state}, temporary)
-    except (OSError, RuntimeError) as error:  # torch answers a full disk with the latter
-        reason = str(error).splitlines()[0]
-        raise FaderError(f"{path}: could not be written ({reason})") from None
+    except OSError as error:
+        raise FaderError(f"{path}: could not be written ({error.strerror})") from None
+    write_checkpoint(path, {"done": done, "random": torch.get_rng_state(), **state})
 
 
 def _resume(path: Path, parts: dict[str, Any], device: str | torch.device) -> int:
@@ -218,8 +216,7 @@ def _resume(path: Path, parts: dict[str, Any], device: str | torch.device) -> in
     if not path.exists():
         return 0
     try:
-        check_regular(path)
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = read_checkpoint(path, torch.device(device))
         for name, part in parts.items():
             part.load_state_dict(state[name])
         torch.set_rng_state(state["random"].cpu())

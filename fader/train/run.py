@@ -130,14 +130,7 @@ class RunFolder:
     def save_checkpoint(self, step: int, state: dict[str, Any], keep: int) -> Path:
         """Write a checkpoint atomically, then drop all but the ``keep`` newest."""
         path = self.checkpoint_path(step)
-        try:
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                watched = _Watched(file)
-                torch.save(state, cast(BinaryIO, watched))
-                if watched.error:
-                    raise watched.error
-        except OSError as error:
-            raise FaderError(f"{path}: could not be written ({error.strerror})") from None
+        write_checkpoint(path, state)
         for old in self.list_checkpoints()[:-keep]:
             old.unlink(missing_ok=True)
         return path
@@ -149,12 +142,7 @@ class RunFolder:
             return None
         path = paths[-1]
         try:
-            check_regular(path)
-            with warnings.catch_warnings():  # of odd bytes, which are an error at once
-                warnings.simplefilter("ignore")
-                # Processes that share a CPU number it, which torch takes for no device it knows.
-                where = "cpu" if map_location.type == "cpu" else map_location
-                state = torch.load(path, map_location=where, weights_only=True)
+            state = read_checkpoint(path, map_location)
             if state["step"] != _step(path):
                 raise ValueError(f"it is of step {state['step']}")
         except FaderError:
@@ -187,6 +175,31 @@ class RunFolder:
         for path in (self.metrics, self.validation):
             rows = [row for row in read_rows(path) if row["step"] <= step]
             write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write the state of a training, whole or not at all. Raises :class:`FaderError`."""
+    try:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            watched = _Watched(file)
+            torch.save(state, cast(BinaryIO, watched))
+            if watched.error:
+                raise watched.error
+    except OSError as error:
+        raise FaderError(f"{path}: could not be written ({error.strerror})") from None
+
+
+def read_checkpoint(path: Path, map_location: torch.device) -> dict[str, Any]:
+    """The state in a file of :func:`write_checkpoint`, of which nothing is executed.
+
+    Raises :class:`FaderError` for what is no file, and anything for a damaged one.
+    """
+    check_regular(path)
+    with warnings.catch_warnings():  # of odd bytes, which are an error at once
+        warnings.simplefilter("ignore")
+        # Processes that share a CPU number it, which torch takes for no device it knows.
+        where = "cpu" if map_location.type == "cpu" else map_location
+        return torch.load(path, map_location=where, weights_only=True)
 
 
 class _Watched:

@@ -57,9 +57,8 @@ class DoneRows:
         self._mark, self._header, self._fold = mark, list(header), fold
         self._more: dict[str, None] = {}
         self._empty = True
-        self._rows = sqlite3.connect(
-            ""
-        )  # a file that is nobody else's, removed with the connection
+        # Without a name it is a file of its own, removed with the connection.
+        self._rows = sqlite3.connect("")
         self._rows.executescript(_TABLES)
 
     def close(self) -> None:
