@@ -109,6 +109,44 @@ def test_overrides_are_checked_by_name_and_kind() -> None:
         apply_overrides({}, ["steps"])
 
 
+def test_a_run_in_stages_is_that_of_one_command_for_each(data: Path, tmp_path: Path) -> None:
+    last = small_config(*DIFFERENCE, "logit_adjustment=1", "lambda_adv=1", "learning_rate=2e-4")
+    first = {
+        "steps": 8,
+        "decay_steps": 2,
+        "logit_adjustment": 0.0,
+        "lambda_adv": 0.5,
+        "learning_rate": 1e-3,
+    }
+    staged = TrainConfig.from_dict({**last.to_dict(), "stages": [first]})
+    assert TrainConfig.from_dict(staged.to_dict()) == staged
+    store = PreparedStore(data)
+    whole = weights(trained := Trainer(staged, store, tmp_path / "staged"))
+    trained.train()
+    assert any(not torch.equal(value, weights(trained)[name]) for name, value in whole.items())
+
+    Trainer(TrainConfig.from_dict(last.to_dict() | first), store, tmp_path / "run").train()
+    again = Trainer(last, store, tmp_path / "run", resume=True)
+    again.train()
+    ours, theirs = weights(trained), weights(again)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_is_set_holds_in_every_stage(data: Path, tmp_path: Path) -> None:
+    values = apply_overrides(load_preset("default"), ["learning_rate=1e-3", "steps=99000"])
+    config = TrainConfig.from_dict(values)
+    assert {config.at(step).learning_rate for step in (0, 15_699, 15_700)} == {1e-3}
+    assert [config.at(step).steps for step in (0, 15_699, 15_700)] == [15_700, 15_700, 99_000]
+    assert [config.at(step).lambda_adv for step in (0, 15_699, 15_700)] == [0.5, 0.5, 1]
+    with pytest.raises(FaderError, match="cannot be set this way"):
+        apply_overrides(values, ["stages=1"])
+    stages = [{"steps": 8}, {"steps": 4}]
+    with pytest.raises(FaderError, match="each must end at a later step"):
+        TrainConfig.from_dict({"stages": stages})
+    with pytest.raises(FaderError, match=r"there is no setting stages\.batch_size"):
+        TrainConfig.from_dict({"stages": [{"steps": 4, "batch_size": 2}]})
+
+
 def test_a_run_leaves_metrics_samples_checkpoints_and_a_model(data: Path, tmp_path: Path) -> None:
     config = small_config(*DIFFERENCE)
     Trainer(config, PreparedStore(data), tmp_path / "run").train()

@@ -15,8 +15,5 @@ learn judge --steps 3400 --identities odd --architecture plain --width 24 --seed
 python "$tools/ship_judge.py" "$runs/judge"
 if test -e "$run/config.json"; then fader train --resume --out "$run"
 else fader train --preset default --attrs "$attributes" --data "$store" --classifier "$runs/guide/model" --out "$run"; fi
-# Then on, more slowly, with more weight on realism, and with rare values no harder to take off.
-fader train --resume --out "$run" -s steps=18800 -s decay_steps=2000 -s learning_rate=2e-4 -s logit_adjustment=1 \
-    -s lambda_adv=1
 python "$tools/package_model.py" "$run/model" fader/weights/default --data "CelebA (Liu et al. 2015)" --store "$store"
 fader evaluate --model default --data "$store" --html "$runs/report.html"

@@ -23,13 +23,35 @@ def _setting(default: Any, subject: str, help: str) -> Any:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """What is otherwise before a run's last stage: settings that hold until ``steps`` are done."""
+
+    steps: int
+    decay_steps: int | None = None
+    lambda_rec: float | None = None
+    lambda_max: float | None = None
+    lambda_adv: float | None = None
+    lambda_cls: float | None = None
+    lambda_mask: float | None = None
+    logit_adjustment: float | None = None
+    r1_gamma: float | None = None
+    learning_rate: float | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """The settings that it has, by name."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a run, but for the data; the defaults are the paper's.
 
     ``model`` is the network, and with its kind the objective. Stages: in the first
     ``pretrain_steps`` λ is 0 and the autoencoder only reconstructs; over the next ``ramp_steps`` λ
     (and the weight of the mask) rises to its maximum; over the last ``decay_steps`` the learning
-    rate falls. ``fader train --dry-run`` prints all settings with their help.
+    rate falls. ``stages`` have some settings otherwise until the step each ends at; with them,
+    :meth:`at` says what holds at a step. ``fader train --dry-run`` prints all settings with their
+    help.
     """
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -48,6 +70,9 @@ class TrainConfig:
     pretrain_steps: int = _setting(0, "schedule", "steps in which only reconstruction is learnt")
     ramp_steps: int = _setting(500_000, "schedule", "steps over which lambda rises after that")
     decay_steps: int = _setting(0, "schedule", "steps at the end over which the rate falls to 0")
+    stages: tuple[Stage, ...] = _setting(
+        (), "schedule", "what is otherwise in the first steps, stage by stage"
+    )
 
     lambda_rec: float = _setting(1.0, "objective", "weight of the reconstruction")
     lambda_max: float = _setting(1e-4, "objective", "weight of the latent term, the paper's λ_E")
@@ -97,10 +122,21 @@ class TrainConfig:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.batch_size < 2:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
+        ends = [0, *(stage.steps for stage in self.stages)]
+        if sorted(set(ends)) != ends:
+            raise FaderError("stages: each must end at a later step than the one before")
+
+    def at(self, step: int) -> TrainConfig:
+        """The settings that hold at a step (counted from 0): of its stage, whose last step is their
+        ``steps``, or of the run."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return dataclasses.replace(self, stages=(), **stage.changes())
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for :meth:`from_dict`."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "stages": [stage.changes() for stage in self.stages]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
@@ -109,7 +145,12 @@ class TrainConfig:
         check_names(values, cls)
         model = values.pop("model", {})
         check_names(model, AutoencoderConfig, "model.")
-        return cls(model=AutoencoderConfig(**model), **values)
+        stages = values.pop("stages", ())
+        for stage in stages:
+            check_names(stage, Stage, "stages.")
+        return cls(
+            model=AutoencoderConfig(**model), stages=tuple(Stage(**s) for s in stages), **values
+        )
 
     def describe(self) -> str:
         """All settings as lines, grouped by subject, each with its help."""
@@ -121,8 +162,13 @@ class TrainConfig:
             if setting.metadata["subject"] != subject:
                 subject = setting.metadata["subject"]
                 lines.append(subject)
-            text = f"{setting.name} = {_shown(getattr(self, setting.name))}"
+            value = len(self.stages) if setting.name == "stages" else getattr(self, setting.name)
+            text = f"{setting.name} = {_shown(value)}"
             lines.append(f"  {text:<30} {setting.metadata['help']}")
+        lines += ["stages"] if self.stages else []
+        for stage in self.stages:
+            changes = ", ".join(f"{name} = {value}" for name, value in stage.changes().items())
+            lines.append(f"  until {changes}")
         return "\n".join(lines)
 
 
@@ -141,7 +187,8 @@ def load_preset(name: str) -> dict[str, Any]:
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """``values`` with ``"lambda_max=0.01"`` or ``"model.layers=6"`` put in, types checked.
+    """``values`` with ``"lambda_max=0.01"`` or ``"model.layers=6"`` put in, types checked. What is
+    put in holds in every stage; ``steps`` are those of the whole run.
 
     Raises :class:`FaderError` for a name that is no setting (with the nearest one) or a value of
     the wrong kind.
@@ -153,11 +200,14 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
         owner = AutoencoderConfig if in_model else TrainConfig
         key = name.removeprefix("model.")
         check_names([key], owner, "model." if in_model else "")
-        if key in ("model", "attributes"):
+        if key in ("model", "attributes", "stages"):
             raise FaderError(f"{name} cannot be set this way; use --attrs or model.KEY=VALUE")
         (values["model"] if in_model else values)[key] = parse_value(
             name, text, getattr(owner(), key)
         )
+        if key != "steps":
+            stages = values.get("stages", ())
+            values["stages"] = [{k: v for k, v in stage.items() if k != key} for stage in stages]
     return values
 
 

@@ -89,7 +89,6 @@ class Trainer:
         check_batch_size(config, self.share.of)
         self.faces = take_faces(store, config)
         self.prior = self.faces.batches.prior.to(self.accelerator.device)
-        self.offset = losses.prior_logits(self.prior, config.logit_adjustment)
         self._build(initial)
         for name in ("autoencoder", "images") if compiled else ():
             if name in self.nets:
@@ -141,14 +140,14 @@ class Trainer:
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """One step of every network on images N×3×S×S in [-1, 1], or this process's share of them,
         and all values N×n: the losses' parts, single numbers that stay on the device.
-
         The kind ``paper`` has the reconstruction and the latent term alone, its equation (2).
         """
-        c, nets, random, share = self.config, self.nets, self._random(), self.share
+        c, nets, random, share = self.config.at(self.done), self.nets, self._random(), self.share
         paper, editing = c.model.kind == "paper", self.done >= c.pretrain_steps
         ramp = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, 1.0)
         lambda_e = lambda_at(self.done, c.pretrain_steps, c.ramp_steps, c.lambda_max)
         w_rec, w_adv, w_cls, w_mask = c.lambda_rec, c.lambda_adv, c.lambda_cls, c.lambda_mask
+        offset = losses.prior_logits(self.prior, c.logit_adjustment)
         adv = cls = size = latent = torch.zeros((), device=x.device)  # not every step has them
 
         # Encode and decode; the first k images are edited.
@@ -172,9 +171,9 @@ class Trainer:
             shown = torch.cat([view(x), view(edited.detach(), k)])
             verdicts, logits = nets["images"](shown, torch.cat([y, edits.target]))
             two = of_all, of_edited
-            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y, self.offset, two)
+            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y, offset, two)
             if c.r1_gamma and self.done % R1_EVERY == 0:
-                loss = loss + of_all * self._gradient_penalty(view(x), y, n, random)
+                loss = loss + of_all * c.r1_gamma * self._gradient_penalty(view(x), y, n, random)
             self._update("images", loss)
             parts |= of_images
 
@@ -185,7 +184,7 @@ class Trainer:
                 verdicts, seen = judge(view(edited, k), edits.target)
             adv, of_adv = losses.realism_loss(verdicts, of_edited)
             weights = share.weights(edits.changed, whole.changed)
-            seen = seen + edits.changed * losses.handicap_of(edits.target, self.offset)
+            seen = seen + edits.changed * losses.handicap_of(edits.target, offset)
             cls, of_cls = losses.edit_loss(seen, edits.asked, edits.changed, logits[:k], weights)
             size, of_size = losses.mask_loss(mask[:k], edited, x[:k], of_edited)
             parts |= of_adv | of_cls | of_size
@@ -200,10 +199,10 @@ class Trainer:
         return share.means({name: value.detach() for name, value in parts.items()})
 
     def _gradient_penalty(self, x: Tensor, y: Tensor, n: int, random: torch.Generator) -> Tensor:
-        """The image discriminator's, on this process's share of ``n`` photos."""
+        """The image discriminator's R1 on this process's share of ``n`` photos, half and for all
+        steps until the next."""
         signs = torch.randint(0, 2, (n, y.shape[1]), generator=random)[self.share.rows]
-        slope = losses.gradient_penalty(self.bare("images").forward, x, y, signs)
-        return R1_EVERY / 2 * self.config.r1_gamma * slope
+        return R1_EVERY / 2 * losses.gradient_penalty(self.bare("images").forward, x, y, signs)
 
     def _random(self) -> torch.Generator:
         """This step's own randomness, dropout's as well; a resumed step draws the same."""
@@ -278,7 +277,7 @@ class Trainer:
         return self.averaged_model()
 
     def _set_learning_rate(self) -> None:
-        c = self.config
+        c = self.config.at(self.done)
         rate = learning_rate_at(self.done, c.steps, c.decay_steps, c.learning_rate)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
@@ -287,7 +286,7 @@ class Trainer:
     def _log(self, row: dict[str, float], loop: Loop) -> None:
         if not self.main:
             return
-        c = self.config
+        c = self.config.at(self.done - 1)
         lambda_e = lambda_at(self.done - 1, c.pretrain_steps, c.ramp_steps, c.lambda_max)
         row = {"step": self.done, "stage": 1 if lambda_e == 0 else 2, "lambda": lambda_e, **row}
         loop.log(
