@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from fader.data.batches import to_images, to_tensor
 from fader.errors import FaderError
+from fader.evaluate.editing import paste
 from fader.models.autoencoder import Autoencoder, DecoderLayer
 from fader.models.classifier import ClassifierConfig
 from fader.models.config import AutoencoderConfig
@@ -77,6 +80,23 @@ def test_an_edit_is_the_image_but_for_what_the_mask_lets_through() -> None:
 
 
 @torch.no_grad()
+def test_what_the_network_decodes_is_what_the_photo_gets() -> None:
+    """Its mask ends where the composition of crop and photo does, so nothing is lost there."""
+    network = difference_network()
+    torch.nn.init.constant_(network.head.bias, 3.0)  # it wants to change everything
+    model = FaderModel(network.config)
+    model.autoencoder = network
+    photos = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    with torch.no_grad():
+        y = torch.ones(2, 2)
+        made = model.change(model.encode(to_tensor(photos)), y, 1 - y)
+    assert made.mask[:, :, 16, 16].min() > 0.5
+    assert made.mask[:, :, 0].max() == made.mask[:, :, :, -1].max() == 0
+    pasted, decoded = paste(photos, made).astype(int), to_images(made.image).astype(int)
+    assert np.abs(pasted - photos).mean() > 20
+    assert np.abs(pasted - decoded).max() <= 1
+
+
 def test_edit_strength_lengthens_each_direction_and_is_saved(tmp_path: Path) -> None:
     model = FaderModel(AutoencoderConfig(kind="difference", **TINY)).eval()
     x, own = torch.rand(1, 3, 32, 32), torch.tensor([[0.4, 0.5]])

@@ -458,6 +458,25 @@ def test_what_is_not_asked_for_is_to_be_seen_as_in_the_photo() -> None:
     assert loss(0.3, 2.9) < loss(0.3, 9.0)  # more than convinced is caricature
 
 
+def test_what_is_to_stay_weighs_as_the_settings_say(data: Path, tmp_path: Path) -> None:
+    own, seen = torch.tensor([[0.3, -2.0]]), torch.tensor([[1.3, 2.9]])
+    asked, changed = torch.tensor([[0.0, 1.0]]), torch.tensor([[False, True]])
+
+    def loss(keep: float) -> float:
+        weights = Share(0, 1).weights(changed, changed, keep)
+        return float(losses.edit_loss(seen, asked, changed, own, weights)[0])
+
+    assert loss(1.0) > loss(0.0)
+    assert loss(2.0) - loss(1.0) == pytest.approx(loss(1.0) - loss(0.0))
+    first = {}
+    for keep in (0.5, 2.0):
+        config = small_config(*DIFFERENCE, f"lambda_keep={keep}", "steps=6")
+        Trainer(config, PreparedStore(data), tmp_path / str(keep)).train()
+        rows = read_rows(tmp_path / str(keep) / "metrics.jsonl")
+        first[keep] = next(row["edit_loss"] for row in rows if "edit_loss" in row)
+    assert first[2.0] > first[0.5]  # the same first edits, dearer
+
+
 def test_an_edit_has_to_convince_whoever_knows_how_frequent_a_value_is() -> None:
     """Of a rare value: taking it off gains nothing from its being rare, putting it on is harder."""
     offset = losses.prior_logits(torch.tensor([0.1]), 1.0)

@@ -64,16 +64,17 @@ class DecodedFace:
         """x′ = x + m · (c − x), (S, S, 3) uint8."""
         return np.clip(np.rint(self.before + self.change), 0, 255).astype(np.uint8)
 
-    def layers(self, inside: np.ndarray) -> np.ndarray:
+    def layers(self) -> np.ndarray:
         """The a and b of edited = photo + a − b · photo, at the decoder's size: (S, S, 4) float32.
 
-        a = m · (c − x) + w · m · x, three channels, and b = w · m. ``inside`` is the feathered
-        square, (S, S) in 0..1.
+        a = m · (c − x) + w · m · x, three channels, and b = w · m, with a mask m that is no larger
+        than :func:`inside`.
         """
-        change = self.change
-        w = inside * self.mask * yielding(self.before, self.before + change)
+        mask = np.minimum(self.mask, inside(len(self.mask)))
+        change = mask[:, :, None] * (self.after - self.before)
+        w = mask * yielding(self.before, self.before + change)
         layers = np.empty((*self.mask.shape, 4), np.float32)
-        layers[:, :, :3] = inside[:, :, None] * change + w[:, :, None] * self.before
+        layers[:, :, :3] = change + w[:, :, None] * self.before
         layers[:, :, 3] = w
         return layers
 
@@ -135,7 +136,7 @@ def composite_into(photo: np.ndarray, face: Face, decoded: DecodedFace) -> None:
     # All that varies smoothly is worked out at the decoder's size, so only one image of four
     # channels has to be enlarged.
     size = len(decoded.before)
-    layers = decoded.layers(_small_mask(size))
+    layers = decoded.layers()
     changes = np.abs(layers).max(axis=2) > 0
 
     to_photo = invert(face.transform(size))
@@ -171,8 +172,9 @@ def _centres(chosen: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _small_mask(size: int) -> np.ndarray:
-    """The mask at the decoder's size, (S, S) float32."""
+def inside(size: int) -> np.ndarray:
+    """How much of a mask there is room for at the decoder's size, (S, S) float32 in 0..1: 1 over
+    face and hair, 0 towards the crop's border, so that no edge shows in the photo."""
     u = (np.arange(size, dtype=np.float32) - (size - 1) / 2) / (size / 2)
     # Enlarging spreads a pixel over the two next to it; the mask must hold that as well.
     spread = 5 / size

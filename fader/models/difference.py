@@ -10,6 +10,9 @@ Lample et al. 2017 (arXiv 1706.00409). Three things are new, each for what users
 - The decoder gives a colour c and a mask m, and the edited image is x′ = x + m · (c − x) (HiSD, Li
   et al. 2021, arXiv 2103.01456): where an edit is, is learned; all else is the image itself.
 
+The mask ends within the crop, where the editor's composition of crop and photo ends
+(:func:`fader.faces.blend.inside`), so that training sees edits as users do.
+
 The outermost level works on a grid of half the side (pixel unshuffle and shuffle): maps at full
 resolution cost more than all levels below them together.
 """
@@ -20,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fader.faces.blend import inside
 from fader.models.config import AutoencoderConfig
 
 # Channels of one group of the group normalisation (Wu & He 2018, arXiv 1803.08494).
@@ -76,7 +80,8 @@ class DifferenceAutoencoder(nn.Module):
         for level, skip in zip(self.decoder, reversed(skips), strict=True):
             h = level(h, skip, difference)
         out = F.pixel_shuffle(self.head(h), 2).float()
-        return torch.tanh(out[:, :3]), torch.sigmoid(out[:, 3:] + _CLOSED)
+        within = torch.from_numpy(inside(self.config.size)).to(out.device)
+        return torch.tanh(out[:, :3]), within * torch.sigmoid(out[:, 3:] + _CLOSED)
 
     def forward(self, x: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The latent code, the colour and the mask of ``x`` with ``difference``."""

@@ -32,6 +32,7 @@ class Stage:
     lambda_max: float | None = None
     lambda_adv: float | None = None
     lambda_cls: float | None = None
+    lambda_keep: float | None = None
     lambda_mask: float | None = None
     logit_adjustment: float | None = None
     r1_gamma: float | None = None
@@ -83,6 +84,9 @@ class TrainConfig:
     )
     lambda_adv: float = _setting(0.5, "objective", "weight of realism (kind difference)")
     lambda_cls: float = _setting(2.0, "objective", "weight of the asked attributes (difference)")
+    lambda_keep: float = _setting(
+        0.5, "objective", "weight of all attributes that are to stay, in parts of lambda_cls"
+    )
     lambda_mask: float = _setting(0.2, "objective", "weight of the mask's size (difference)")
     logit_adjustment: float = _setting(
         0.0,

@@ -99,16 +99,15 @@ def edit_loss(
 
     ``asked`` (N×n) are the values asked for where ``changed`` (N×n, bool). All others are to be
     seen as they are in the photo, whose logits are ``own`` (N×n): the label of an attribute that
-    shows only a little would ask for more of it. They weigh half as much, since attributes go
-    together, and an edit may well take some of that along. ``weights`` are those of the means over
-    the changed and over all other attributes.
+    shows only a little would ask for more of it. ``weights`` are those of the means over the
+    changed and over all other attributes.
     """
     as_it_was = own.detach().float().sigmoid()
     target = torch.where(changed, asked.clamp(1 - CONVINCED, CONVINCED), as_it_was)
     nll = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
     of_changed = (nll * changed).sum() / changed.sum().clamp(min=1)
     of_kept = (nll * ~changed).sum() / (~changed).sum().clamp(min=1)
-    loss = weights[0] * of_changed + 0.5 * weights[1] * of_kept
+    loss = weights[0] * of_changed + weights[1] * of_kept
     return loss, {"edit_loss": loss}
 
 

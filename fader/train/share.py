@@ -39,14 +39,14 @@ class Share:
         mine = len(range(end)[self.rows]) - len(range(start)[self.rows])
         return self.of * mine / (end - start) if end > start else 1.0
 
-    def weights(self, mine: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    def weights(self, mine: Tensor, whole: Tensor, false: float) -> tuple[Tensor, Tensor]:
         """The same for means over the true and over the false values of ``mine``, its part of
-        ``whole``."""
-        true, false = (
+        ``whole``; the latter times ``false``."""
+        of_true, of_false = (
             self.of * part.sum() / all_of.sum().clamp(min=1)
             for part, all_of in ((mine, whole), (~mine, ~whole))
         )
-        return true, false
+        return of_true, false * of_false
 
     def means(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """The means over all processes of single numbers."""

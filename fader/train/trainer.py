@@ -183,7 +183,7 @@ class Trainer:
             with self._judging("images") as judge:
                 verdicts, seen = judge(view(edited, k), edits.target)
             adv, of_adv = losses.realism_loss(verdicts, of_edited)
-            weights = share.weights(edits.changed, whole.changed)
+            weights = share.weights(edits.changed, whole.changed, c.lambda_keep)
             seen = seen + edits.changed * losses.handicap_of(edits.target, offset)
             cls, of_cls = losses.edit_loss(seen, edits.asked, edits.changed, logits[:k], weights)
             size, of_size = losses.mask_loss(mask[:k], edited, x[:k], of_edited)
