@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, feat
 
 from fader.errors import DiskFullError, FaderError, UnreadableImageError
 from fader.photo import open_image, open_photo, save_photo
+from fader.photo.jpeg import has_standard_tables
 from fader.photo.metadata import Provenance
 from fader.photo.xmp import DIGITAL_SOURCE_TYPE
 
@@ -126,6 +127,19 @@ def test_a_jpeg_keeps_its_tables_sampling_and_progression(picture, tmp_path):
         picture.save(tmp_path / "c.jpg", quality=60)
         with Image.open(out) as after, Image.open(tmp_path / "c.jpg") as reference:
             assert after.quantization == reference.quantization
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_is_coded_by_tables_of_its_own_where_it_was(picture, tmp_path, mode):
+    for optimize in (False, True):
+        path, out = tmp_path / "a.jpg", tmp_path / "b.jpg"
+        # A preview inside, with tables of its own, says nothing about the picture.
+        preview = io.BytesIO()
+        picture.resize((32, 32)).save(preview, "JPEG", optimize=not optimize)
+        picture.convert(mode).save(path, optimize=optimize, comment=preview.getvalue())
+        save_photo(brightened(open_photo(path)), out)
+        assert has_standard_tables(path.read_bytes()) == (not optimize)
+        assert has_standard_tables(out.read_bytes()) == (not optimize)
 
 
 def test_a_grey_photo_stays_grey(picture, tmp_path):

@@ -24,7 +24,10 @@ _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 MOST = 65_533
 
 _APP1, _APP2, _APP11, _APP13, _COMMENT = 0xE1, 0xE2, 0xEB, 0xED, 0xFE
-_PROGRESSIVE, _START_OF_SCAN, _END = 0xC2, 0xDA, 0xD9
+_PROGRESSIVE, _HUFFMAN, _START_OF_SCAN, _END = 0xC2, 0xC4, 0xDA, 0xD9
+# How the standard's table for the brightness of pictures begins (ITU-T T.81, table K.5): its class
+# and number, and how many codes of each length it has.
+_STANDARD_TABLE = bytes.fromhex("10 00020103 03020403 05050404 0000017d")
 # In the pixels, what is neither a stuffed byte nor a restart.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
@@ -54,6 +57,17 @@ def jpeg_contents(data: bytes) -> Contents:
         found.extension = b"".join(parts[offset] for offset in sorted(parts))
     _look_behind(found, rest)
     return found
+
+
+def has_standard_tables(data: bytes) -> bool:
+    """Whether a JPEG is coded by the standard's Huffman tables, not by ones made for the picture:
+    2 % more bytes, and less than half the time to write."""
+    for marker, start, stop in _segments(data):
+        if marker == _START_OF_SCAN:
+            break
+        if marker == _HUFFMAN and _STANDARD_TABLE in data[start:stop]:
+            return True
+    return False
 
 
 def _take_exif(found: Contents, payload: bytes) -> None:

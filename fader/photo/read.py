@@ -14,7 +14,7 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 from fader.errors import UnreadableImageError
 from fader.photo.exif import exif_orientation
 from fader.photo.formats import file_content, opened, sniffed
-from fader.photo.jpeg import jpeg_contents, mended
+from fader.photo.jpeg import has_standard_tables, jpeg_contents, mended
 from fader.photo.metadata import Contents
 from fader.photo.photo import ImageLike, Photo, eight_bit, stacked
 from fader.photo.pixels import Raster, of_values, raster_of, turned
@@ -333,7 +333,7 @@ def _encoding(image: Image.Image, kind: str | None, data: bytes) -> dict[str, An
             "qtables": [image.quantization[key] for key in sorted(image.quantization)][:2],
             "subsampling": max(0, sampling),
             "progressive": bool(image.info.get("progressive")),
-            "optimize": True,
+            "optimize": not has_standard_tables(data),
         }
     if kind == "WEBP" and _is_lossless_webp(data):
         return {"lossless": True, "exact": True}
