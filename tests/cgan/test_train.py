@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from small_generators import class_folders, drawn, run_cgan, settings, small_config
+from warm import start
 
 from cgan import losses
 from cgan.augment import augment, policy_for
@@ -174,24 +173,23 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> N
 
 
 def test_a_killed_run_resumes_with_no_snapshot_lost_or_doubled(tmp_path: Path) -> None:
-    data, run = class_folders(tmp_path / "discs"), tmp_path / "run"
-    command = [sys.executable, "-m", "cgan", "train", "--device", "cpu", "--out", str(run)]
-    new = ["--data", str(data), "--labels", "folder", "--channels", "1", "--preset", "tiny"]
-    process = subprocess.Popen(
-        [*command, *new, *settings("steps=60", "snapshot_every=5")], stderr=subprocess.PIPE
-    )
+    data, run, log = class_folders(tmp_path / "discs"), tmp_path / "run", tmp_path / "log"
+    command = ["train", "--device", "cpu", "--out", run]
+    new = ["--data", data, "--labels", "folder", "--channels", "1", "--preset", "tiny"]
+    process = start(log, "cgan", *command, *new, *settings("steps=36", "snapshot_every=3"))
     deadline = time.monotonic() + 300
-    while not (run / "snapshots" / "step-00000020.png").exists():
-        assert process.poll() is None, process.stderr.read().decode()
+    while not (run / "snapshots" / "step-00000012.png").exists():
+        assert process.is_alive(), log.read_text()
         assert time.monotonic() < deadline, "no fourth snapshot within five minutes"
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
 
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == list(range(1, 61))
-    expected = list(range(0, 61, 5))
+    done = start(log, "cgan", *command, "--resume")
+    done.join()
+    assert done.exitcode == 0, log.read_text()
+    assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == list(range(1, 37))
+    expected = list(range(0, 37, 3))
     assert [row["step"] for row in read_rows(run / "validation.jsonl")] == expected
     names = sorted(p.name for p in (run / "snapshots").iterdir() if p.suffix == ".png")
     assert [n for n in names if n.startswith("step")] == [f"step-{s:08d}.png" for s in expected]
@@ -200,24 +198,20 @@ def test_a_killed_run_resumes_with_no_snapshot_lost_or_doubled(tmp_path: Path) -
 
 
 def test_a_terminated_run_says_how_to_go_on(tmp_path: Path) -> None:
-    data, run = class_folders(tmp_path / "discs"), tmp_path / "run"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "cgan", "train", "--device", "cpu", "--out", str(run)),
-            *("--data", str(data), "--channels", "1", "--preset", "tiny"),
-            *settings("steps=100000"),
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
+    data, run, log = class_folders(tmp_path / "discs"), tmp_path / "run", tmp_path / "log"
+    process = start(
+        *(log, "cgan", "train", "--device", "cpu", "--out", run),
+        *("--data", data, "--channels", "1", "--preset", "tiny", *settings("steps=100000")),
     )
     deadline = time.monotonic() + 300
     while not read_rows(run / "metrics.jsonl"):
-        assert process.poll() is None, process.stderr.read()
+        assert process.is_alive(), log.read_text()
         assert time.monotonic() < deadline, "nothing logged within five minutes"
         time.sleep(0.01)
     process.terminate()
-    _, message = process.communicate(timeout=300)
-    assert process.returncode == 130
+    process.join(timeout=300)
+    message = log.read_text()
+    assert process.exitcode == 130
     assert "cgan train --resume --out" in message and "Traceback" not in message
     assert list((run / "checkpoints").iterdir())
 

@@ -6,8 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from small_trainings import ATTRIBUTES, SMALL, small_config
+from warm import start
 
 from fader.commands import main
 from fader.data.batches import Augmentation, Batches
@@ -184,27 +183,28 @@ def test_an_interrupt_within_a_step_is_held_until_the_step_is_whole(
 
 
 def test_a_killed_run_resumes_with_each_step_logged_once(data: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    settings = [*SMALL, "steps=60", "ramp_steps=40", "checkpoint_minutes=0.002"]
-    command = [sys.executable, "-m", "fader", "train", "--device", "cpu", "--out", str(run)]
+    run, log = tmp_path / "run", tmp_path / "log"
+    settings = [*SMALL, "steps=30", "ramp_steps=20", "checkpoint_minutes=0.002"]
+    command = ["train", "--device", "cpu", "--out", run]
     new = [
-        *["--attrs", "Male,Eyeglasses", "--data", str(data), "--preset", "tiny"],
+        *["--attrs", "Male,Eyeglasses", "--data", data, "--preset", "tiny"],
         *(part for setting in settings for part in ("-s", setting)),
     ]
-    process = subprocess.Popen([*command, *new], stderr=subprocess.PIPE)
+    process = start(log, "fader", *command, *new)
     deadline = time.monotonic() + 300
     while not any(row["stage"] == 2 for row in read_rows(run / "metrics.jsonl")[10:]):
-        assert process.poll() is None, process.stderr.read().decode()
+        assert process.is_alive(), log.read_text()
         assert time.monotonic() < deadline, "no second stage within five minutes"
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
 
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = start(log, "fader", *command, "--resume")
+    done.join()
+    assert done.exitcode == 0, log.read_text()
     rows = read_rows(run / "metrics.jsonl")
-    assert [row["step"] for row in rows] == list(range(1, 61))
-    expected = [lambda_at(step, 4, 40, 0.01) for step in range(60)]
+    assert [row["step"] for row in rows] == list(range(1, 31))
+    expected = [lambda_at(step, 4, 20, 0.01) for step in range(30)]
     assert [row["lambda"] for row in rows] == pytest.approx(expected)
 
 
@@ -684,37 +684,21 @@ def _interrupted(*_: object) -> None:
 
 
 def test_a_terminated_run_writes_a_checkpoint_first(data: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run, log = tmp_path / "run", tmp_path / "log"
     settings = [part for setting in [*SMALL, "steps=100000"] for part in ("-s", setting)]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "fader",
-            "train",
-            "--device",
-            "cpu",
-            "--out",
-            str(run),
-            "--attrs",
-            "Male",
-            "--data",
-            str(data),
-            "--preset",
-            "tiny",
-            *settings,
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
+    process = start(
+        *(log, "fader", "train", "--device", "cpu", "--out", run),
+        *("--attrs", "Male", "--data", data, "--preset", "tiny", *settings),
     )
     deadline = time.monotonic() + 300
     while not read_rows(run / "metrics.jsonl"):
-        assert process.poll() is None, process.stderr.read()
+        assert process.is_alive(), log.read_text()
         assert time.monotonic() < deadline, "nothing logged within five minutes"
         time.sleep(0.02)
     process.terminate()
-    _, message = process.communicate(timeout=300)
-    assert process.returncode == 130
+    process.join(timeout=300)
+    message = log.read_text()
+    assert process.exitcode == 130
     assert "--resume" in message and "Traceback" not in message
     assert len(list((run / "checkpoints").iterdir())) == 1
 
