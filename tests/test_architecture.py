@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 MODULE_LINES, FUNCTION_LINES = 400, 60
 
 #: A package may import those of lower levels, and itself.

@@ -14,7 +14,7 @@ import click
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
-sys.path += [str(ROOT), str(ROOT / "tests")]
+sys.path += [str(ROOT), str(ROOT / "tests" / "support")]
 
 
 @click.command()

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import click
 
 # What is damaged is made as tests make it.
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from fuzzed_inputs import READERS
 
