@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fader.edit.cluster.places import Place, is_url, place_of
+from fader.edit.cluster.places import Place, place_of
 from fader.edit.folder import sort_out
 from fader.edit.outputs import inside, plan
 from fader.errors import FaderError
+from fader.urls import is_url
 
 # Photos of a batch: few at first, so that all are soon at work and small folders shared fairly;
 # then more, so that the notes about a batch cost little.

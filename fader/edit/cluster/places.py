@@ -10,6 +10,7 @@ from typing import IO, Any, Protocol
 from fader.errors import FaderError, UnreadableImageError
 from fader.files import atomic_path
 from fader.photo import photo_file, write_bytes
+from fader.urls import is_disk, is_url, make_folder_for, open_system, reason, write_file
 
 #: The folder in a destination for what a run notes down. It is there while a run is unfinished.
 NOTES = ".fader-cluster"
@@ -51,11 +52,6 @@ class Place(Protocol):
         """Remove files; :data:`NOTES` as well once it is empty."""
 
 
-def is_url(text: str) -> bool:
-    """Whether ``text`` is a URL rather than a path."""
-    return "://" in text
-
-
 def place_of(address: str) -> Place:
     """The place at a path or URL.
 
@@ -63,9 +59,9 @@ def place_of(address: str) -> Place:
     """
     if not is_url(address):
         return DiskPlace(Path(address))
-    system, root = _system(address)
+    system, root = open_system(address)
     # What fsspec finds on this machine's disk is a path like any other.
-    return DiskPlace(Path(root)) if _is_disk(system) else UrlPlace(address, system, root)
+    return DiskPlace(Path(root)) if is_disk(system) else UrlPlace(address, system, root)
 
 
 def photo_content(address: str) -> tuple[bytes, int | None]:
@@ -76,8 +72,8 @@ def photo_content(address: str) -> tuple[bytes, int | None]:
     if not is_url(address):
         return photo_file(address)
     try:
-        system, path = _system(address)
-        if _is_disk(system):
+        system, path = open_system(address)
+        if is_disk(system):
             return photo_file(path)
         return system.cat_file(path), None
     except FileNotFoundError:
@@ -87,7 +83,7 @@ def photo_content(address: str) -> tuple[bytes, int | None]:
     except UnreadableImageError:
         raise
     except Exception as error:  # those of the stores' libraries have no base in common
-        raise UnreadableImageError(f"{address}: cannot be read ({_reason(error)})") from None
+        raise UnreadableImageError(f"{address}: cannot be read ({reason(error)})") from None
 
 
 class DiskPlace:
@@ -180,7 +176,7 @@ class UrlPlace:
         except OSError:
             raise
         except Exception as error:
-            raise OSError(0, _reason(error)) from None
+            raise OSError(0, reason(error)) from None
         for entry in found:
             name = entry["name"].rstrip("/")
             if name.strip("/") == path.strip("/"):  # a mark that says that there is a folder
@@ -199,15 +195,14 @@ class UrlPlace:
     def write(self, name: str, data: bytes, mode: int | None = None) -> None:
         """See :class:`Place`. Stores know no permissions of this kind."""
         try:
-            self._make_folder(name)
-            self._system.pipe_file(self._path(name), data)
+            write_file(self._system, self._path(name), data)
         except Exception as error:
-            why = f"could not be written ({_reason(error)})"
+            why = f"could not be written ({reason(error)})"
             raise FaderError(f"{self.full(name)}: {why}") from None
 
     def write_lines(self, name: str, lines: Iterable[str]) -> None:
         """See :class:`Place`."""
-        self._make_folder(name)
+        make_folder_for(self._system, self._path(name))
         with self._system.open(self._path(name), "wb") as file:
             for line in lines:
                 file.write(line.encode("utf-8"))
@@ -223,37 +218,3 @@ class UrlPlace:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
-
-    def _make_folder(self, name: str) -> None:
-        # Stores of objects have none, but would make a bucket; others need one.
-        if not _protocols(self._system) & {"s3", "gs", "gcs", "az", "abfs", "http", "https"}:
-            self._system.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
-
-
-def _system(address: str) -> tuple[Any, str]:
-    """The file system of fsspec for a URL, and the path there."""
-    try:
-        import fsspec
-    except ImportError:
-        raise FaderError(
-            f"{address}: URLs need fsspec, which is not installed; pip install 'fader[cluster]'"
-        ) from None
-    try:
-        return fsspec.core.url_to_fs(address, use_listings_cache=False)
-    except ImportError as error:
-        raise FaderError(f"{address}: {error}") from None
-    except ValueError as error:
-        raise FaderError(f"{address}: is no URL that can be read ({error})") from None
-
-
-def _is_disk(system: Any) -> bool:
-    return "file" in _protocols(system)
-
-
-def _protocols(system: Any) -> set[str]:
-    return {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
-
-
-def _reason(error: Exception) -> str:
-    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return text.splitlines()[0]
