@@ -22,7 +22,8 @@ def command(store: Path | str, dest: Path | str) -> None:
     from fader.data.sharding import shard
 
     faces, finished = shard(store, dest)
+    shards = -(-len(faces) // faces.meta["shards"]["rows"])
     say(
         f"{dest}: {'already done, ' if finished else ''}{len(faces)} faces of "
-        f"{faces.size}x{faces.size} in {-(-len(faces) // faces.meta['shards']['rows'])} shards"
+        f"{faces.size}x{faces.size} in {shards} shard{'' if shards == 1 else 's'}"
     )

@@ -227,7 +227,9 @@ def read_meta(path: Path | str) -> dict[str, Any]:
                 }
     # The last is what deep nesting, and what numbers of thousands of digits, are answered with.
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        raise damaged(Path(Folder(path).full(META))) from None
+        if isinstance(path, str):
+            raise damaged_shard(f"{path}/{META}") from None
+        raise damaged(path / META) from None
     if version > FORMAT:
         raise FaderError(
             f"{path}: was written by a newer Fader (format {version}, this one reads {FORMAT}); "
