@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,3 +32,51 @@ def s3_server() -> Iterator[object]:
         finally:
             s3fs.S3FileSystem.clear_instance_cache()
             server.stop()
+
+
+@contextmanager
+def like_a_cloud(protocol: str) -> Iterator[type]:
+    """fsspec's file system in memory under another protocol, with the habits of a cloud's: it makes
+    no folders, and while ``fails`` is set answers with an error of its own kind."""
+    fsspec = pytest.importorskip("fsspec", reason="URLs need fsspec")
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class CloudError(Exception):
+        pass
+
+    class Cloud(MemoryFileSystem):
+        store, pseudo_dirs, cachable, fails = {}, [""], False, False
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol("/" + path.split("://")[-1].strip("/"))
+
+        def makedirs(self, path, exist_ok=False):
+            raise AssertionError("would make a bucket")
+
+        def answer(self):
+            if self.fails:
+                raise CloudError("503 try later\nand more")
+
+        def ls(self, path, **kwargs):
+            self.answer()
+            return super().ls(path, **kwargs)
+
+        def info(self, path, **kwargs):
+            self.answer()
+            return super().info(path, **kwargs)
+
+        def cat_file(self, path, *args, **kwargs):
+            self.answer()
+            return super().cat_file(path, *args, **kwargs)
+
+        def _open(self, path, *args, **kwargs):
+            self.answer()
+            return super()._open(path, *args, **kwargs)
+
+    Cloud.protocol = protocol
+    registry = sys.modules["fsspec.registry"]._registry
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry, protocol, Cloud)
+        assert fsspec.get_filesystem_class(protocol) is Cloud
+        yield Cloud

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from stores import s3_server
+from stores import like_a_cloud, s3_server
 
 from fader.commands import main
 from fader.data.batches import Augmentation, Batches
@@ -101,6 +100,22 @@ def test_the_batches_are_those_of_the_store(store: Path, place: str) -> None:
     for _ in range(6):
         for one, other in zip(next(ours), next(theirs), strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("protocol", ["gs", "az"])
+def test_other_clouds_than_s3(store: Path, protocol: str) -> None:
+    with like_a_cloud(protocol) as cloud:
+        faces = put(store, f"{protocol}://faces/a")
+        np.testing.assert_array_equal(faces.images[::3], PreparedStore(store).images[::3])
+        cloud.fails = True
+        named = f"^{protocol}://faces/a/images-00001.npy: cannot be read .503 try later.$"
+        with pytest.raises(FaderError, match=named):
+            faces.images[9:12]
+        named = f"^{protocol}://faces/a/meta.json: cannot be read .503 try later.$"
+        with pytest.raises(FaderError, match=named):
+            PreparedStore(f"{protocol}://faces/a")
+        with pytest.raises(FaderError, match=f"^{protocol}://faces/b: cannot be looked into"):
+            put(store, f"{protocol}://faces/b")
 
 
 def test_the_losses_are_those_of_the_store(store: Path, place: str, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def main(places: tuple[Path | str, ...], batch_size: int, seconds: float, turns:
     stores = {str(place): PreparedStore(place) for place in places}
     images: Counter[str] = Counter()
     spent: Counter[str] = Counter()
-    for place, store in stores.items():
+    for store in stores.values():  # connections are made, files are in memory
         read(store, batch_size, 0.1, turns)
     for turn in range(turns):
         for place, store in stores.items():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
@@ -31,7 +33,7 @@ class Place(Protocol):
         """
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file, or a link that leads nowhere."""
+        """Whether there is a file, or a link that leads nowhere. Raises :class:`OSError`."""
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises :class:`OSError`."""
@@ -49,7 +51,7 @@ class Place(Protocol):
         """A file, to be read. Raises :class:`OSError`."""
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files; :data:`NOTES` as well once it is empty."""
+        """Remove files; :data:`NOTES` as well once it is empty. Raises :class:`OSError`."""
 
 
 def place_of(address: str) -> Place:
@@ -171,12 +173,8 @@ class UrlPlace:
         path = self._path(folder)
         folders: list[str] = []
         files: list[str] = []
-        try:
+        with self._naming(folder):
             found = self._system.ls(path, detail=True)
-        except OSError:
-            raise
-        except Exception as error:
-            raise OSError(0, reason(error)) from None
         for entry in found:
             name = entry["name"].rstrip("/")
             if name.strip("/") == path.strip("/"):  # a mark that says that there is a folder
@@ -186,11 +184,17 @@ class UrlPlace:
 
     def exists(self, name: str) -> bool:
         """See :class:`Place`."""
-        return self._system.isfile(self._path(name))
+        # What the system's own test answers to a lost connection is that there is no file.
+        try:
+            with self._naming(name):
+                return self._system.info(self._path(name))["type"] == "file"
+        except FileNotFoundError:
+            return False
 
     def read(self, name: str) -> bytes:
         """See :class:`Place`."""
-        return self._system.cat_file(self._path(name))
+        with self._naming(name):
+            return self._system.cat_file(self._path(name))
 
     def write(self, name: str, data: bytes, mode: int | None = None) -> None:
         """See :class:`Place`. Stores know no permissions of this kind."""
@@ -202,19 +206,35 @@ class UrlPlace:
 
     def write_lines(self, name: str, lines: Iterable[str]) -> None:
         """See :class:`Place`."""
-        make_folder_for(self._system, self._path(name))
-        with self._system.open(self._path(name), "wb") as file:
-            for line in lines:
-                file.write(line.encode("utf-8"))
+        with self._naming(name):
+            make_folder_for(self._system, self._path(name))
+            with self._system.open(self._path(name), "wb") as file:
+                for line in lines:
+                    file.write(line.encode("utf-8"))
 
     def opened(self, name: str) -> IO[bytes]:
         """See :class:`Place`."""
-        return self._system.open(self._path(name), "rb")
+        with self._naming(name):
+            return self._system.open(self._path(name), "rb")
 
     def remove(self, names: Iterable[str]) -> None:
         """See :class:`Place`."""
         if paths := [self._path(name) for name in names]:
-            self._system.rm(paths)
+            with self._naming(NOTES):
+                self._system.rm(paths)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
+
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Turn failures, which have no base in common, into an :class:`OSError` that names the
+        file."""
+        try:
+            yield
+        except FaderError:
+            raise
+        except Exception as error:
+            number = getattr(error, "errno", None) or errno.EIO
+            number = errno.ENOENT if isinstance(error, FileNotFoundError) else number
+            raise OSError(number, reason(error), self.full(name)) from None
