@@ -23,7 +23,6 @@ def s3_server() -> Iterator[object]:
             "AWS_ACCESS_KEY_ID": "nobody",
             "AWS_SECRET_ACCESS_KEY": "nothing",
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_MAX_ATTEMPTS": "1",
         }.items():
             patch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()

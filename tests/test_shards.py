@@ -311,7 +311,10 @@ def test_places_without_a_store_are_named(store: Path, url: str, monkeypatch, tm
         assert code == 1 and said in output
 
 
-def test_a_bucket_that_is_not_there_or_out_of_reach(store: Path, tmp_path: Path) -> None:
+def test_a_bucket_that_is_not_there_or_out_of_reach(
+    store: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # for the test's time
     with s3_server() as server:
         s3 = fsspec.filesystem("s3")
         code, said = fader("shard", store, "s3://none/a")
