@@ -25,9 +25,10 @@ from fader.data.celeba import ATTRIBUTES_FILE, find_files, is_celeba
 from fader.data.folder import find_labels
 from fader.data.images import FolderImages, ZipImages
 from fader.data.source import open_data
-from fader.data.store import PreparedStore, is_prepared, is_unfinished
+from fader.data.store import PreparedStore, is_prepared, is_store
 from fader.errors import FaderError, UnreadableImageError
 from fader.photo import open_reduced
+from fader.urls import path_or_url
 
 #: Fewer images than this are no set to learn from.
 FEWEST = 10
@@ -130,17 +131,17 @@ def open_images(
     Raises :class:`FaderError` when there is nothing usable, fewer than ten images, or a label
     that no image has (or that all have).
     """
-    path = Path(path)
+    path = path_or_url(path)
     if not isinstance(labels, str):
         return _with_attributes(path, size, channels, labels, progress)
     if labels not in ("none", "folder"):
         raise FaderError(f"labels={labels!r}: must be none, folder, or a list of attribute names")
-    if not path.exists():
+    if isinstance(path, Path) and not path.exists():
         raise FaderError(f"{path}: there is no such folder or zip")
     if labels == "none" and _is_annotated(path):
         store = open_data(path, size, progress)
         return _of_store(store, channels, np.zeros((len(store), 0), np.float32), ())
-    if is_prepared(path):
+    if isinstance(path, str) or is_prepared(path):
         raise FaderError(
             f"{path}: is a prepared store, which has no class folders; name attributes"
         )
@@ -150,8 +151,8 @@ def open_images(
 # Faces with attributes
 
 
-def _is_annotated(path: Path) -> bool:
-    if is_prepared(path) or is_unfinished(path):
+def _is_annotated(path: Path | str) -> bool:
+    if isinstance(path, str) or is_store(path):
         return True
     # Images in CelebA's folder without the annotations are a folder like any other.
     return path.is_dir() and is_celeba(path) and _has_annotations(path)
@@ -165,11 +166,10 @@ def _has_annotations(path: Path) -> bool:
 
 
 def _with_attributes(
-    path: Path, size: int, channels: int, labels: Sequence[str], progress: bool
+    path: Path | str, size: int, channels: int, labels: Sequence[str], progress: bool
 ) -> ImageSet:
     names = tuple(attribute_name(name) for name in labels)
-    is_folder = path.is_dir() and any(path.iterdir())
-    if path.is_file() or (is_folder and not _is_annotated(path) and not find_labels(path)):
+    if isinstance(path, Path) and _lacks_labels(path):
         raise FaderError(
             f"{path}: says nothing of {', '.join(names)}: it has no {ATTRIBUTES_FILE}.txt and no "
             "labels.csv; for classes from folders' names use --labels folder"
@@ -182,6 +182,11 @@ def _with_attributes(
             which = "every" if positive.any() else "no"
             raise FaderError(f"{path}: {which} image has {name}, so it cannot be learned")
     return _of_store(store, channels, values, names)
+
+
+def _lacks_labels(path: Path) -> bool:
+    is_folder = path.is_dir() and any(path.iterdir())
+    return path.is_file() or (is_folder and not _is_annotated(path) and not find_labels(path))
 
 
 def _of_store(
@@ -204,9 +209,10 @@ def _of_store(
 class Grey:
     """(N, S, S, 3) images seen as (N, S, S, 1), turned grey when they are taken."""
 
-    def __init__(self, images: np.ndarray) -> None:
+    def __init__(self, images: Any) -> None:
         self.images = images
         self.shape = (*images.shape[:3], 1)
+        self.ahead = getattr(images, "ahead", 1)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -221,6 +227,7 @@ class _Rows:
     def __init__(self, images: Any, rows: np.ndarray) -> None:
         self.images, self.rows = images, rows
         self.shape = (len(rows), *images.shape[1:])
+        self.ahead = getattr(images, "ahead", 1)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -362,7 +369,7 @@ def middle_square(source: Path | bytes, size: int, channels: int) -> np.ndarray:
     return np.array(image).reshape(size, size, channels)  # a copy: Pillow's own is read-only
 
 
-def _too_few(path: Path, count: int, rejected: Sequence[tuple[str, str]]) -> FaderError:
+def _too_few(path: Path | str, count: int, rejected: Sequence[tuple[str, str]]) -> FaderError:
     unusable = ""
     if rejected:
         name, reason = rejected[0]

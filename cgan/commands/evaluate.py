@@ -10,6 +10,7 @@ import click
 from cgan.commands.options import model_option
 from fader.commands.echo import say, say_json
 from fader.commands.options import (
+    DATA,
     device_option,
     json_option,
     overwrite_option,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     required=True,
-    type=click.Path(path_type=Path),
+    **DATA,
     help="What it was trained on, with held-out images where there are any.",
 )
 @click.option(
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     model: str,
-    data: Path,
+    data: Path | str,
     only: str | None,
     n: int,
     features: str,
@@ -129,7 +130,7 @@ def command(
         say(f"report: {report}", err=True)
 
 
-def _open(data: Path, generator: Generator, only: str | None) -> ImageSet:
+def _open(data: Path | str, generator: Generator, only: str | None) -> ImageSet:
     """The data with the generator's labels; says which files are not in it."""
     from cgan.data import open_images
 

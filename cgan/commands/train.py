@@ -11,7 +11,7 @@ import click
 
 from fader.attributes import parse_attributes
 from fader.commands.echo import say
-from fader.commands.options import device_option, resolve_device, user_parameter
+from fader.commands.options import DATA, device_option, resolve_device, user_parameter
 from fader.errors import FaderError
 from fader.files import atomic_path, harmless_cell
 
@@ -31,8 +31,9 @@ def _parse_labels(text: str) -> str | tuple[str, ...]:
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    help="A folder or zip of images; CelebA, a folder in its layout, or a prepared store.",
+    **DATA,
+    help="A folder or zip of images; CelebA, a folder in its layout, or a prepared store; a URL of "
+    "one in shards.",
 )
 @click.option(
     "--labels",
@@ -86,7 +87,7 @@ def _parse_labels(text: str) -> str | tuple[str, ...]:
 @click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
 @device_option
 def command(
-    data: Path | None,
+    data: Path | str | None,
     labels: str | tuple[str, ...] | None,
     only: str | None,
     size: str | None,
@@ -136,7 +137,7 @@ def command(
 
 def _trainer(
     out: Path,
-    data: Path | None,
+    data: Path | str | None,
     labels: str | tuple[str, ...] | None,
     only: str | None,
     preset: str | None,
@@ -202,8 +203,10 @@ def _kind(config: GanConfig) -> type[Trainer]:
     return VaeTrainer if config.model == "cvae" else GanTrainer
 
 
-def _default_out(data: Path | None, labels: str | tuple[str, ...] | None, only: str | None) -> Path:
-    parts = [data.stem if data else "", only or (labels if isinstance(labels, str) else None)]
+def _default_out(
+    data: Path | str | None, labels: str | tuple[str, ...] | None, only: str | None
+) -> Path:
+    parts = [Path(data).stem if data else "", only or (labels if isinstance(labels, str) else None)]
     parts += labels if isinstance(labels, tuple) else ()
     return Path("runs") / "-".join(["cgan", *(part for part in parts if part and part != "none")])
 

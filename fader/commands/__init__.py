@@ -30,6 +30,7 @@ COMMANDS = {
     "strip": "Show one attribute's slider as a picture or GIF.",
     "describe": "Find the faces in photos and estimate their attributes.",
     "prepare": "Turn CelebA or a labelled folder into the prepared store.",
+    "shard": "Copy a prepared store, in shards, to a folder or an object store.",
     "train": "Train a Fader Network.",
     "train-classifier": "Train the attribute classifier.",
     "app": "Open a page to edit photos and draw faces in.",

@@ -10,6 +10,7 @@ import click
 
 from fader.commands.options import user_parameter
 from fader.errors import FaderError
+from fader.urls import is_url
 
 if TYPE_CHECKING:
     from fader.edit.cluster.engine import Cluster
@@ -93,7 +94,6 @@ def check_cluster_use(
 ) -> tuple[str, str]:
     """The source and the destination of an edit on a cluster; what makes no sense is refused."""
     from fader.edit.cluster.listing import is_table
-    from fader.edit.cluster.places import is_url
 
     if len(photos) > 1:
         raise click.UsageError("--engine ray edits one folder, URL or table; give it alone")

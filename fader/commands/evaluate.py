@@ -8,6 +8,7 @@ import click
 
 from fader.commands.echo import say, say_json
 from fader.commands.options import (
+    DATA,
     device_option,
     json_option,
     model_option,
@@ -20,7 +21,7 @@ from fader.commands.options import (
 
 @click.command(epilog="Example: fader evaluate --model default --data data/celeba --html out.html")
 @model_option
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Annotated faces.")
+@click.option("--data", required=True, **DATA, help="Annotated faces.")
 @click.option(
     "--judge",
     metavar="FOLDER",
@@ -43,7 +44,7 @@ from fader.commands.options import (
 @json_option
 def command(
     model: str,
-    data: Path,
+    data: Path | str,
     judge: str | None,
     split: str,
     limit: int | None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.commands.echo import say
+from fader.urls import path_or_url
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,10 @@ overwrite_option = click.option(
 )
 
 
+#: What --data is, in every command that opens it with :func:`open_store`.
+DATA: dict[str, Any] = {"type": path_or_url, "metavar": "PATH|URL"}
+
+
 def names_folder(text: str) -> bool:
     """Whether a path that need not exist is one of a folder, as in ``-o new/``."""
     return os.path.basename(text) in ("", ".", "..")
@@ -81,7 +86,7 @@ def user_parameter(parse: Callable[[str], Any]) -> Callable[..., Any]:
     return callback
 
 
-def open_store(path: Path, size: int) -> PreparedStore:
+def open_store(path: Path | str, size: int) -> PreparedStore:
     """:func:`fader.data.source.open_data`, which tells of images that are not in the data."""
     from fader.data.source import open_data
 
@@ -90,7 +95,7 @@ def open_store(path: Path, size: int) -> PreparedStore:
         name, reason = rejected[0]
         say(
             f"{len(rejected)} images left out, such as {name}: {reason}; "
-            f"{store.path / 'rejected.csv'} lists them",
+            f"{os.path.join(store.path, 'rejected.csv')} lists them",
             err=True,
         )
     return store

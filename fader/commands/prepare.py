@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fader.commands.echo import say
+from fader.urls import path_or_url
 
 _ALIGNMENTS = {
     "landmarks": "by the source's landmarks, detected where it has none",
@@ -20,7 +21,7 @@ _ALIGNMENTS = {
     epilog="Example: fader prepare data/celeba data/celeba-128 --size 128",
 )
 @click.argument("source", type=click.Path(path_type=Path))
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest", type=path_or_url)
 @click.option(
     "--size",
     type=click.IntRange(16, 1024),
@@ -45,7 +46,7 @@ _ALIGNMENTS = {
 )
 def command(
     source: Path,
-    dest: Path,
+    dest: Path | str,
     size: int,
     workers: int | None,
     limit: int | None,
@@ -63,6 +64,8 @@ def command(
     from fader.data.prepare import prepare
     from fader.data.store import REJECTED, is_prepared
 
+    if isinstance(dest, str):
+        raise click.UsageError(f"{dest}: prepare into a folder, and put it there with fader shard")
     before = is_prepared(dest)
     store = prepare(
         source,

@@ -12,6 +12,7 @@ import click
 from fader.attributes import parse_attributes
 from fader.commands.echo import say, say_json
 from fader.commands.options import (
+    DATA,
     device_option,
     json_option,
     open_store,
@@ -19,6 +20,7 @@ from fader.commands.options import (
     user_parameter,
 )
 from fader.errors import FaderError
+from fader.urls import path_or_url
 
 if TYPE_CHECKING:
     from fader.train.config import TrainConfig
@@ -37,9 +39,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    help="CelebA, or a folder in its layout, or a prepared one.  [default: $FADER_DATA, or "
-    "data/celeba]",
+    **DATA,
+    help="CelebA, or a folder in its layout, or a prepared one; a URL of one in shards.  [default: "
+    "$FADER_DATA, or data/celeba]",
 )
 @click.option("--preset", metavar="NAME", help="default, paper-256 or tiny.  [default: default]")
 @click.option(
@@ -83,7 +85,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     attrs: tuple[str, ...] | None,
-    data: Path | None,
+    data: Path | str | None,
     preset: str | None,
     settings: tuple[str, ...],
     out: Path | None,
@@ -140,7 +142,9 @@ def command(
         say(f"step {trainer.done} of {config.steps}; the model is {out / 'model'}")
 
 
-def _show(config: TrainConfig, data: Path, device: str, compiles: bool, as_json: bool) -> None:
+def _show(
+    config: TrainConfig, data: Path | str, device: str, compiles: bool, as_json: bool
+) -> None:
     from fader.train.dry_run import as_text, describe_run
 
     store = open_store(data, config.model.size)
@@ -155,7 +159,7 @@ def _trainer(
     run: RunFolder,
     config: TrainConfig,
     resume: bool,
-    data: Path | None,
+    data: Path | str | None,
     models: dict[str, str | None],
     device: str,
     compiles: bool,
@@ -200,11 +204,11 @@ def _trainer(
     )
 
 
-def _data(run: RunFolder, inputs: dict[str, Any], given: Path | None) -> Path:
+def _data(run: RunFolder, inputs: dict[str, Any], given: Path | str | None) -> Path | str:
     from fader.train.inputs import find_data
 
     found = find_data(run, inputs, given)
-    return found or Path(os.environ.get("FADER_DATA") or "data/celeba")
+    return found or path_or_url(os.environ.get("FADER_DATA") or "data/celeba")
 
 
 def _new(attrs: tuple[str, ...], preset: str | None, settings: tuple[str, ...]) -> TrainConfig:

@@ -11,8 +11,9 @@ import click
 from click.core import ParameterSource
 
 from fader.commands.echo import say, say_json
-from fader.commands.options import device_option, json_option, open_store, resolve_device
+from fader.commands.options import DATA, device_option, json_option, open_store, resolve_device
 from fader.errors import FaderError
+from fader.urls import is_url
 
 if TYPE_CHECKING:
     from fader.data.store import PreparedStore
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
     "train-classifier",
     epilog="Example: fader train-classifier --data data/celeba --out runs/classifier",
 )
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="Annotated faces; a resumed run knows its own."
-)
+@click.option("--data", **DATA, help="Annotated faces; a resumed run knows its own.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 @click.option(
     "--size",
@@ -70,7 +69,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     context: click.Context,
-    data: Path | None,
+    data: Path | str | None,
     out: Path,
     init: str | None,
     resume: bool,
@@ -125,10 +124,10 @@ def command(
     say(f"saved {out / 'model'}")
 
 
-def _open(data: Path, size: int) -> PreparedStore:
+def _open(data: Path | str, size: int) -> PreparedStore:
     from fader.data.store import PreparedStore, is_prepared
 
-    return PreparedStore(data) if is_prepared(data) else open_store(data, size)
+    return PreparedStore(data) if is_url(data) or is_prepared(data) else open_store(data, size)
 
 
 def _initial(run: str) -> AttributeClassifier:

@@ -6,9 +6,11 @@ have seen, and several processes take their parts of the same batch without talk
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,10 +138,12 @@ class Batches:
         return random, np.searchsorted(self._cumulative, random.random(self.batch_size))
 
     def from_step(self, step: int, rows: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from ``step`` on; the next one is made while the present one is used."""
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as executor:
-            ahead = executor.submit(self.batch, step, rows)
-            while True:
-                ready, step = ahead.result(), step + 1
-                ahead = executor.submit(self.batch, step, rows)
+        """Batches from ``step`` on; the next one is made while the present one is used, or the next
+        few, where the images say that they come from far."""
+        several = getattr(self.store.images, "ahead", 1)
+        with ThreadPoolExecutor(several, thread_name_prefix="batches") as executor:
+            ahead = deque(executor.submit(self.batch, step + i, rows) for i in range(several))
+            for later in count(step + several):
+                ready = ahead.popleft().result()
+                ahead.append(executor.submit(self.batch, later, rows))
                 yield ready

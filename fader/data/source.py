@@ -8,8 +8,9 @@ from pathlib import Path
 
 from fader.data.cache import cache_folder, mark_used
 from fader.data.prepare import prepare_cache
-from fader.data.store import PreparedStore, is_prepared, is_unfinished
+from fader.data.store import PreparedStore, is_store
 from fader.errors import FaderError
+from fader.urls import path_or_url
 
 
 def open_data(
@@ -20,15 +21,16 @@ def open_data(
 ) -> PreparedStore:
     """The data at ``path`` as a store of ``size`` by ``size`` pixels.
 
-    A prepared store is opened. CelebA's layout or a labelled photo folder is prepared once, into
-    ``path/.fader-<size>`` or, where ``path`` is read-only, into the user's cache
-    (:mod:`fader.data.cache`), and again when its annotations or its image zip have changed.
+    A prepared store is opened, one in shards also at a URL. CelebA's layout or a labelled photo
+    folder is prepared once, into ``path/.fader-<size>`` or, where ``path`` is read-only, into the
+    user's cache (:mod:`fader.data.cache`), and again when its annotations or its image zip have
+    changed.
 
     Raises :class:`FaderError` when nothing usable is there, with how to get some, or when the
     store holds faces of another size.
     """
-    path = Path(path)
-    if is_prepared(path) or is_unfinished(path):
+    path = path_or_url(path)
+    if isinstance(path, str) or is_store(path):
         store = PreparedStore(path)
         if store.size != size:
             raise FaderError(
@@ -45,7 +47,7 @@ def open_data(
             "'fader synth data/celeba -n 5000'"
         )
     store = prepare_cache(path, _cache_for(path, size), size, workers, progress)
-    mark_used(store.path)
+    mark_used(Path(store.path))
     return store
 
 

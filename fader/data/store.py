@@ -13,6 +13,8 @@ A store is a folder::
 While it is being made there is also ``progress.jsonl``: its first line holds the settings, each
 further line a finished block of rows. A kill at any moment loses only the blocks under way.
 
+Its pixels may also lie in shards (:mod:`fader.data.shards`), and the folder at a URL.
+
 A folder is a store by what is in ``meta.json`` or ``progress.jsonl``; files of these names in any
 other folder are somebody else's, and left alone.
 """
@@ -20,6 +22,8 @@ other folder are somebody else's, and left alone.
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import os
 import re
@@ -30,73 +34,119 @@ from typing import Any
 import numpy as np
 
 from fader.attributes import attribute_name
+from fader.data.shards import (
+    CHECKS,
+    UNFINISHED,
+    Folder,
+    ShardedImages,
+    damaged_shard,
+    shard_name,
+)
 from fader.errors import FaderError, UnknownAttributeError
+from fader.urls import path_or_url, reason
 
 FORMAT = 1
 IMAGES, META, PROGRESS, REJECTED = "images.npy", "meta.json", "progress.jsonl", "rejected.csv"
 NAMES, LABELS, SPLIT, IDENTITY = "names.json", "labels.npy", "split.npy", "identity.npy"
-#: All files that a store, finished or not, consists of.
+#: All files that a store, finished or not, consists of, but for those of shards.
 FILES = (META, PROGRESS, IMAGES, NAMES, LABELS, SPLIT, IDENTITY, REJECTED)
 # How both files of ours that say what a folder is begin, be they whole or cut short.
 _MARK = re.compile(rb'\s*\{\s*"format"\s*:\s*\d+\s*,\s*"si')
 
 
 class PreparedStore:
-    """A finished store, opened read-only; nothing is loaded until it is indexed.
+    """A finished store at a path or URL, opened read-only; pixels are read when they are indexed.
 
-    ``images`` (N, size, size, 3) uint8 RGB memory map, ``labels`` (N, n) float32 in 0..1 in the
-    order of ``attribute_names``, ``split`` (N,) uint8, ``identity`` (N,) int64, ``names`` the
-    source file names, ``size`` in pixels, ``meta`` the content of ``meta.json``. May be sent to
-    other processes, which then open the same files.
+    ``images`` (N, size, size, 3) uint8 RGB, a memory map or :class:`ShardedImages`, ``labels``
+    (N, n) float32 in 0..1 in the order of ``attribute_names``, ``split`` (N,) uint8, ``identity``
+    (N,) int64, ``names`` the source file names, ``size`` in pixels, ``meta`` the content of
+    ``meta.json``. May be sent to other processes, which then open the same files.
 
-    Raises :class:`FaderError` when ``path`` is not a store, is unfinished, damaged, or of a
-    newer format.
+    Raises :class:`FaderError` when ``path`` is not a store, is unfinished, damaged, of a newer
+    format, or cannot be reached.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = path_or_url(path)
         self.meta = read_meta(self.path)
+        self._shards: dict[str, Any] | None = self.meta.get("shards")
+        self._folder = Folder(self.path)
         self.size = int(self.meta["size"])
         self.attribute_names: tuple[str, ...] = tuple(self.meta["attributes"])
         count = int(self.meta["images"])
-        self.images = self._array("images", (count, self.size, self.size, 3), np.uint8)
-        labels = self._array("labels", (count, len(self.attribute_names)), np.float32)
-        self.labels = np.array(labels)
-        self.split = np.array(self._array("split", (count,), np.uint8))
-        self.identity = np.array(self._array("identity", (count,), np.int64))
+        self.images = self._open_images(count)
+        self.labels = self._array(LABELS, (count, len(self.attribute_names)), np.float32)
+        self.split = self._array(SPLIT, (count,), np.uint8)
+        self.identity = self._array(IDENTITY, (count,), np.int64)
         try:
-            self.names: list[str] = json.loads((self.path / NAMES).read_text("utf-8"))
+            self.names: list[str] = json.loads(self.content(NAMES))
         except (OSError, ValueError, RecursionError):
-            raise damaged(self.path / NAMES) from None
+            raise self._damaged(NAMES) from None
         if not isinstance(self.names, list) or len(self.names) != count:
-            raise damaged(self.path / NAMES)
+            raise self._damaged(NAMES)
 
-    def __reduce__(self) -> tuple[type[PreparedStore], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[PreparedStore], tuple[Path | str]]:
         # A pickled memory map would carry all its pixels.
         return PreparedStore, (self.path,)
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def checksum(self) -> str | None:
+        """Of a store in shards, its :func:`~fader.data.checksum.checksum` when they were made."""
+        return self._shards["checksum"] if self._shards else None
+
+    def content(self, name: str) -> bytes:
+        """One of the small files. Raises :class:`FileNotFoundError`, and :class:`FaderError` where
+        it cannot be read, or is not what it was when the shards were made."""
+        if not self._shards:
+            return (Path(self.path) / name).read_bytes()
+        data = self._folder.read(name)
+        if hashlib.sha256(data).hexdigest() != self._shards["sha256"].get(name):
+            raise self._damaged(name)
+        return data
+
+    def _open_images(self, count: int) -> np.ndarray | ShardedImages:
+        if not self._shards:
+            return self._mapped(IMAGES, (count, self.size, self.size, 3), np.uint8)
+        checks = self._array(CHECKS, (count,), np.uint32)
+        rows, offset = self._shards["rows"], self._shards["offset"]
+        return ShardedImages(self._folder, checks, self.size, rows, offset)
+
     def _array(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        path = self.path / f"{name}.npy"
+        if not self._shards:
+            return np.array(self._mapped(name, shape, dtype))
+        try:
+            values = np.load(io.BytesIO(self.content(name)), allow_pickle=False)
+        except (OSError, ValueError):
+            raise self._damaged(name) from None
+        if values.shape != shape or values.dtype != dtype:
+            raise self._damaged(name)
+        return values
+
+    def _mapped(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         try:
             # Mapped, so that no memory is taken for what a damaged header claims.
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
+            values = np.load(Path(self.path) / name, mmap_mode="r", allow_pickle=False)
             fits = values.shape == shape and values.dtype == dtype
         # The header is Python, and answered with whatever its parser ran into.
         except Exception:
             fits = False
         if not fits:
-            raise damaged(path)
+            raise self._damaged(name)
         return values
+
+    def _damaged(self, name: str) -> FaderError:
+        place = self._folder.full(name)
+        return damaged_shard(place) if self._shards else damaged(Path(place))
 
     @property
     def rejected(self) -> list[tuple[str, str]]:
         """The images of the source that are not in the store, and why, in words."""
         try:
-            with open(self.path / REJECTED, newline="", encoding="utf-8") as file:
-                return [(row["image"], row["reason"]) for row in csv.DictReader(file)]
+            lines = self.content(REJECTED).decode("utf-8").splitlines(keepends=True)
+            return [(row["image"], row["reason"]) for row in csv.DictReader(lines)]
         except (OSError, ValueError, KeyError, csv.Error):
             return []
 
@@ -122,13 +172,20 @@ class PreparedStore:
 
 
 def is_prepared(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` is a finished store (which may still prove damaged when opened)."""
-    return (Path(path) / IMAGES).is_file() and _is_marked(Path(path) / META)
+    """Whether a path is a finished store (which may still prove damaged when opened)."""
+    path = Path(path)
+    pixels = (path / IMAGES, path / shard_name(0))
+    return any(file.is_file() for file in pixels) and _is_marked(path / META)
 
 
 def is_unfinished(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` is a store whose preparation was interrupted."""
     return _is_marked(Path(path) / PROGRESS) and not _is_marked(Path(path) / META)
+
+
+def is_store(path: Path) -> bool:
+    """Whether ``path`` is a store, finished or not, or shards of one."""
+    return is_prepared(path) or is_unfinished(path) or _is_marked(path / UNFINISHED)
 
 
 def _is_marked(path: Path) -> bool:
@@ -149,19 +206,10 @@ def damaged(path: Path) -> FaderError:
     )
 
 
-def read_meta(path: Path) -> dict[str, Any]:
+def read_meta(path: Path | str) -> dict[str, Any]:
     """The content of ``meta.json``; :class:`FaderError` when there is no finished store."""
-    if is_unfinished(path):
-        raise FaderError(
-            f"{path}: its preparation is unfinished; run the same fader prepare again to finish it"
-        )
-    if not is_prepared(path):
-        raise FaderError(
-            f"{path}: is not a prepared store (no {META} of Fader's with {IMAGES}); make one with "
-            "fader prepare SOURCE NEW_FOLDER"
-        )
     try:
-        meta = json.loads((path / META).read_text("utf-8"))
+        meta = json.loads(_meta_at(path) if isinstance(path, str) else _meta_in(path))
         version = int(meta["format"])
         if version <= FORMAT:
             meta["size"], meta["images"], meta["attributes"] = (
@@ -170,12 +218,66 @@ def read_meta(path: Path) -> dict[str, Any]:
                 [str(name) for name in meta["attributes"]],
             )
             meta.setdefault("alignment", "landmarks")  # stores from before it was recorded
+            if shards := meta.get("shards"):
+                meta["shards"] = {
+                    "rows": max(1, int(shards["rows"])),
+                    "offset": int(shards["offset"]),
+                    "checksum": str(shards["checksum"]),
+                    "sha256": dict(shards["sha256"]),
+                }
     # The last is what deep nesting, and what numbers of thousands of digits, are answered with.
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        if isinstance(path, str):
+            raise damaged_shard(f"{path}/{META}") from None
         raise damaged(path / META) from None
     if version > FORMAT:
         raise FaderError(
             f"{path}: was written by a newer Fader (format {version}, this one reads {FORMAT}); "
             "update with pip install --upgrade fader"
         )
+    if isinstance(path, str) and not meta.get("shards"):
+        raise FaderError(
+            f"{path}: has its pixels in one file, which is read from a disk only; copy it to one, "
+            "and from there with fader shard to another place"
+        )
     return meta
+
+
+def _meta_in(path: Path) -> str:
+    if is_unfinished(path):
+        raise FaderError(
+            f"{path}: its preparation is unfinished; run the same fader prepare again to finish it"
+        )
+    if is_prepared(path):
+        return (path / META).read_text("utf-8")
+    if _is_marked(path / UNFINISHED):
+        raise _unfinished_shards(path)
+    raise FaderError(
+        f"{path}: is not a prepared store (no {META} of Fader's with {IMAGES}); make one with "
+        "fader prepare SOURCE NEW_FOLDER"
+    )
+
+
+def _meta_at(url: str) -> str:
+    folder = Folder(url)
+    try:
+        text = folder.read(META)
+    except FileNotFoundError as error:
+        why = reason(error)
+        try:
+            folder.read(UNFINISHED)
+        except FileNotFoundError:
+            raise FaderError(
+                f"{url}: is not a prepared store ({META}: {why}); put one there with fader shard "
+                f"STORE {url}"
+            ) from None
+        raise _unfinished_shards(url) from None
+    if not _MARK.match(text):
+        raise FaderError(f"{url}: is not a prepared store; its {META} is not Fader's")
+    return text.decode("utf-8")
+
+
+def _unfinished_shards(path: Path | str) -> FaderError:
+    return FaderError(
+        f"{path}: is unfinished; run the same fader shard STORE {path} again to finish it"
+    )

@@ -73,8 +73,8 @@ class Progress:
             flush(file.fileno())
 
 
-def _header(count: int, size: int) -> bytes:
-    """The bytes before the pixels of images.npy; as long for any smaller count."""
+def npy_header(count: int, size: int) -> bytes:
+    """The bytes of an ``.npy`` file before its pixels; as many for any smaller count."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         file, {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
@@ -83,7 +83,7 @@ def _header(count: int, size: int) -> bytes:
 
 
 def _bytes_of(count: int, size: int) -> int:
-    return len(_header(count, size)) + count * size * size * 3
+    return len(npy_header(count, size)) + count * size * size * 3
 
 
 def require_room(dest: Path, count: int, size: int) -> None:
@@ -100,7 +100,7 @@ def allocate(path: Path, count: int, size: int) -> None:
     """Make the pixels' file, at its full size."""
     total = _bytes_of(count, size)
     with open(path, "wb") as file:
-        file.write(_header(count, size))
+        file.write(npy_header(count, size))
         file.flush()
         if hasattr(os, "posix_fallocate"):
             # Writing to a memory map on a disk that has become full would kill the process.
@@ -114,7 +114,7 @@ def allocate(path: Path, count: int, size: int) -> None:
 
 def map_images(path: Path, count: int, size: int) -> np.ndarray:
     """All rows of an unfinished images.npy, whatever count its header gives."""
-    offset = len(_header(count, size))
+    offset = len(npy_header(count, size))
     try:
         return np.memmap(path, np.uint8, "r+", offset=offset, shape=(count, size, size, 3))
     except (OSError, ValueError):
@@ -145,7 +145,7 @@ def fill_holes(
 
 def truncate(path: Path, count: int, size: int) -> None:
     """Cut the pixels' file to its first ``count`` images."""
-    header = _header(count, size)
+    header = npy_header(count, size)
     with open(path, "r+b") as file:
         file.write(header)
         file.truncate(_bytes_of(count, size))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fader.data.batches import to_images, to_tensor
+from fader.data.shards import ShardedImages
 from fader.evaluate.editing import code, device_of
 from fader.evaluate.judge import Judge
 from fader.evaluate.statistics import Estimate, balanced_accuracy, estimate_some
@@ -22,7 +23,7 @@ _STEPS, _CHECK_EVERY, _BATCH = 600, 40, 128
 
 
 @torch.inference_mode()
-def latents(model: FaderModel, images: np.ndarray, rows: np.ndarray) -> Tensor:
+def latents(model: FaderModel, images: np.ndarray | ShardedImages, rows: np.ndarray) -> Tensor:
     """The latents of these rows of ``images`` (see :func:`code`), flat, float32 on the CPU."""
     device = device_of(model)
     parts = [

@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
+from fader.data.checksum import Data, checksum
 from fader.documents import read_json
 from fader.errors import FaderError
 from fader.train.run import RunFolder
-
-#: Bytes of pixels that a checksum reads; of more, it takes images at even distances.
-MOST_BYTES = 2 << 30
-_CHUNK = 256
-
-
-class Data(Protocol):
-    """A prepared store, or a set of images of cgan."""
-
-    @property
-    def images(self) -> Any:
-        """(N, S, S, C) uint8."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N, k) float32 in 0..1."""
-
-    @property
-    def split(self) -> np.ndarray:
-        """(N,) uint8: 0 train, 1 valid, 2 test."""
-
-
-def checksum(data: Data) -> str:
-    """A digest of all that a training sees of its data: pixels, labels, split; not of where it
-    lies. A second or two a gigabyte."""
-    digest = hashlib.sha256()
-    for values in (data.labels, data.split):
-        digest.update(repr((values.shape, str(values.dtype))).encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    shape = tuple(data.images.shape)
-    digest.update(repr(shape).encode())
-    taken = max(1, min(shape[0], MOST_BYTES // max(1, int(np.prod(shape[1:])))))
-    rows = np.linspace(0, shape[0] - 1, taken).round().astype(np.int64)
-    for start in range(0, taken, _CHUNK):
-        digest.update(np.ascontiguousarray(data.images[rows[start : start + _CHUNK]]).tobytes())
-    return digest.hexdigest()
+from fader.urls import is_url, path_or_url
 
 
 def place(name: str | os.PathLike[str] | None, names: Collection[str] = ()) -> str | None:
@@ -92,13 +55,15 @@ def check_same(
         )
 
 
-def find_data(run: RunFolder, inputs: Mapping[str, Any], given: Path | None) -> Path | None:
+def find_data(
+    run: RunFolder, inputs: Mapping[str, Any], given: Path | str | None
+) -> Path | str | None:
     """Where a resumed run's data is: the place given, else where it was. Raises
-    :class:`FaderError` when it is there no more."""
+    :class:`FaderError` when that was a path and is there no more."""
     if given is not None or not inputs.get("data"):
         return given
-    path = Path(inputs["data"])
-    if not path.exists():
+    path = path_or_url(inputs["data"])
+    if not is_url(path) and not os.path.exists(path):
         raise FaderError(
             f"{run.path}: its data was at {path} and is there no more; say with --data where it "
             "is now"

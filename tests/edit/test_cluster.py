@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from clusters import made_editor, made_run, work_through
 from paths import ASTRONAUT
 from PIL import Image
+from stores import like_a_cloud
 
 from fader.attributes import parse_changes
 from fader.commands import main
@@ -346,6 +348,36 @@ def test_from_url_to_url(editor, source, tmp_path):
     assert columns[0] == columns[1]  # but for the mark of the source
     again, _ = work_through(editor, replace(run, name="2".zfill(20)))
     assert Counter(again.values()) == {"skipped": 5, "no-face": 1, "unreadable": 1}
+
+
+@pytest.mark.parametrize("protocol", ["gs", "az"])
+def test_other_clouds_than_s3(editor, source, tmp_path, protocol):
+    with like_a_cloud(protocol) as cloud:
+        store = cloud()
+        for name, data in tree(source).items():
+            store.pipe_file(f"/photos/in/{name}", data)
+        run = made_run(editor, f"{protocol}://photos/in", f"{protocol}://photos/out", JOB)
+        statuses, _ = work_through(editor, run)
+        assert Counter(statuses.values()) == {"edited": 5, "no-face": 1, "unreadable": 1}
+        expected = edited_here(editor, source, tmp_path / "here")
+        names = store.find("/photos/out")
+        found = {name.removeprefix("/photos/out/"): store.cat_file(name) for name in names}
+        del expected["report.csv"], found["report.csv"]
+        assert found == expected
+        store.pipe_file("/photos/list.csv", b"path\nin/a.png\n")
+        table = f"{protocol}://photos/list.csv"
+        assert list(table_paths(table)) == ["in/a.png"]
+        # Out of reach is not the same as not there.
+        cloud.fails = True
+        place = place_of(run.destination)
+        for ask in (place.exists, place.read, place.listed, place.opened):
+            with pytest.raises(OSError, match="503 try later") as told:
+                ask("report.csv")
+            assert told.value.filename == f"{protocol}://photos/out/report.csv"
+        with pytest.raises(FaderError, match=f"^{table}: cannot be read .*503 try later"):
+            list(table_paths(table))
+        with pytest.raises(OSError), closing(DoneRows("mark", ("input",), str)) as rows:
+            rows.read(place, "2")
 
 
 def test_a_report_of_something_else_is_left_alone(tmp_path):

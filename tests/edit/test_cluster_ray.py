@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from paths import ASTRONAUT
 from PIL import Image
 from serving import random_model
+from stores import s3_server
 
 from fader import Editor
 from fader.attributes import parse_changes
@@ -170,19 +171,15 @@ def test_a_lost_machine_loses_nothing(model, source, expected, tmp_path):
     assert tree(out) == expected
 
 
-def test_from_bucket_to_bucket(model, source, expected, tmp_path, monkeypatch):
-    moto = pytest.importorskip("moto.server", reason="needs moto: pip install 'moto[server]'")
-    s3fs = pytest.importorskip("s3fs", reason="needs s3fs: pip install 'fader[cluster]'")
-    server = moto.ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "nobody",
-        "AWS_SECRET_ACCESS_KEY": "nothing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture
+def server():
+    with s3_server():
+        yield
+
+
+def test_from_bucket_to_bucket(server, model, source, expected, tmp_path):
+    import s3fs
+
     # Only now, since Ray's processes have the environment in which it was started.
     ray.init(num_cpus=1, **SMALL)
     try:
@@ -211,4 +208,3 @@ def test_from_bucket_to_bucket(model, source, expected, tmp_path, monkeypatch):
         assert "s3://photos-in/nothing: cannot be looked into" in nowhere.stderr
     finally:
         ray.shutdown()
-        server.stop()

@@ -16,7 +16,7 @@ from typing import Any
 
 import fader.edit.cluster.work as work
 from fader.edit.cluster.listing import is_table, table_folder
-from fader.edit.cluster.places import NOTES, DiskPlace, Place, is_url, place_of
+from fader.edit.cluster.places import NOTES, DiskPlace, Place, place_of
 from fader.edit.cluster.rows import PHOTO, TOLD
 from fader.edit.editor import Editor
 from fader.edit.folder import folds_case, no_photos
@@ -24,6 +24,7 @@ from fader.edit.job import Job, Result
 from fader.edit.report import header, result_of, source_mark
 from fader.errors import FaderError
 from fader.files import file_lock, sweep_temporaries
+from fader.urls import is_url
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
     here = {} if cluster.address or "RAY_ADDRESS" in os.environ else {"include_dashboard": False}
     try:
         ray.init(cluster.address, log_to_driver=False, logging_level="ERROR", **here)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a slow start is answered with no other class
         reason = str(error).strip().split("\n")[0]
         where = f"--address {cluster.address}" if cluster.address else "--engine ray"
         raise FaderError(f"{where}: no Ray cluster can be used there ({reason})") from None
@@ -223,7 +224,9 @@ def _answers(ray: Any, run: work.Run, cluster: Cluster) -> Generator[dict[str, A
             num_gpus=cluster.gpus or None,
         )
         try:
-            for table in done.iter_batches(batch_size=None, batch_format="pyarrow"):
+            # With any read ahead an answer would wait for the next one.
+            answers = done.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow")
+            for table in answers:
                 yield from map(json.loads, table.column("answer").to_pylist())
         except ray.exceptions.RayError as error:
             raise _cause(error) from None

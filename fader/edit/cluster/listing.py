@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fader.edit.cluster.places import Place, is_url, place_of
+from fader.edit.cluster.places import Place, place_of
 from fader.edit.folder import sort_out
 from fader.edit.outputs import inside, plan
 from fader.errors import FaderError
+from fader.urls import is_url, reason
 
 # Photos of a batch: few at first, so that all are soon at work and small folders shared fairly;
 # then more, so that the notes about a batch cost little.
@@ -74,8 +75,8 @@ def folder_tasks(
             folders, files = place.listed(folder)
         except OSError as error:
             if not folder:
-                reason = error.strerror or "there is no such folder"
-                raise FaderError(f"{place.address}: cannot be looked into ({reason})") from None
+                why = error.strerror or "there is no such folder"
+                raise FaderError(f"{place.address}: cannot be looked into ({why})") from None
             # It comes out as unreadable, so that it is not passed over in silence.
             yield Task(place.full(folder), folder, [folder])
             continue
@@ -132,9 +133,11 @@ def table_paths(table: str) -> Iterator[str]:
         with folder.opened(name) as file:
             paths = _csv_paths(file) if name.lower().endswith(".csv") else _parquet_paths(file)
             yield from (str(path).strip() for path in paths if path and str(path).strip())
-    except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise FaderError(f"{table}: cannot be read as a table of photos ({reason})") from None
+    except FaderError:
+        raise
+    except Exception as error:  # those of the stores' libraries have no base in common
+        why = reason(error)
+        raise FaderError(f"{table}: cannot be read as a table of photos ({why})") from None
 
 
 def _csv_paths(file: Any) -> Iterator[str | None]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from fader.errors import FaderError, UnreadableImageError
 from fader.files import atomic_path
 from fader.photo import photo_file, write_bytes
+from fader.urls import is_disk, is_url, make_folder_for, open_system, reason, write_file
 
 #: The folder in a destination for what a run notes down. It is there while a run is unfinished.
 NOTES = ".fader-cluster"
@@ -30,7 +33,7 @@ class Place(Protocol):
         """
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file, or a link that leads nowhere."""
+        """Whether there is a file, or a link that leads nowhere. Raises :class:`OSError`."""
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises :class:`OSError`."""
@@ -48,12 +51,7 @@ class Place(Protocol):
         """A file, to be read. Raises :class:`OSError`."""
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files; :data:`NOTES` as well once it is empty."""
-
-
-def is_url(text: str) -> bool:
-    """Whether ``text`` is a URL rather than a path."""
-    return "://" in text
+        """Remove files; :data:`NOTES` as well once it is empty. Raises :class:`OSError`."""
 
 
 def place_of(address: str) -> Place:
@@ -63,9 +61,9 @@ def place_of(address: str) -> Place:
     """
     if not is_url(address):
         return DiskPlace(Path(address))
-    system, root = _system(address)
+    system, root = open_system(address)
     # What fsspec finds on this machine's disk is a path like any other.
-    return DiskPlace(Path(root)) if _is_disk(system) else UrlPlace(address, system, root)
+    return DiskPlace(Path(root)) if is_disk(system) else UrlPlace(address, system, root)
 
 
 def photo_content(address: str) -> tuple[bytes, int | None]:
@@ -76,8 +74,8 @@ def photo_content(address: str) -> tuple[bytes, int | None]:
     if not is_url(address):
         return photo_file(address)
     try:
-        system, path = _system(address)
-        if _is_disk(system):
+        system, path = open_system(address)
+        if is_disk(system):
             return photo_file(path)
         return system.cat_file(path), None
     except FileNotFoundError:
@@ -87,7 +85,7 @@ def photo_content(address: str) -> tuple[bytes, int | None]:
     except UnreadableImageError:
         raise
     except Exception as error:  # those of the stores' libraries have no base in common
-        raise UnreadableImageError(f"{address}: cannot be read ({_reason(error)})") from None
+        raise UnreadableImageError(f"{address}: cannot be read ({reason(error)})") from None
 
 
 class DiskPlace:
@@ -175,12 +173,8 @@ class UrlPlace:
         path = self._path(folder)
         folders: list[str] = []
         files: list[str] = []
-        try:
+        with self._naming(folder):
             found = self._system.ls(path, detail=True)
-        except OSError:
-            raise
-        except Exception as error:
-            raise OSError(0, _reason(error)) from None
         for entry in found:
             name = entry["name"].rstrip("/")
             if name.strip("/") == path.strip("/"):  # a mark that says that there is a folder
@@ -190,70 +184,57 @@ class UrlPlace:
 
     def exists(self, name: str) -> bool:
         """See :class:`Place`."""
-        return self._system.isfile(self._path(name))
+        # What the system's own test answers to a lost connection is that there is no file.
+        try:
+            with self._naming(name):
+                return self._system.info(self._path(name))["type"] == "file"
+        except FileNotFoundError:
+            return False
 
     def read(self, name: str) -> bytes:
         """See :class:`Place`."""
-        return self._system.cat_file(self._path(name))
+        with self._naming(name):
+            return self._system.cat_file(self._path(name))
 
     def write(self, name: str, data: bytes, mode: int | None = None) -> None:
         """See :class:`Place`. Stores know no permissions of this kind."""
         try:
-            self._make_folder(name)
-            self._system.pipe_file(self._path(name), data)
+            write_file(self._system, self._path(name), data)
         except Exception as error:
-            why = f"could not be written ({_reason(error)})"
+            why = f"could not be written ({reason(error)})"
             raise FaderError(f"{self.full(name)}: {why}") from None
 
     def write_lines(self, name: str, lines: Iterable[str]) -> None:
         """See :class:`Place`."""
-        self._make_folder(name)
-        with self._system.open(self._path(name), "wb") as file:
-            for line in lines:
-                file.write(line.encode("utf-8"))
+        with self._naming(name):
+            make_folder_for(self._system, self._path(name))
+            with self._system.open(self._path(name), "wb") as file:
+                for line in lines:
+                    file.write(line.encode("utf-8"))
 
     def opened(self, name: str) -> IO[bytes]:
         """See :class:`Place`."""
-        return self._system.open(self._path(name), "rb")
+        with self._naming(name):
+            return self._system.open(self._path(name), "rb")
 
     def remove(self, names: Iterable[str]) -> None:
         """See :class:`Place`."""
         if paths := [self._path(name) for name in names]:
-            self._system.rm(paths)
+            with self._naming(NOTES):
+                self._system.rm(paths)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
-    def _make_folder(self, name: str) -> None:
-        # Stores of objects have none, but would make a bucket; others need one.
-        if not _protocols(self._system) & {"s3", "gs", "gcs", "az", "abfs", "http", "https"}:
-            self._system.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
-
-
-def _system(address: str) -> tuple[Any, str]:
-    """The file system of fsspec for a URL, and the path there."""
-    try:
-        import fsspec
-    except ImportError:
-        raise FaderError(
-            f"{address}: URLs need fsspec, which is not installed; pip install 'fader[cluster]'"
-        ) from None
-    try:
-        return fsspec.core.url_to_fs(address, use_listings_cache=False)
-    except ImportError as error:
-        raise FaderError(f"{address}: {error}") from None
-    except ValueError as error:
-        raise FaderError(f"{address}: is no URL that can be read ({error})") from None
-
-
-def _is_disk(system: Any) -> bool:
-    return "file" in _protocols(system)
-
-
-def _protocols(system: Any) -> set[str]:
-    return {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
-
-
-def _reason(error: Exception) -> str:
-    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return text.splitlines()[0]
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Turn failures, which have no base in common, into an :class:`OSError` that names the
+        file."""
+        try:
+            yield
+        except FaderError:
+            raise
+        except Exception as error:
+            number = getattr(error, "errno", None) or errno.EIO
+            number = errno.ENOENT if isinstance(error, FileNotFoundError) else number
+            raise OSError(number, reason(error), self.full(name)) from None

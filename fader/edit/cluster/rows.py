@@ -75,7 +75,7 @@ class DoneRows:
                 self._read_report(file, destination.full(REPORT))
         try:
             notes = sorted(destination.listed(NOTES)[1])
-        except OSError:  # there are none
+        except FileNotFoundError:  # there are none
             notes = []
         notes = [one for one in notes if one < run or (fresh and one.startswith(run))]
         for name in notes:

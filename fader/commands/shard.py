@@ -1,0 +1,29 @@
+"""``fader shard``: a prepared store to shards, which need not lie on a disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fader.commands.echo import say
+from fader.urls import path_or_url
+
+
+@click.command("shard", epilog="Example: fader shard data/celeba-128 s3://bucket/celeba-128")
+@click.argument("store", type=path_or_url)
+@click.argument("dest", type=path_or_url)
+def command(store: Path | str, dest: Path | str) -> None:
+    """Copy the prepared STORE, in shards, to DEST: a folder, or a URL such as s3://bucket/store.
+
+    Training and evaluation read it from there, row by row, as --data DEST. Run it again to go on
+    after an interruption.
+    """
+    from fader.data.sharding import shard
+
+    faces, finished = shard(store, dest)
+    shards = -(-len(faces) // faces.meta["shards"]["rows"])
+    say(
+        f"{dest}: {'already done, ' if finished else ''}{len(faces)} faces of "
+        f"{faces.size}x{faces.size} in {shards} shard{'' if shards == 1 else 's'}"
+    )
