@@ -312,7 +312,7 @@ def test_ctrl_c_with_several_processes(tmp_path, model, astronaut):
     """What the report says is what is there, and the next run does the rest."""
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    for i in range(60):
+    for i in range(36):
         astronaut.crop((150 + i // 2, 20, 290 + i // 2, 160)).save(source / f"{i:02}.png")
     arguments = ["edit", str(source), "-o", str(out), "--set", "Smiling=+3", "--model", model]
     arguments = [sys.executable, "-m", "fader", *arguments, "--device", "cpu", "--workers", "3"]
@@ -332,14 +332,14 @@ def test_ctrl_c_with_several_processes(tmp_path, model, astronaut):
     assert started.returncode == 130, messages
     assert "Run the same again" in messages and "Traceback" not in messages
     rows = report(out)
-    assert 3 <= len(rows) < 60 and {row["status"] for row in rows} == {"edited"}
+    assert 3 <= len(rows) < 36 and {row["status"] for row in rows} == {"edited"}
     assert sorted(tree(out)) == sorted([*(row["output"] for row in rows), "report.csv"])
     again = subprocess.run(arguments, cwd=ROOT, **pipes)
     assert again.returncode == 0, again.stderr
     found = [row["status"] for row in report(out)]
-    assert len(found) == 60 and found.count("skipped") == len(rows)
-    assert found.count("edited") == 60 - len(rows)
-    assert len(tree(out)) == 61
+    assert len(found) == 36 and found.count("skipped") == len(rows)
+    assert found.count("edited") == 36 - len(rows)
+    assert len(tree(out)) == 37
 
 
 def test_two_runs_do_not_mix(editor, source, tmp_path):
