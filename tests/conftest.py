@@ -17,6 +17,15 @@ from small_celeba import write_celeba
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 cv2.setNumThreads(1)
 
+#: The modules that take longest, which begin first: else a core waits for the last of them.
+LONGEST = ("train/test_counterfactual.py", "train/test_train.py", "edit/test_folder.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules of ``LONGEST`` first, in that order, and the others as they are."""
+    ranks = {ROOT / "tests" / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
 
 @pytest.fixture
 def celeba(tmp_path: Path) -> Callable[..., Path]:

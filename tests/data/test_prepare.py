@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import pickle
 import signal
-import subprocess
+import stat
 import sys
+import traceback
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from paths import ROOT
 from PIL import Image
 from small_celeba import DRAWN_LANDMARKS
 
@@ -259,38 +260,39 @@ def test_a_store_tells_no_places_of_this_machine(celeba, tmp_path):
 
 # --- interruptions --------------------------------------------------------------------------
 
-#: Prepares with a SIGKILL in place of the n-th flush of a file to disk: each step ends with one.
-DYING = """
-import os, signal, stat, sys
-import fader.data.prepare as prepared
-source, dest, workers, n = sys.argv[1:]
-calls, fsync = 0, os.fsync
-def flush(file):
-    global calls
-    calls += not stat.S_ISDIR(os.fstat(file).st_mode)
-    if calls == int(n):
-        os.kill(os.getpid(), signal.SIGKILL)
-    fsync(file)
-os.fsync = flush
-prepared.prepare(source, dest, size=32, workers=int(workers))
-"""
+
+def prepared_unless_killed(root: Path, dest: Path, flush: int, workers: int) -> bool:
+    """Prepare in a process with a SIGKILL in place of its flush number ``flush`` of a file, with
+    which each step ends; whether it came to the end before."""
+    pid = os.fork()
+    if not pid:
+        calls, fsync = itertools.count(1), os.fsync
+
+        def dying(file: int) -> None:
+            if not stat.S_ISDIR(os.fstat(file).st_mode) and next(calls) == flush:
+                os.kill(os.getpid(), signal.SIGKILL)
+            fsync(file)
+
+        os.fsync = dying
+        try:
+            prepare(root, dest, size=32, workers=workers)
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert status in (0, signal.SIGKILL), f"it failed, status {status}"
+    return status == 0
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_kill_at_any_step_is_mended_by_running_again(celeba, tmp_path):
     root = celeba(150)
     damage(root, 1, 70, 71, 149)
     prepare(root, tmp_path / "whole", size=32, workers=1)
-
-    def run(dest, n, workers=1):
-        command = [sys.executable, "-c", DYING, str(root), str(dest), str(workers), str(n)]
-        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
-        return done.returncode == 0
-
     for step in range(1, 100):
         dest = tmp_path / f"killed-{step}"
-        if run(dest, step):
+        if prepared_unless_killed(root, dest, step, workers=1):
             break
         assert not is_prepared(dest)
         prepare(root, dest, size=32, workers=1)
@@ -299,7 +301,7 @@ def test_a_kill_at_any_step_is_mended_by_running_again(celeba, tmp_path):
     assert step > 10
 
     dest = tmp_path / "several-processes"
-    assert not run(dest, 3, workers=2)
+    assert not prepared_unless_killed(root, dest, 3, workers=2)
     with pytest.raises(FaderError, match="unfinished; run the same fader prepare again"):
         PreparedStore(dest)
     prepare(root, dest, size=32, workers=2)

@@ -202,7 +202,7 @@ random.seed(int(seconds * 1e6))
 cut = 0
 for _ in range(20):
     pid = start(killed)
-    time.sleep(random.uniform(0, seconds / 5))
+    time.sleep(random.uniform(0, seconds / 6))
     os.kill(pid, signal.SIGKILL)
     cut += os.waitpid(pid, 0)[1] == signal.SIGKILL
 assert os.waitpid(start(killed), 0)[1] == 0
@@ -231,7 +231,7 @@ def model(tmp_path_factory):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_twenty_times_and_resumed_it_is_as_if_never_killed(tmp_path, model, astronaut):
     source, whole, killed = (tmp_path / name for name in ("in", "whole", "killed"))
-    for i in range(40):
+    for i in range(24):
         path = source / f"{i % 4}" / f"{i:02}.{('jpg', 'png')[i % 2]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         astronaut.crop((150 + i // 2, 20 + i % 5, 290 + i // 2, 160 + i % 5)).save(path)
@@ -244,10 +244,10 @@ def test_killed_twenty_times_and_resumed_it_is_as_if_never_killed(tmp_path, mode
     expected, found = tree(whole), tree(killed)
     rows = report(killed)
     assert [row["input"] for row in rows] == [row["input"] for row in report(whole)]
-    assert len({row["input"] for row in rows}) == 40
+    assert len({row["input"] for row in rows}) == 24
     assert {row["status"] for row in rows} <= {"edited", "skipped"}
     del expected["report.csv"], found["report.csv"]
-    assert found == expected and len(found) == 40
+    assert found == expected and len(found) == 24
 
 
 def test_the_keyboards_interrupt_ends_cleanly(source, tmp_path, model, monkeypatch):
@@ -312,7 +312,7 @@ def test_ctrl_c_with_several_processes(tmp_path, model, astronaut):
     """What the report says is what is there, and the next run does the rest."""
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    for i in range(60):
+    for i in range(36):
         astronaut.crop((150 + i // 2, 20, 290 + i // 2, 160)).save(source / f"{i:02}.png")
     arguments = ["edit", str(source), "-o", str(out), "--set", "Smiling=+3", "--model", model]
     arguments = [sys.executable, "-m", "fader", *arguments, "--device", "cpu", "--workers", "3"]
@@ -332,14 +332,14 @@ def test_ctrl_c_with_several_processes(tmp_path, model, astronaut):
     assert started.returncode == 130, messages
     assert "Run the same again" in messages and "Traceback" not in messages
     rows = report(out)
-    assert 3 <= len(rows) < 60 and {row["status"] for row in rows} == {"edited"}
+    assert 3 <= len(rows) < 36 and {row["status"] for row in rows} == {"edited"}
     assert sorted(tree(out)) == sorted([*(row["output"] for row in rows), "report.csv"])
     again = subprocess.run(arguments, cwd=ROOT, **pipes)
     assert again.returncode == 0, again.stderr
     found = [row["status"] for row in report(out)]
-    assert len(found) == 60 and found.count("skipped") == len(rows)
-    assert found.count("edited") == 60 - len(rows)
-    assert len(tree(out)) == 61
+    assert len(found) == 36 and found.count("skipped") == len(rows)
+    assert found.count("edited") == 36 - len(rows)
+    assert len(tree(out)) == 37
 
 
 def test_two_runs_do_not_mix(editor, source, tmp_path):

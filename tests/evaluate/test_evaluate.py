@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from fader.commands import main
 from fader.data.batches import to_images, to_tensor
 from fader.data.prepare import prepare
 from fader.data.store import PreparedStore
-from fader.data.synthetic import face_number, write_dataset
+from fader.data.synthetic import SyntheticFace, face_number, write_dataset
 from fader.errors import FaderError
 from fader.evaluate import leakage
 from fader.evaluate.card import model_card
@@ -98,6 +99,12 @@ class Editor(torch.nn.Module):
         return features[0].repeat(len(y) // len(features[0]), 1, 1, 1)
 
 
+@cache
+def drawn(face: SyntheticFace) -> torch.Tensor:
+    """The picture of a face as a store has it, 1×3×S×S."""
+    return to_tensor(align(face.draw(), np.rint(face.landmarks), SIZE)[None])
+
+
 class Oracle(Editor):
     """Knows how every face was drawn, and draws it anew with what is asked."""
 
@@ -119,10 +126,7 @@ class Oracle(Editor):
             # What follows from a change (a beard goes with Male) is not changed back.
             if face.attributes[name] != value and name in face.editable:
                 changed = changed.with_attribute(name, value)
-        if changed == face:
-            return x[None]
-        image = align(changed.draw(), np.rint(changed.landmarks), SIZE)
-        return to_tensor(image[None])
+        return x[None] if changed == face else drawn(changed)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What the processes of ``test_train_processes.py`` run: ``fader`` with some arguments, and after
+"""What the processes of ``train/test_processes.py`` run: ``fader`` with some arguments, and after
 each ``then`` with others. In its first life rank 1 dies at the step ``FADER_TEST_DIES_AT``."""
 
 from __future__ import annotations
