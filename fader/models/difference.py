@@ -57,6 +57,9 @@ class DifferenceAutoencoder(nn.Module):
             DecoderLevel(channels[i + 1], channels[i], attributes)
             for i in reversed(range(config.layers - 1))
         )
+        #: (S, S) in 0..1: how much of the mask there is room for.
+        self.inside: Tensor
+        self.register_buffer("inside", torch.tensor(inside(config.size)), persistent=False)
         self.head = nn.Conv2d(channels[0], 4 * 4, 3, padding=1)
         assert self.head.bias is not None
         with torch.no_grad():  # the four pixels of a place start alike: no checkerboard to unlearn
@@ -80,8 +83,7 @@ class DifferenceAutoencoder(nn.Module):
         for level, skip in zip(self.decoder, reversed(skips), strict=True):
             h = level(h, skip, difference)
         out = F.pixel_shuffle(self.head(h), 2).float()
-        within = torch.from_numpy(inside(self.config.size)).to(out.device)
-        return torch.tanh(out[:, :3]), within * torch.sigmoid(out[:, 3:] + _CLOSED)
+        return torch.tanh(out[:, :3]), self.inside * torch.sigmoid(out[:, 3:] + _CLOSED)
 
     def forward(self, x: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The latent code, the colour and the mask of ``x`` with ``difference``."""
