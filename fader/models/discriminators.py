@@ -21,7 +21,7 @@ class LatentDiscriminator(nn.Module):
         super().__init__()
         channels, side, _ = latent
         layers: list[nn.Module] = []
-        for _ in range(math.ceil(math.log2(side))):
+        for _ in range(int(math.log2(side))):  # 3 → 1, 6 → 3 → 1
             layers += [
                 UnfoldedConv2d(channels, width, side),
                 nn.BatchNorm2d(width),

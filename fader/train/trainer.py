@@ -170,8 +170,8 @@ class Trainer:
             view = View(n, c.model.size, random, share.rows)
             shown = torch.cat([view(x), view(edited.detach(), k)])
             verdicts, logits = nets["images"](shown, torch.cat([y, edits.target]))
-            two = of_all, of_edited
-            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y, offset, two)
+            means = of_all, of_edited
+            loss, of_images = losses.image_discriminator_loss(verdicts, logits, y, offset, means)
             if c.r1_gamma and self.done % R1_EVERY == 0:
                 loss = loss + of_all * c.r1_gamma * self._gradient_penalty(view(x), y, n, random)
             self._update("images", loss)

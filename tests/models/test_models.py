@@ -160,8 +160,10 @@ def test_attribute_planes_are_what_concatenating_them_gives() -> None:
 
 
 def test_discriminators_give_one_logit_per_attribute_and_per_place() -> None:
-    latent = torch.rand(2, 64, 4, 4)
-    assert LatentDiscriminator((64, 4, 4), 5, width=32)(latent).shape == (2, 5)
+    # Nor need a code's side be a power of two: that of 48 pixels and four layers is 3.
+    for side in (1, 2, 3, 4, 5, 6, 7):
+        latent = torch.rand(2, 64, side, side)
+        assert LatentDiscriminator((64, side, side), 5, width=32)(latent).shape == (2, 5)
     # A model's size need not be a multiple of 16: 200 pixels halve to 12 and 6 places.
     for size, places in ((32, 2), (64, 4), (200, 12)):
         images, values = torch.rand(2, 3, size, size), torch.rand(2, 5)

@@ -1,11 +1,21 @@
-"""What the processes of ``train/test_processes.py`` run: ``fader`` with some arguments, and after
-each ``then`` with others. In its first life rank 1 dies at the step ``FADER_TEST_DIES_AT``."""
+"""``fader`` in several processes, which torchrun's own agent starts and restarts.
+
+``training_in_parts.py [torchrun's options] -- some arguments [then others]``. The processes are
+forked from one that has PyTorch loaded. In its first life rank 1 dies at the step
+``FADER_TEST_DIES_AT``.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+
+import torch._dynamo  # what the first optimizer loads
+import torch.distributed.tensor  # what Accelerate loads
+import torch.utils.tensorboard  # noqa: F401
+from torch.distributed.launcher.api import elastic_launch
+from torch.distributed.run import config_from_args, get_args_parser
 
 from fader.commands import main
 from fader.train.trainer import Trainer
@@ -22,9 +32,15 @@ def dying(step: int) -> None:
     Trainer.step = patched  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0" and "FADER_TEST_DIES_AT" in os.environ:
+def live(commands: list[str]) -> None:
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and "FADER_TEST_DIES_AT" in os.environ:
         dying(int(os.environ["FADER_TEST_DIES_AT"]))
-    commands = " ".join(sys.argv[1:]).split(" then ")
     for command in commands:
         main(command.split(), standalone_mode=False)
+
+
+if __name__ == "__main__":
+    options, _, arguments = " ".join(sys.argv[1:]).partition(" -- ")
+    config, *_ = config_from_args(get_args_parser().parse_args([*options.split(), __file__]))
+    config.start_method = "fork"
+    elastic_launch(config, live)(arguments.split(" then "))

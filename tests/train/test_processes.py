@@ -19,6 +19,7 @@ from fader.data.synthetic import write_dataset
 from fader.train.run import read_rows
 
 SCRIPT = ROOT / "tests" / "support" / "training_in_parts.py"
+RENDEZVOUS = ["--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
 SMALL = [
     *("pretrain_steps=0", "ramp_steps=1", "decay_steps=0", "log_every=1", "validate_every=100"),
     # An odd batch: the shares differ in how many images they have, and how many are edited.
@@ -56,7 +57,7 @@ def run_alone(*arguments: str) -> None:
 
 def run_in_two(arguments: list[str], launcher: list[str], **environment: str) -> str:
     """Run ``fader train`` in two processes; what they said on stderr."""
-    command = [sys.executable, "-m", "torch.distributed.run", *launcher, str(SCRIPT), *arguments]
+    command = [sys.executable, str(SCRIPT), *RENDEZVOUS, *launcher, "--", *arguments]
     done = subprocess.run(
         command,
         # Else a restart may find where the dead processes were, and wait for them.
@@ -94,7 +95,7 @@ def test_two_processes_take_the_steps_of_one(data: Path, tmp_path: Path) -> None
     in_two: list[str] = []
     for kind, settings in KINDS.items():
         in_two += ["then"] * bool(in_two) + options(data, tmp_path / "two" / kind, 1, *settings)
-    run_in_two(in_two, ["--standalone", "--nproc-per-node=2"])
+    run_in_two(in_two, [])
     for kind, settings in KINDS.items():
         one, two = tmp_path / "one" / kind, tmp_path / "two" / kind
         run_alone(*options(data, one, 1, *settings))
@@ -113,10 +114,7 @@ def test_a_killed_process_is_started_again_from_the_last_checkpoint(
     settings = [*KINDS["difference"], "checkpoint_minutes=0"]
     run_alone(*options(data, one, 6, *settings))
     run_alone(*options(data, two, 2, *settings))  # begins in one process
-    launcher = [
-        *("--nnodes=1:2", "--nproc-per-node=2", "--max-restarts=3", "--rdzv-backend=c10d"),
-        *("--rdzv-endpoint=localhost:0", "--rdzv-conf=last_call_timeout=1"),
-    ]
+    launcher = ["--nnodes=1:2", "--max-restarts=3", "--rdzv-conf=last_call_timeout=1"]
     said = run_in_two(options(data, two, 6, *settings), launcher, FADER_TEST_DIES_AT="4")
     assert "exitcode: -9" in said
     assert_same_losses(two, one, within=2e-2)
