@@ -3,10 +3,10 @@
     fader prepare CELEBA STORE --size 64
     python tools/ablation.py STORE GUIDE runs/ablation --steps 2000
 
-All rows have the same data, seed, steps and batch, at 64 px, and the preset's last stage alone.
-``table.md`` has a line for each: what the guide (a classifier of ``fader train-classifier``) sees
-on validation faces. ``NAME.jpg`` are edits of the photos in ``examples``, as the editor composes
-them. A row that was stopped goes on, and one that is done is not trained again.
+All rows have the same data, seed, steps and batch, at 64 px, and the settings of the preset's first
+stage. ``table.md`` has a line for each: what the guide (a classifier of ``fader train-classifier``)
+sees on validation faces. ``NAME.jpg`` are edits of the photos in ``examples``, as the editor
+composes them. A row that was stopped goes on, and one that is done is not trained again.
 """
 
 from __future__ import annotations
@@ -73,10 +73,11 @@ def told_values() -> Iterator[None]:
 def settings(row: str, steps: int) -> TrainConfig:
     """The row's settings, with the schedule in proportion to ``steps``."""
     preset, left_out = ROWS[row]
-    values = {**load_preset(preset), "stages": []}
+    default = load_preset("default")
+    values = {**default, **default["stages"][0], "stages": []}
     if preset == "tiny":  # its objective alone; the rest is as in every row
-        kept = {name: values[name] for name in ("model", "lambda_max") if name in values}
-        values = {**load_preset("default"), "stages": [], "lambda_rec": 1.0, **kept}
+        tiny = load_preset(preset)
+        values |= {"lambda_rec": 1.0, "model": tiny["model"], "lambda_max": tiny["lambda_max"]}
         values["adversarial_target"] = "opposite"
     values["model"] = {**values["model"], "attributes": parse_attributes(ATTRIBUTES)}
     common = f"model.size=64 steps={steps} pretrain_steps={steps // 10} ramp_steps={steps // 4}"

@@ -1,0 +1,163 @@
+"""A cGAN, a conditional VAE and the Fader Network, asked for the same labels: one table.
+
+    python tools/compare_kinds.py --data STORE64 --faces STORE128 faces runs/vae/model
+
+Every row has pictures of as many people, with labels drawn from the held-out pictures'. Generators
+draw theirs; the Fader Network edits held-out faces of ``--faces`` until they have the labels, and
+its crops are shrunk to the generators' size. The last row is real pictures with these labels.
+Columns: how often the packaged judge sees each label as asked; precision and recall in the features
+of ``cgan evaluate``; sharpness, the mean absolute Laplacian in parts of real pictures'; and
+milliseconds a picture, of one run in which nothing else should compute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from cgan.data import open_images
+from cgan.evaluate.features import SPACES
+from cgan.evaluate.labels import find_label_judge
+from cgan.evaluate.metrics import frechet, manifolds
+from cgan.evaluate.reals import Reals, draw, features_of
+from cgan.io import load_generator
+from cgan.networks import Generator
+from cgan.pictures import grid
+from fader.attributes import rivals
+from fader.data.annotations import TEST
+from fader.data.batches import to_images, to_tensor
+from fader.data.store import PreparedStore
+from fader.errors import FaderError
+from fader.models.model import FaderModel
+from fader.models.pretrained import load_model
+
+#: Faces edited together, and pictures of each row that are shown.
+BATCH, SHOWN = 16, 10
+
+
+def sharpness(pictures: np.ndarray) -> float:
+    """Mean absolute Laplacian of the grey values of N×S×S×3 uint8."""
+    greys = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures)
+    return float(np.mean([np.abs(cv2.Laplacian(grey, cv2.CV_64F)).mean() for grey in greys]))
+
+
+def edited(
+    model: FaderModel,
+    names: tuple[str, ...],
+    labels: np.ndarray,
+    faces: np.ndarray,
+    own: np.ndarray,
+) -> np.ndarray:
+    """``faces`` N×S×S×3 uint8 with values ``own`` (N×n) until they have ``labels`` (N×k) of
+    ``names``; what excludes one that is put on is taken off."""
+    y = torch.from_numpy(own.astype(np.float32))
+    asked = y.clone()
+    for k, name in enumerate(names):
+        asked[:, model.attributes.index(name)] = torch.from_numpy(labels[:, k].astype(np.float32))
+    for name in names:
+        put_on = asked[:, model.attributes.index(name)] > 0.5
+        others = [model.attributes.index(other) for other in rivals(name, model.attributes)]
+        for other in (i for i in others if model.attributes[i] not in names):
+            asked[put_on, other] = 0
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(faces), BATCH):
+            some = slice(start, start + BATCH)
+            features = model.encode(to_tensor(faces[some]))
+            parts.append(to_images(model.decode(features, asked[some], y[some])))
+    return np.concatenate(parts)
+
+
+def timed(make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+    """What ``make`` returns, N pictures, and the milliseconds for one."""
+    start = time.perf_counter()
+    pictures = make()
+    return pictures, (time.perf_counter() - start) * 1000 / len(pictures)
+
+
+def makers(
+    models: tuple[str, ...], fader_model: str, faces: Path, labels: np.ndarray, seed: int
+) -> tuple[tuple[str, ...], int, dict[str, Callable[[], np.ndarray]]]:
+    """The labels' names, the size of pictures, and who makes those of each row."""
+    generators: list[Generator] = [load_generator(model) for model in models]
+    names, size = generators[0].label_names, generators[0].config.size
+    rows: dict[str, Callable[[], np.ndarray]] = {}
+    for model, generator in zip(models, generators, strict=True):
+        if (generator.label_names, generator.config.size) != (names, size):
+            raise FaderError(f"{model}: other labels, or another size, than {models[0]}")
+        rows[f"{generator.config.model}: {model}"] = lambda g=generator: draw(
+            g, len(labels), seed, labels, 1.0
+        )
+    network = load_model(fader_model, "cpu")
+    if missing := [name for name in names if name not in network.attributes]:
+        raise FaderError(f"{fader_model}: does not edit {', '.join(missing)}")
+    store = PreparedStore(faces)
+    held_out = np.random.default_rng([seed, 7]).permutation(store.indices(TEST))
+    chosen = np.sort(held_out[: len(labels)])
+    own = store.select_labels(network.attributes)[chosen]
+
+    def fader() -> np.ndarray:
+        images = edited(network, names, labels[: len(chosen)], store.images[chosen], own)
+        return np.stack([cv2.resize(i, (size, size), interpolation=cv2.INTER_AREA) for i in images])
+
+    rows[f"Fader Network: {fader_model}"] = fader
+    return names, size, rows
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option("--data", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--faces", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--model", "fader_model", default="default", show_default=True)
+@click.option("-n", default=1500, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--picture", type=click.Path(path_type=Path), help="Write the first of every row.")
+def main(
+    models: tuple[str, ...],
+    data: Path,
+    faces: Path,
+    fader_model: str,
+    n: int,
+    seed: int,
+    picture: Path | None,
+) -> None:
+    """Measure every row and print the table."""
+    first = load_generator(models[0])
+    images = open_images(data, first.config.size, 3, first.label_names)
+    judge = find_label_judge(images)
+    assert judge is not None
+    reals = Reals.seen(images, SPACES["attributes"]("cpu"), limit=n, seed=seed)
+    n = min(n, len(reals.others))
+    labels = images.labels[reals.others[:n]] > 0.5
+    names, _, rows = makers(models, fader_model, faces, labels, seed)
+    real = reals.pictures(reals.others[:n])
+    rows["real pictures"] = lambda: real
+    columns = [judge.names.index(name) for name in names]
+    click.echo(f"| | {' | '.join(names)} | Fréchet | precision | recall | sharpness | ms |")
+    click.echo("| --- |" + " --- |" * (len(names) + 5))
+    shown = []
+    for row, make in rows.items():
+        pictures, took = timed(make)
+        shown.append(pictures[:SHOWN])
+        right = (judge.see(pictures)[:, columns] == labels[: len(pictures)]).mean(axis=0)
+        features = features_of(reals.space, pictures)
+        reference = reals.reference_features[: len(features)]
+        near = manifolds(reference, features, seed)
+        numbers = [f"{x:.2f}" for x in right]
+        numbers += [f"{frechet(reference, features):.2f}"]
+        numbers += [f"{x.value:.2f}" for x in (near.precision, near.recall) if x]
+        numbers += [f"{sharpness(pictures) / sharpness(real):.2f}", f"{took:.1f}"]
+        click.echo(f"| {row} | {' | '.join(numbers)} |")
+    if picture is not None:
+        Image.fromarray(np.asarray(grid(to_tensor(np.concatenate(shown)), SHOWN))).save(picture)
+
+
+if __name__ == "__main__":
+    main()
