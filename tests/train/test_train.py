@@ -114,9 +114,11 @@ def test_a_run_in_stages_is_that_of_one_command_for_each(data: Path, tmp_path: P
 def test_what_is_set_holds_in_every_stage(data: Path, tmp_path: Path) -> None:
     values = apply_overrides(load_preset("default"), ["learning_rate=1e-3", "steps=99000"])
     config = TrainConfig.from_dict(values)
-    assert {config.at(step).learning_rate for step in (0, 15_699, 15_700)} == {1e-3}
-    assert [config.at(step).steps for step in (0, 15_699, 15_700)] == [15_700, 15_700, 99_000]
-    assert [config.at(step).lambda_adv for step in (0, 15_699, 15_700)] == [0.5, 0.5, 1]
+    steps = (0, 15_699, 15_700, 20_999, 21_000)
+    assert {config.at(step).learning_rate for step in steps} == {1e-3}
+    ends = [config.at(step).steps for step in steps]
+    assert ends == [15_700, 15_700, 21_000, 21_000, 99_000]
+    assert [config.at(step).lambda_keep for step in steps] == [0.5, 0.5, 2, 2, 1]
     with pytest.raises(FaderError, match="cannot be set this way"):
         apply_overrides(values, ["stages=1"])
     stages = [{"steps": 8}, {"steps": 4}]
