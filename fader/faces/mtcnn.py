@@ -13,11 +13,9 @@ Boxes are (x0, y0, x1, y1), x1 and y1 exclusive, in pixels of the image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -58,9 +56,6 @@ class Found:
 class Networks(Protocol):
     """The three networks. Crops are N×S×S×3 uint8 RGB, S 24 for the second and 48 for the third."""
 
-    #: How many calls may run side by side.
-    threads: int
-
     def first(self, image: np.ndarray) -> np.ndarray:
         """H×W×3 uint8 RGB → for each square h×w×6 scores of no face and face, and four moves."""
 
@@ -69,10 +64,6 @@ class Networks(Protocol):
 
     def third(self, crops: np.ndarray) -> list[np.ndarray]:
         """Probabilities (N,), moves (N, 4) and points (N, 10)."""
-
-
-#: ``map`` of a function over some values.
-_Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class Cascade:
@@ -91,20 +82,16 @@ class Cascade:
         in a copy a sixth as large have theirs within 0.4 % of the face's width of where they are
         found at full size, and not 3 %.
         """
-        with _side_by_side(self._networks.threads) as run:
-            return self._find(image, min_face, longest, run)
-
-    def _find(self, image: np.ndarray, min_face: float, longest: int, run: _Run) -> Found:
         image, small = reduced(image, longest)
         copies = _copies(small, _CELL / min_face)
-        boxes, scores = self._proposed(copies, run)
+        boxes, scores = self._proposed(copies)
         if len(boxes):
-            probabilities, moves = _asked(self._networks.second, copies, boxes, 24, run)
+            probabilities, moves = _asked(self._networks.second, copies, boxes, 24)
             boxes, scores, moves = _above(_THRESHOLDS[1], probabilities, boxes, moves)
             keep = _suppressed(boxes, scores, 0.7)
             boxes = _squares(_moved(boxes[keep], moves[keep]))
         if len(boxes):
-            probabilities, moves, _ = _asked(self._networks.third, copies, boxes, 48, run)
+            probabilities, moves, _ = _asked(self._networks.third, copies, boxes, 48)
             boxes, scores, moves = _above(_THRESHOLDS[2], probabilities, boxes, moves)
             boxes = _moved(boxes, moves)
             keep = _inner_suppressed(boxes, scores, 0.7)
@@ -114,25 +101,18 @@ class Cascade:
         boxes = boxes * np.tile(np.array(image.shape[1::-1]) / small.shape[1::-1], 2)
         around = _squares(boxes)
         copies = copies if image is small else [image, *copies]
-        points = _asked(self._networks.third, copies, around, 48, run)[2]
-        points = points.reshape(-1, 2, 5).swapaxes(1, 2)
+        points = (
+            _asked(self._networks.third, copies, around, 48)[2].reshape(-1, 2, 5).swapaxes(1, 2)
+        )
         landmarks = around[:, None, :2] + points * (around[:, 2:] - around[:, :2])[:, None] + _SHIFT
         return Found(boxes, scores, landmarks)
 
-    def _proposed(self, copies: list[np.ndarray], run: _Run) -> tuple[np.ndarray, np.ndarray]:
+    def _proposed(self, copies: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Square boxes that may be faces and their probabilities, from the first stage."""
-        bordered = [cv2.copyMakeBorder(c, *(_MARGIN,) * 4, cv2.BORDER_CONSTANT) for c in copies[1:]]
-        bands = [
-            (number, top)
-            for number, copy in enumerate(bordered)
-            for top in range(0, copy.shape[0] - _CELL + 1, _BAND)
-        ]
-        found = list(run(lambda band: self._scanned(bordered[band[0]], band[1]), bands))
         some = [np.zeros((0, 9), np.float32)]
-        for number, copy in enumerate(copies[1:]):
-            squares = [part for (of, _), part in zip(bands, found, strict=True) if of == number]
-            rows, columns, answers = (np.concatenate(parts) for parts in zip(*squares, strict=True))
+        for copy in copies[1:]:
             scale = np.array(copy.shape[1::-1]) / copies[0].shape[1::-1]
+            rows, columns, answers = self._scanned(copy)
             corners = np.stack([columns, rows], axis=1) * _STRIDE - _MARGIN
             boxes = np.hstack([corners / scale, (corners + _CELL) / scale])
             keep = _suppressed(boxes, answers[:, 0], 0.5)
@@ -141,26 +121,21 @@ class Cascade:
         rows = rows[_suppressed(rows[:, :4], rows[:, 4], 0.7)]
         return _squares(_moved(rows[:, :4], rows[:, 5:])), rows[:, 4]
 
-    def _scanned(self, bordered: np.ndarray, top: int) -> tuple[np.ndarray, ...]:
-        """Rows, columns and answers (probability, moves) of the squares likely to be faces, of the
-        band that begins at row ``top``."""
-        answers = self._networks.first(bordered[top : top + _BAND + _CELL - _STRIDE])
-        # Of two classes, face is the second.
-        likely = answers[:, :, 1] - answers[:, :, 0]
-        rows, columns = np.nonzero(likely > math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0])))
-        chosen = answers[rows, columns]
-        chosen = np.column_stack([_sigmoid(likely[rows, columns]), chosen[:, 2:]])
-        return rows + top // _STRIDE, columns, chosen
-
-
-@contextmanager
-def _side_by_side(threads: int) -> Iterator[_Run]:
-    """``map``, with as many calls at a time; the results are in order."""
-    if threads == 1:
-        yield map
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        yield pool.map
+    def _scanned(self, copy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, columns and answers (probability, moves) of the squares likely to be faces."""
+        bordered = cv2.copyMakeBorder(copy, *(_MARGIN,) * 4, cv2.BORDER_CONSTANT)
+        height = bordered.shape[0]
+        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for top in range(0, height - _CELL + 1, _BAND):
+            answers = self._networks.first(bordered[top : top + _BAND + _CELL - _STRIDE])
+            # Of two classes, face is the second.
+            likely = answers[:, :, 1] - answers[:, :, 0]
+            rows, columns = np.nonzero(likely > math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0])))
+            chosen = answers[rows, columns]
+            chosen = np.column_stack([_sigmoid(likely[rows, columns]), chosen[:, 2:]])
+            found.append((rows + top // _STRIDE, columns, chosen))
+        rows, columns, answers = zip(*found, strict=True)
+        return np.concatenate(rows), np.concatenate(columns), np.concatenate(answers)
 
 
 def _asked(
@@ -168,15 +143,12 @@ def _asked(
     copies: list[np.ndarray],
     boxes: np.ndarray,
     size: int,
-    run: _Run,
 ) -> list[np.ndarray]:
     """What the second or third network answers of the crops of n boxes, each n long."""
-
-    def answered(start: int) -> list[np.ndarray]:
+    answers = []
+    for start in range(0, len(boxes), _BOXES):
         crops = [_cut(copies, box, size) for box in boxes[start : start + _BOXES]]
-        return network(np.stack(crops))
-
-    answers = run(answered, range(0, len(boxes), _BOXES))
+        answers.append(network(np.stack(crops)))
     return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
 

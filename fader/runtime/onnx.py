@@ -46,7 +46,6 @@ class Network:
         """
         if self._process != os.getpid():
             # The threads of a session do not live on in a fork, and to end it would wait for them.
-            # Of two first calls side by side each opens one, and the later one's is kept.
             _INHERITED.append(self._session)  # so that it is never ended
             self._session, self._process = self._opened(), os.getpid()
         names = [one.name for one in self._session.get_inputs()]
@@ -89,8 +88,7 @@ class OnnxMtcnn:
     """See :class:`fader.faces.mtcnn.Networks`; from the files in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        # One thread a call, so that the same photo gives the same faces on every machine.
-        self.threads = _threads()
+        # One thread, so that the same photo gives the same faces on every machine.
         self._first, self._second, self._third = (
             Network(folder / f"{name}.onnx", threads=1) for name in ("pnet", "rnet", "onet")
         )

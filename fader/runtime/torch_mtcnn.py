@@ -22,9 +22,6 @@ class TorchMtcnn:
     ``prelu`` is another way than PyTorch's to work out a channel's x, or its slope · x below 0.
     """
 
-    #: How many threads PyTorch computes with is a setting of the whole process.
-    threads = 1
-
     def __init__(self, device: str, prelu: Callable[[Tensor, Tensor], Tensor] = F.prelu) -> None:
         self._device, self._prelu = torch.device(device), prelu
         self._layers = [_placed(layer, device) for layer in _first_stage()]

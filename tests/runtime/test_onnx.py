@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -20,11 +19,9 @@ from fader import Editor
 from fader.commands import main
 from fader.edit.strip import strip
 from fader.errors import FaderError
-from fader.faces.mtcnn import Cascade
 from fader.models.classifier import ClassifierConfig
 from fader.models.config import AutoencoderConfig
 from fader.models.model import FaderModel
-from fader.runtime.onnx import OnnxMtcnn
 
 HOPPER = ROOT / "examples" / "hopper.jpg"
 DETECTOR = {"pnet", "rnet", "onet"}
@@ -87,19 +84,6 @@ def test_an_export_is_whole(model):
         assert network.opset_import[0].version == 17
         assert network.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
         assert not any(tensor.external_data for tensor in network.graph.initializer)
-
-
-def test_the_faces_do_not_depend_on_how_many_threads_look_for_them():
-    """Nor does a photo so small, or thin, that there is less to look at than there are threads."""
-    networks = OnnxMtcnn(ROOT / "fader" / "weights" / "default" / "onnx")
-    astronaut = np.asarray(Image.open(ASTRONAUT))
-    for photo in (astronaut, cv2.resize(astronaut, (2100, 2100)), astronaut[:9, :300]):
-        found = []
-        for networks.threads in (1, 2, 5):
-            found.append(Cascade(networks).find(photo, 20, 1600))
-        for other in found[1:]:
-            assert np.array_equal(other.boxes, found[0].boxes)
-            assert np.array_equal(other.landmarks, found[0].landmarks)
 
 
 def test_the_detector_s_convolutions_keep_their_layout(model):
