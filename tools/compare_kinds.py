@@ -129,6 +129,22 @@ def main(
     picture: Path | None,
 ) -> None:
     """Measure every row and print the table."""
+    try:
+        compare(models, data, faces, fader_model, n, seed, picture)
+    except FaderError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def compare(
+    models: tuple[str, ...],
+    data: Path,
+    faces: Path,
+    fader_model: str,
+    n: int,
+    seed: int,
+    picture: Path | None,
+) -> None:
+    """See :func:`main`."""
     first = load_generator(models[0])
     images = open_images(data, first.config.size, 3, first.label_names)
     judge = find_label_judge(images)

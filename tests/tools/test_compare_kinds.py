@@ -20,7 +20,6 @@ from cgan.networks import make_generator
 from fader.data.prepare import prepare
 from fader.data.store import PreparedStore
 from fader.data.synthetic import write_dataset
-from fader.errors import FaderError
 from fader.models.config import AutoencoderConfig
 from fader.models.model import FaderModel
 
@@ -74,7 +73,9 @@ def test_every_kind_is_asked_for_the_labels_of_the_same_real_pictures(
 
     other = generator(tmp_path / "other", "cgan", ("Male", "Smiling"))
     refused = CliRunner().invoke(tool.main, [models[0], other, *map(str, options)])
-    assert isinstance(refused.exception, FaderError) and "other labels" in str(refused.exception)
+    assert refused.exit_code == 1 and "other labels" in refused.output
+    refused = CliRunner().invoke(tool.main, ["nobody", *map(str, options)])
+    assert refused.exit_code == 1 and refused.output.startswith("Error: nobody: no such generator")
 
 
 def test_faces_are_edited_to_the_labels_and_what_they_exclude_is_taken_off(
