@@ -34,6 +34,7 @@ class Stage:
     lambda_cls: float | None = None
     lambda_keep: float | None = None
     lambda_mask: float | None = None
+    mask_binary: float | None = None
     logit_adjustment: float | None = None
     r1_gamma: float | None = None
     learning_rate: float | None = None
@@ -88,6 +89,9 @@ class TrainConfig:
         0.5, "objective", "weight of all attributes that are to stay, in parts of lambda_cls"
     )
     lambda_mask: float = _setting(0.2, "objective", "weight of the mask's size (difference)")
+    mask_binary: float = _setting(
+        0.0, "objective", "weight of mask values between 0 and 1, in parts of lambda_mask"
+    )
     logit_adjustment: float = _setting(
         0.0,
         "objective",

@@ -111,14 +111,19 @@ def edit_loss(
     return loss, {"edit_loss": loss}
 
 
-def mask_loss(mask: Tensor, edited: Tensor, x: Tensor, weight: float = 1) -> Loss:
-    """Mean of the mask (N×1×S×S), half its total variation, and 1.5 times the mean size of the
-    change x′ − x.
+def mask_loss(
+    mask: Tensor, edited: Tensor, x: Tensor, weight: float = 1, binary: float = 0
+) -> Loss:
+    """Mean of the mask (N×1×S×S), half its total variation, 1.5 times the mean size of the change
+    x′ − x, and ``binary`` times how far the mask is from all or nothing (Bielski & Favaro 2019,
+    arXiv 1905.12663).
 
-    An edit should be no larger than the attribute needs, and in one piece.
+    An edit should be no larger than the attribute needs, and in one piece; half a mask over what
+    is behind a head is haze.
     """
     rough = mask.diff(dim=2).abs().mean() + mask.diff(dim=3).abs().mean()
-    loss = weight * (mask.mean() + 0.5 * rough + 1.5 * (edited - x).abs().mean())
+    size = mask.mean() + 0.5 * rough + 1.5 * (edited - x).abs().mean()
+    loss = weight * (size + binary * torch.minimum(mask, 1 - mask).mean())
     return loss, {"mask_loss": loss}
 
 

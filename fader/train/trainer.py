@@ -186,7 +186,7 @@ class Trainer:
             weights = share.weights(edits.changed, whole.changed, c.lambda_keep)
             seen = seen + edits.changed * losses.handicap_of(edits.target, offset)
             cls, of_cls = losses.edit_loss(seen, edits.asked, edits.changed, logits[:k], weights)
-            size, of_size = losses.mask_loss(mask[:k], edited, x[:k], of_edited)
+            size, of_size = losses.mask_loss(mask[:k], edited, x[:k], of_edited, c.mask_binary)
             parts |= of_adv | of_cls | of_size
         if lambda_e:
             wanted = 1 - y if c.adversarial_target == "opposite" else self.prior.expand_as(y)

@@ -491,6 +491,19 @@ def test_a_mask_that_is_grain_costs_more_than_one_that_is_a_patch() -> None:
     assert loss(patch, x + 0.1) > loss(patch, x)
 
 
+def test_half_a_mask_may_cost_more_than_a_whole_one_of_half_the_area() -> None:
+    x = torch.zeros(1, 3, 32, 32)
+    patch, haze = torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
+    patch[:, :, :, :8] = 1
+    haze[:, :, :, :16] = 0.5
+
+    def loss(mask: torch.Tensor, binary: float) -> torch.Tensor:
+        return losses.mask_loss(mask, x, x, binary=binary)[0]
+
+    assert loss(haze, 0) < loss(patch, 0)  # its border is softer
+    assert loss(haze, 1) > loss(patch, 1) == loss(patch, 0)
+
+
 def test_photos_and_edits_are_seen_through_the_same_view() -> None:
     x = torch.rand(4, 3, 32, 32)
     for seed in range(8):
