@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cgan.data import label_name
 from cgan.networks import Generator
-from fader.attributes import parse_changes
+from fader.attributes import parse_changes, rivals
 from fader.errors import FaderError
 
 #: Bytes of a label in a file's name.
@@ -52,12 +52,15 @@ def set_attributes(
     labels: Tensor, names: Sequence[str], values: str, moving: bool = False
 ) -> Tensor:
     """Labels n×k with the attributes set that ``values`` names, such as ``"Male=0,Young=1"``; with
-    ``moving`` also moved from what they are, as in ``"Young=-0.5"``, to 0 or 1 at most.
+    ``moving`` also moved from what they are, as in ``"Young=-0.5"``, to 0 or 1 at most. What each
+    excludes (:func:`fader.attributes.rivals`) is then 1 minus its value at most, unless that is
+    named, too: who is to be blond has no black hair.
 
     Raises :class:`FaderError` for what they cannot be set to.
     """
-    labels = labels.clone()
-    for change in parse_changes(values, names):
+    labels, changes = labels.clone(), list(parse_changes(values, names))
+    named = {change.attribute for change in changes}
+    for change in changes:
         column = labels[:, names.index(change.attribute)]
         if change.face:
             why = "--face says which" if moving else "there are no faces to choose from yet"
@@ -67,6 +70,9 @@ def set_attributes(
         if not change.relative and not 0 <= change.value <= 1:
             raise FaderError(f"{change}: the value must be from 0 to 1")
         column.copy_((column * change.relative + change.value).clamp(0, 1))
+        for rival in set(rivals(change.attribute, names)) - named:
+            other = labels[:, names.index(rival)]
+            other.copy_(torch.minimum(other, 1 - column))
     return labels
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 import cgan.io
 from cgan.commands import COMMANDS, main
 from cgan.config import GanConfig
+from cgan.generate import asked_labels
 from cgan.io import load_generator, save_generator
 from cgan.networks import Generator
 from fader.errors import FaderError
@@ -98,6 +99,20 @@ def test_a_grid_by_attribute(faces: Path, tmp_path: Path) -> None:
         tmp_path / "b.png",
     )  # fmt: skip
     assert code == 0 and (picture != pixels(tmp_path / "b.png")).any()
+
+
+def test_blond_hair_is_not_black_as_well(tmp_path: Path) -> None:
+    names = ("Male", "Blond_Hair", "Black_Hair")
+    generator = load_generator(make(tmp_path, label_names=names, label_kind="attributes"))
+    drawn, _ = asked_labels(generator, 40, 1)
+    blond, _ = asked_labels(generator, 40, 1, "Blond_Hair=1")
+    assert drawn[:, 2].any()
+    assert not blond[:, 2].any() and blond[:, 1].all()
+    assert torch.equal(blond[:, 0], drawn[:, 0])
+    both, _ = asked_labels(generator, 40, 1, "Blond_Hair=1,Black_Hair=1")
+    assert both[:, 1:].all()
+    dark, _ = asked_labels(generator, 40, 1, "Blond_Hair=0")
+    assert torch.equal(dark[:, 2], drawn[:, 2])
 
 
 def test_files_by_class(emotions: Path, tmp_path: Path) -> None:
