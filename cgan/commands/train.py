@@ -120,7 +120,6 @@ def command(
 
     given = {"size": size, "channels": channels, "model": model, "steps": steps}
     given["snapshot_every"] = snapshot_every
-    preset = preset or ("cvae" if model == "cvae" and not resume else None)
     overrides = [*settings, *(f"{name}={value}" for name, value in given.items() if value)]
     trainer = _trainer(out, data, labels, only, preset, overrides, resume, init, device)
     _tell_about(trainer.images, trainer.run)
@@ -170,14 +169,14 @@ def _trainer(
     elif run.config.exists():
         run.start({})  # says so, before the images are read
     else:
-        config = _new(preset or "default", overrides, {})
+        config = _new(preset, overrides, {})
     assert data is not None
     labels = "folder" if only else labels or "none"
     images = open_images(data, config.size, config.channels, labels)
     images = images.only(only) if only else images
     if not resume:
         known = {"label_names": images.label_names, "label_kind": images.label_kind}
-        config = _new(preset or "default", overrides, known)
+        config = _new(preset, overrides, known)
     run.started_on = {
         "data": place(data),
         "data_checksum": check_data(run, inputs, data, images, given=named),
@@ -215,9 +214,12 @@ def _plain(labels: str | tuple[str, ...] | None) -> str | list[str] | None:
     return list(labels) if isinstance(labels, tuple) else labels
 
 
-def _new(preset: str, overrides: list[str], named: dict[str, Any]) -> GanConfig:
+def _new(preset: str | None, overrides: list[str], named: dict[str, Any]) -> GanConfig:
     from cgan.config import GanConfig, apply_overrides, load_preset
 
+    if preset is None:
+        model = apply_overrides(load_preset("default"), overrides).get("model")
+        preset = "cvae" if model == "cvae" else "default"
     return GanConfig.from_dict(apply_overrides(load_preset(preset), overrides) | named)
 
 

@@ -135,8 +135,10 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> N
 def test_the_command_trains_resumes_and_keeps_its_kind(tmp_path: Path) -> None:
     data, run = class_folders(tmp_path / "discs"), tmp_path / "run"
     options = ["--data", data, "--labels", "folder", "--channels", 1, "--device", "cpu"]
+    # --resume where nothing began yet begins, as for a script that is started again and again.
     code, output = run_cgan(
-        *("train", *options, "--model", "cvae", "--out", run, *settings("steps=2", "latent=9"))
+        *("train", "--resume", *options, "--model", "cvae", "--out", run),
+        *settings("steps=2", "latent=9"),
     )
     assert code == 0, output
     saved = json.loads((run / "config.json").read_text())
