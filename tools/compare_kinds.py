@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -93,9 +94,7 @@ def makers(
         config = generator.config
         if (config.label_names, config.size, config.channels) != (names, size, 3):
             raise FaderError(f"{model}: other labels, size or colours than {models[0]}")
-        rows[f"{config.model}: {model}"] = lambda g=generator: draw(
-            g, len(labels), seed, labels, 1.0
-        )
+        rows[f"{config.model}: {model}"] = partial(draw, generator, len(labels), seed, labels, 1.0)
     network = load_model(fader_model, "cpu")
     if missing := [name for name in names if name not in network.attributes]:
         raise FaderError(f"{fader_model}: does not edit {', '.join(missing)}")
