@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -90,15 +91,21 @@ def makers(
     names, size = generators[0].label_names, generators[0].config.size
     rows: dict[str, Callable[[], np.ndarray]] = {}
     for model, generator in zip(models, generators, strict=True):
-        if (generator.label_names, generator.config.size) != (names, size):
-            raise FaderError(f"{model}: other labels, or another size, than {models[0]}")
-        rows[f"{generator.config.model}: {model}"] = lambda g=generator: draw(
-            g, len(labels), seed, labels, 1.0
-        )
+        config = generator.config
+        if (config.label_names, config.size, config.channels) != (names, size, 3):
+            raise FaderError(f"{model}: other labels, size or colours than {models[0]}")
+        rows[f"{config.model}: {model}"] = partial(draw, generator, len(labels), seed, labels, 1.0)
     network = load_model(fader_model, "cpu")
     if missing := [name for name in names if name not in network.attributes]:
         raise FaderError(f"{fader_model}: does not edit {', '.join(missing)}")
     store = PreparedStore(faces)
+    if store.size != network.size:
+        raise FaderError(
+            f"{faces}: has faces of {store.size} pixels, and {fader_model} edits those of "
+            f"{network.size}; prepare some with --size {network.size}"
+        )
+    if not len(store.indices(TEST)):
+        raise FaderError(f"{faces}: has no faces of the test part, which alone are edited")
     held_out = np.random.default_rng([seed, 7]).permutation(store.indices(TEST))
     chosen = np.sort(held_out[: len(labels)])
     own = store.select_labels(network.attributes)[chosen]
@@ -116,8 +123,8 @@ def makers(
 @click.option("--data", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--faces", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--model", "fader_model", default="default", show_default=True)
-@click.option("-n", default=1500, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option("-n", type=click.IntRange(2), default=1500, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--picture", type=click.Path(path_type=Path), help="Write the first of every row.")
 def main(
     models: tuple[str, ...],
@@ -146,9 +153,15 @@ def compare(
 ) -> None:
     """See :func:`main`."""
     first = load_generator(models[0])
+    if (first.config.label_kind, first.config.channels) != ("attributes", 3):
+        raise FaderError(
+            f"{models[0]}: does not draw in colour by attributes; only such generators compare"
+        )
+    if picture is not None and not picture.parent.is_dir():
+        raise FaderError(f"{picture}: there is no folder {picture.parent}")
     images = open_images(data, first.config.size, 3, first.label_names)
     judge = find_label_judge(images)
-    assert judge is not None
+    assert judge is not None  # as there are attributes
     reals = Reals.seen(images, SPACES["attributes"]("cpu"), limit=n, seed=seed)
     n = min(n, len(reals.others))
     labels = images.labels[reals.others[:n]] > 0.5

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,16 +38,17 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def generator(folder: Path, model: str, labels: tuple[str, ...] = LABELS) -> str:
+def generator(folder: Path, model: str, labels: tuple[str, ...] = LABELS, **settings: Any) -> str:
     torch.manual_seed(0)
-    config = GanConfig(model=model, label_names=labels, label_kind="attributes", **SMALL)
+    chosen = {"label_kind": "attributes", **SMALL, **settings}
+    config = GanConfig(model=model, label_names=labels, **chosen)
     save_generator(make_generator(config).eval(), folder, {})
     return str(folder)
 
 
-def fader_model() -> FaderModel:
+def fader_model(size: int = 32) -> FaderModel:
     torch.manual_seed(0)
-    config = AutoencoderConfig("difference", 32, 3, KNOWN, width=4, max_width=8)
+    config = AutoencoderConfig("difference", size, 3, KNOWN, width=4, max_width=8)
     return FaderModel(config).eval()
 
 
@@ -71,11 +73,24 @@ def test_every_kind_is_asked_for_the_labels_of_the_same_real_pictures(
     with Image.open(tmp_path / "rows.png") as picture:
         assert picture.width == tool.SHOWN * 32 and picture.height == 4 * 32
 
+    grey = generator(tmp_path / "grey", "cgan", channels=1)
+    plain = generator(tmp_path / "plain", "cgan", (), label_kind="none")
     other = generator(tmp_path / "other", "cgan", ("Male", "Smiling"))
-    refused = CliRunner().invoke(tool.main, [models[0], other, *map(str, options)])
-    assert refused.exit_code == 1 and "other labels" in refused.output
-    refused = CliRunner().invoke(tool.main, ["nobody", *map(str, options)])
-    assert refused.exit_code == 1 and refused.output.startswith("Error: nobody: no such generator")
+    wide = str(tmp_path / "wide")
+    fader_model(64).save(Path(wide))
+    for arguments, sentence in (
+        ([models[0], other], f"{other}: other labels"),
+        ([models[0], grey], f"{grey}: other labels, size or colours"),
+        ([grey], f"{grey}: does not draw in colour"),
+        ([plain], f"{plain}: does not draw in colour"),
+        (["nobody"], "nobody: no such generator"),
+        ([models[0], "--model", wide], f"{store}: has faces of 32 pixels"),
+        ([models[0], "--picture", tmp_path / "no" / "rows.png"], "there is no folder"),
+    ):
+        refused = CliRunner().invoke(tool.main, [str(a) for a in (*options, *arguments)])
+        assert refused.exit_code == 1 and refused.output.startswith("Error: "), arguments
+        assert sentence in refused.output.splitlines()[-1]
+    assert CliRunner().invoke(tool.main, [*models, *map(str, options), "-n", "1"]).exit_code == 2
 
 
 def test_faces_are_edited_to_the_labels_and_what_they_exclude_is_taken_off(
