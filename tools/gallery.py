@@ -15,8 +15,10 @@ from pathlib import Path
 
 import click
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from cgan.generate import asked_labels
 from cgan.io import available_generators, load_generator
 from cgan.pictures import grid, label_rows
 from fader import Editor
@@ -27,6 +29,17 @@ from fader.faces.detect import Face
 ROOT = Path(__file__).resolve().parent.parent
 SIDE = 224
 GENERATED = 12
+
+#: What new faces are asked for; what is left open is drawn, alike in every row.
+REQUESTS = (
+    "Male=0,Blond_Hair=1",
+    "Male=0,Black_Hair=1",
+    "Male=1,Blond_Hair=1",
+    "Male=1,Black_Hair=1",
+    "Smiling=1",
+    "Young=0",
+    "Eyeglasses=1",
+)
 
 #: What the packaged model does badly.
 FAILURES = (
@@ -76,9 +89,13 @@ def titled(rows: list[list[tuple[str, Image.Image, Face]]]) -> Image.Image:
 
 
 def generated(name: str) -> Image.Image:
-    """Twelve new faces of each kind that a packaged generator can be asked for."""
+    """Twelve new faces, always of the same latents, for each request to a packaged generator."""
     generator = load_generator(name)
-    labels, titles = label_rows(generator.config, GENERATED)
+    if generator.label_kind == "attributes":
+        asked = [asked_labels(generator, GENERATED, 1, values)[0] for values in REQUESTS]
+        labels, titles = torch.cat(asked), [values.replace(",", ", ") for values in REQUESTS]
+    else:
+        labels, titles = label_rows(generator.config, GENERATED)
     latents = generator.latents(GENERATED, seed=1).repeat(len(titles), 1)
     return grid(generator.render(latents, labels), GENERATED, titles)
 

@@ -3,20 +3,19 @@
 #
 #     tools/train_generators.sh FACES EMOTIONS [RUNS]
 #
-# FACES is a folder in CelebA's layout (the shipped generator saw Labeled Faces in the Wild,
-# attributes annotated by a network) or a store prepared at 64 px; EMOTIONS a folder or zip of
-# train/CLASS/ images. They take 21 and 14 minutes on two CPU cores with AVX512-BF16. Run it again
-# after a stop: it goes on.
+# FACES is a folder in CelebA's layout or a store prepared at 64 px; EMOTIONS a folder or zip of
+# train/CLASS/ images. The faces take two and a half hours of one CPU core without bf16, the emotions
+# 14 minutes of two cores with AVX512-BF16. Run it again after a stop: it goes on.
 set -euo pipefail
 faces=${1:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}
 emotions=${2:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}
 runs=${3:-runs}
 tools=$(dirname "$0")
 
-cgan train --data "$faces" --labels Male,Blond_Hair,Smiling --size 64 \
-    --steps 5200 -s decay_steps=1500 --out "$runs/faces-64" --resume
+cgan train --data "$faces" --size 64 --labels Male,Blond_Hair,Black_Hair,Smiling,Young,Eyeglasses \
+    --steps 4400 -s decay_steps=1500 --out "$runs/faces-64" --resume
 python "$tools/package_generator.py" "$runs/faces-64" cgan/weights/faces \
-    --data "Labeled Faces in the Wild (deep-funneled), attributes annotated by a network"
+    --data "CelebA, 25,500 aligned images of its training part, labels by people"
 
 cgan train --data "$emotions" --labels folder --size 48 --channels 1 \
     --steps 6000 -s decay_steps=1500 --out "$runs/emotions-48" --resume
