@@ -71,14 +71,23 @@ def find_data(
     return path
 
 
+def _check_outside(run: RunFolder, data: Path) -> None:
+    folder, of_run = data.resolve(), run.path.resolve()
+    if folder.is_dir() and (of_run == folder or folder in of_run.parents):
+        raise FaderError(f"{run.path}: lies in the folder of its data, {data}; give another --out")
+
+
 def check_data(
     run: RunFolder, inputs: Mapping[str, Any], path: Path | str, data: Data, given: bool
 ) -> str:
     """The data's :func:`checksum`, which must be that of the data that a resumed run was started on
     (``inputs`` of a new one are empty); ``given`` says that the user named it.
 
-    Raises :class:`FaderError` that names both.
+    Raises :class:`FaderError` that names both; also where a new run would lie among its data, which
+    its own pictures would then be part of.
     """
+    if not inputs and not is_url(path):
+        _check_outside(run, Path(path))
     found, began = checksum(data), inputs.get("data_checksum")
     if began in (None, found):
         return found

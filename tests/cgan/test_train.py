@@ -277,6 +277,15 @@ def test_bad_usage_of_train(tmp_path: Path) -> None:
     assert code == 1 and "3 usable images" in output and not (tmp_path / "run").exists()
 
 
+def test_a_run_among_its_pictures_is_refused(tmp_path: Path) -> None:
+    data = class_folders(tmp_path / "discs")
+    before = sorted(data.rglob("*"))
+    for out in (data, data / "runs"):
+        code, output = run_cgan("train", "--data", data, "--out", out, *settings("steps=1"))
+        assert code == 1 and "lies in the folder of its data" in output
+    assert sorted(data.rglob("*")) == before
+
+
 def test_divergence_is_one_sentence(tmp_path: Path) -> None:
     images = drawn()
     config = small_config(images, "steps=200", "learning_rate=1e30", "critic_norm=none")

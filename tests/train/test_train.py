@@ -579,6 +579,21 @@ def test_bad_usage_of_train(data: Path, tmp_path: Path) -> None:
     assert code == 1 and "tiny" in output
 
 
+@pytest.mark.parametrize("command", ["train", "train-classifier"])
+def test_a_run_among_its_data_is_refused(command: str, data: Path) -> None:
+    before = sorted(data.rglob("*"))
+    of_it: list[str] = []
+    if command == "train":
+        of_it = ["--attrs", "Male", "--preset", "tiny"]
+        of_it += [part for setting in SMALL for part in ("-s", setting)]
+    for out in (data, data / "runs" / "mine"):
+        result = CliRunner().invoke(
+            main, [command, "--device", "cpu", *of_it, "--data", str(data), "--out", str(out)]
+        )
+        assert result.exit_code == 1 and "lies in the folder of its data" in result.output
+    assert sorted(data.rglob("*")) == before
+
+
 def test_a_dry_run_says_what_a_run_would_be_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ["--attrs", "Male,Eyeglasses", "--data", str(data), "--preset", "tiny", "--dry-run"]
