@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -132,11 +133,18 @@ class Report:
             ) from None
 
     def skip(self, relative: Path, photo: Path) -> list[Result]:
-        """Mark a finished input's rows, and give them as results."""
-        rows = self._ours[text(relative)]
+        """Mark a finished input's rows, and give results whose sentences name ``photo``."""
+        name = text(relative)
+        rows = self._ours[name]
         mark_skipped(rows)
-        outputs = [self._destination / row["output"] if row["output"] else None for row in rows]
-        return [result_of(row, photo, output) for row, output in zip(rows, outputs, strict=True)]
+        results = []
+        for row in rows:
+            output = self._destination / row["output"] if row["output"] else None
+            result = result_of(row, photo, output)
+            if result.detail.startswith(f"{name}: "):
+                result = replace(result, detail=f"{photo}{result.detail.removeprefix(name)}")
+            results.append(result)
+        return results
 
     def _take_over(self, output: str, name: str, key: str) -> None:
         """Where an output of other inputs was replaced, their rows no longer name it."""

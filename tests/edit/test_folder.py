@@ -536,6 +536,9 @@ def test_bad_files_get_a_row_and_a_sentence_each(source, tmp_path, model):
     for row in report(out):
         assert row["status"] == "edited" or row["detail"].count("\n") == 0 < len(row["detail"])
     assert f"{len(unreadable)} unreadable" in result.stderr.splitlines()[-1]
+    again = CliRunner().invoke(main, [*arguments, "--workers", "1"])
+    told = [[line for line in r.stderr.splitlines() if "no face" in line] for r in (result, again)]
+    assert sorted(told[0]) == sorted(told[1]) and str(folder) in told[0][0]
 
 
 # Variants
