@@ -167,7 +167,7 @@ def test_the_default_generator_is_asked_for_attributes(client):
         ({"n": 0}, "n:"),
         ({"n": 1000}, "n:"),
         ({"label": "happy"}, "no classes"),
-        ({"set": {"Young": 1}}, "Young"),
+        ({"set": {"Bald": 1}}, "Bald"),
         ({"set": {"Male": 3}}, "from 0 to 1"),
         ({"generator": "moods", "label": "hungry"}, "hungry"),
         ({"seed": -1}, "seed"),
