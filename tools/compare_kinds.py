@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
@@ -126,18 +127,10 @@ def makers(
 @click.option("-n", type=click.IntRange(2), default=1500, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--picture", type=click.Path(path_type=Path), help="Write the first of every row.")
-def main(
-    models: tuple[str, ...],
-    data: Path,
-    faces: Path,
-    fader_model: str,
-    n: int,
-    seed: int,
-    picture: Path | None,
-) -> None:
+def main(**options: Any) -> None:
     """Measure every row and print the table."""
     try:
-        compare(models, data, faces, fader_model, n, seed, picture)
+        compare(**options)
     except FaderError as error:
         raise click.ClickException(str(error)) from None
 
@@ -151,11 +144,11 @@ def compare(
     seed: int,
     picture: Path | None,
 ) -> None:
-    """See :func:`main`."""
+    """Print the table of :func:`main`, and write the picture."""
     first = load_generator(models[0])
     if (first.config.label_kind, first.config.channels) != ("attributes", 3):
         raise FaderError(
-            f"{models[0]}: does not draw in colour by attributes; only such generators compare"
+            f"{models[0]}: does not draw in colour by attributes, which is what is compared"
         )
     if picture is not None and not picture.parent.is_dir():
         raise FaderError(f"{picture}: there is no folder {picture.parent}")

@@ -90,7 +90,7 @@ class TrainConfig:
     )
     lambda_mask: float = _setting(0.2, "objective", "weight of the mask's size (difference)")
     mask_binary: float = _setting(
-        0.0, "objective", "weight of mask values between 0 and 1, in parts of lambda_mask"
+        0.0, "objective", "of mask values between 0 and 1, in parts of lambda_mask (difference)"
     )
     logit_adjustment: float = _setting(
         0.0,

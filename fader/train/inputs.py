@@ -86,7 +86,7 @@ def check_data(
     Raises :class:`FaderError` that names both; also where a new run would lie among its data, which
     its own pictures would then be part of.
     """
-    if not inputs and not is_url(path):
+    if not run.config.exists() and not is_url(path):
         _check_outside(run, Path(path))
     found, began = checksum(data), inputs.get("data_checksum")
     if began in (None, found):

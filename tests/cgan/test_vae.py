@@ -136,13 +136,14 @@ def test_the_command_trains_resumes_and_keeps_its_kind(tmp_path: Path) -> None:
     data, run = class_folders(tmp_path / "discs"), tmp_path / "run"
     options = ["--data", data, "--labels", "folder", "--channels", 1, "--device", "cpu"]
     # --resume where nothing began yet begins, as for a script that is started again and again.
-    code, output = run_cgan(
-        *("train", "--resume", *options, "--model", "cvae", "--out", run),
-        *settings("steps=2", "latent=9"),
-    )
-    assert code == 0, output
-    saved = json.loads((run / "config.json").read_text())
-    assert saved["model"] == "cvae" and saved["correlation_weight"] == 100  # its preset
+    for flags, out in (([], tmp_path / "first"), (["--resume"], run)):
+        code, output = run_cgan(
+            *("train", *flags, *options, "--model", "cvae", "--out", out),
+            *settings("steps=2", "latent=9"),
+        )
+        assert code == 0, output
+        saved = json.loads((out / "config.json").read_text())
+        assert saved["model"] == "cvae" and saved["correlation_weight"] == 100  # its preset
     code, output = run_cgan("train", "--resume", "--out", run, "--model", "cgan")
     assert code == 1 and "was started with --model cvae" in output
     code, output = run_cgan("train", "--resume", "--out", run, "--steps", 3, "--device", "cpu")

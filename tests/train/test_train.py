@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -592,6 +593,21 @@ def test_a_run_among_its_data_is_refused(command: str, data: Path) -> None:
         )
         assert result.exit_code == 1 and "lies in the folder of its data" in result.output
     assert sorted(data.rglob("*")) == before
+
+
+def test_a_run_that_already_lies_among_its_data_goes_on(data: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(data, tmp_path / "store")
+    options = ["--attrs", "Male", "--preset", "tiny", "--data", str(store)]
+    options += [part for setting in (*SMALL, "steps=1") for part in ("-s", setting)]
+    assert run_train(*options, "--out", str(tmp_path / "run"))[0] == 0
+    shutil.move(tmp_path / "run", store / "run")
+    for forgotten in (False, True):
+        if forgotten:  # as of a run of an older version
+            (store / "run" / "inputs.json").unlink()
+        code, output = run_train(
+            "--resume", "--out", str(store / "run"), "--data", str(store), "-s", "steps=2"
+        )
+        assert code == 0, output
 
 
 def test_a_dry_run_says_what_a_run_would_be_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
