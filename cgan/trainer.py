@@ -80,6 +80,7 @@ class Trainer(ABC):
             Augmentation(flip=config.flip),
             seed=config.seed,
             balance=config.balance,
+            combined=True,
         )
 
         torch.manual_seed(config.seed)

@@ -12,6 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
+
+
+def stop_on_sigterm() -> None:
+    """For the rest of the command that runs, a scheduler's stop is a Ctrl-C.
+
+    What called the command from Python has its own handler back afterwards.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) or signal.SIG_DFL
+    click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
+
 
 @contextmanager
 def held_interrupts() -> Iterator[Callable[[], bool]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from fader.commands.echo import say
 from fader.commands.options import DATA, device_option, resolve_device, user_parameter
 from fader.errors import FaderError
 from fader.files import atomic_path, harmless_cell
+from fader.interrupts import stop_on_sigterm
 
 if TYPE_CHECKING:
     from cgan.config import GanConfig
@@ -123,7 +123,7 @@ def command(
     overrides = [*settings, *(f"{name}={value}" for name, value in given.items() if value)]
     trainer = _trainer(out, data, labels, only, preset, overrides, resume, init, device)
     _tell_about(trainer.images, trainer.run)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    stop_on_sigterm()
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:

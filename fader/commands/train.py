@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from fader.commands.options import (
     user_parameter,
 )
 from fader.errors import FaderError
+from fader.interrupts import stop_on_sigterm
 from fader.urls import path_or_url
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def command(
         _show(config, _data(run, inputs, data), device, compiles, as_json)
         return
     trainer = _trainer(run, config, resume, data, models, device, compiles)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    stop_on_sigterm()
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:

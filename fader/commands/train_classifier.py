@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from click.core import ParameterSource
 from fader.commands.echo import say, say_json
 from fader.commands.options import DATA, device_option, json_option, open_store, resolve_device
 from fader.errors import FaderError
+from fader.interrupts import stop_on_sigterm
 from fader.urls import is_url
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def command(
     }
     initial = _initial(init) if init and not run.list_checkpoints() else None
     on = resolve_device(device)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    stop_on_sigterm()
     try:
         scores = train_classifier(store, run, training, initial=initial, device=on, resume=resume)
     except KeyboardInterrupt:

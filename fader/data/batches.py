@@ -101,21 +101,21 @@ class Batches:
         augmentation: Augmentation,
         seed: int = 0,
         balance: float = 0.0,
+        combined: bool = False,
     ) -> None:
         """``store`` is anything with ``images``, (N, S, S, channels) uint8 that rows can be taken
         of; ``labels`` is N×n in 0..1, a row for each of ``rows``; n may be 0.
 
         ``balance`` draws faces with rare attribute values more often: a face's weight is the
         mean over attributes of 1 / frequency of its value, to this power; 0 draws all alike.
+        ``combined`` takes the frequency of all its values together: of two labels that are each
+        frequent, the combination may be rare.
         """
         self.store, self.rows, self.labels = store, rows, labels
         self.batch_size, self.augmentation = batch_size, augmentation
         self.seed = seed
-        rarity = np.ones(len(rows))
-        if labels.shape[1]:
-            share = labels.mean(axis=0).clip(1e-3, 1 - 1e-3)
-            rarity = (labels / share + (1 - labels) / (1 - share)).mean(axis=1) ** balance
-        weights = rarity / rarity.sum()
+        weights = _rarity(labels, combined) ** balance
+        weights /= weights.sum()
         #: Each attribute's mean value among the faces drawn, (n,) float32.
         self.prior = torch.from_numpy(weights @ labels).float()
         self._cumulative = np.cumsum(weights)
@@ -147,3 +147,15 @@ class Batches:
                 ready = ahead.popleft().result()
                 ahead.append(executor.submit(self.batch, later, rows))
                 yield ready
+
+
+def _rarity(labels: np.ndarray, combined: bool) -> np.ndarray:
+    """1 / frequency of each row of labels N×n in 0..1: (N,), see :class:`Batches`."""
+    if not labels.shape[1]:
+        return np.ones(len(labels))
+    if combined:
+        sides = labels > 0.5
+        _, kind, counts = np.unique(sides, axis=0, return_inverse=True, return_counts=True)
+        return len(labels) / counts[kind.reshape(-1)]
+    share = labels.mean(axis=0).clip(1e-3, 1 - 1e-3)
+    return (labels / share + (1 - labels) / (1 - share)).mean(axis=1)

@@ -109,7 +109,8 @@ class Trainer:
             copy_weights(initial.autoencoder, nets["autoencoder"])
         nets["latent"] = LatentDiscriminator(c.model.latent_shape, attributes)
         if c.model.kind == "difference":
-            nets["images"] = ImageDiscriminator(c.model.size, attributes)
+            widths = c.model.width, c.model.max_width
+            nets["images"] = ImageDiscriminator(c.model.size, attributes, *widths)
         prepared = self.accelerator.prepare(
             *(
                 self.share.joined(net, c.batch_size).to(memory_format=torch.channels_last)

@@ -342,6 +342,21 @@ def test_the_prior_is_what_the_batches_hold(data: Path) -> None:
     assert (rare < abs(torch.from_numpy(labels).mean(dim=0) - 0.5)).all()  # balance evens it out
 
 
+def test_a_rare_combination_of_frequent_labels_is_drawn_more_often(data: Path) -> None:
+    store = PreparedStore(data)
+    labels = np.repeat(np.array([[0, 0], [1, 1], [1, 0]], np.float32), [48, 48, 4], axis=0)
+    rows = np.arange(len(labels)) % len(store.images)
+    drawn = []
+    for balance in (0.0, 0.5, 1.0):
+        batches = Batches(store, rows, labels, 500, Augmentation(), balance=balance, combined=True)
+        y = torch.cat([batches.labels_of(step) for step in range(20)])
+        drawn.append(float(((y[:, 0] == 1) & (y[:, 1] == 0)).float().mean()))
+        assert torch.allclose(batches.prior, y.mean(dim=0), atol=0.03)
+    # Of n images, n to the power of 1 - balance.
+    expected = [4 / 100, 2 / (2 + 2 * 48**0.5), 1 / 3]
+    assert drawn == pytest.approx(expected, abs=0.02)
+
+
 def test_edits_are_one_flip_or_another_face_s_values(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("Male", "Smiling", "Young")
     y = torch.tensor([[0.0, 0.9, 0.2], [1.0, 0.8, 0.1], [0.3, 0.1, 1.0], [0.6, 0.0, 0.9]])
@@ -737,7 +752,9 @@ def test_a_resumed_classifier_is_that_of_an_uninterrupted_training(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     command = ["train-classifier", "--device", "cpu", "--size", "32", "--width", "4"]
     command += ["--steps", "6", "--batch-size", "4", "--data", str(data), "--out"]
+    handler = signal.getsignal(signal.SIGTERM)
     assert CliRunner().invoke(main, [*command, str(whole)]).exit_code == 0
+    assert signal.getsignal(signal.SIGTERM) is handler  # the command's own ends with it
     seen = []
 
     def interrupted(x: torch.Tensor, random: torch.Generator) -> torch.Tensor:
