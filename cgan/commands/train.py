@@ -10,7 +10,7 @@ import click
 
 from fader.attributes import parse_attributes
 from fader.commands.echo import say
-from fader.commands.options import DATA, device_option, resolve_device, user_parameter
+from fader.commands.options import DATA, device_option, resolve_device, usage, user_parameter
 from fader.errors import FaderError
 from fader.files import atomic_path, harmless_cell
 from fader.interrupts import stop_on_sigterm
@@ -217,10 +217,11 @@ def _plain(labels: str | tuple[str, ...] | None) -> str | list[str] | None:
 def _new(preset: str | None, overrides: list[str], named: dict[str, Any]) -> GanConfig:
     from cgan.config import GanConfig, apply_overrides, load_preset
 
-    if preset is None:
-        model = apply_overrides(load_preset("default"), overrides).get("model")
-        preset = "cvae" if model == "cvae" else "default"
-    return GanConfig.from_dict(apply_overrides(load_preset(preset), overrides) | named)
+    with usage():
+        if preset is None:
+            model = apply_overrides(load_preset("default"), overrides).get("model")
+            preset = "cvae" if model == "cvae" else "default"
+        return GanConfig.from_dict(apply_overrides(load_preset(preset), overrides) | named)
 
 
 def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str, Any]]:
@@ -229,7 +230,8 @@ def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str,
     from fader.train.inputs import read_inputs
 
     saved = run.read_config()
-    config = GanConfig.from_dict(apply_overrides(saved, overrides))
+    with usage():
+        config = GanConfig.from_dict(apply_overrides(saved, overrides))
     for name in ("size", "channels", "model"):
         began = saved.get(name, "cgan" if name == "model" else None)  # the only one there was
         if getattr(config, name) != began:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,17 @@ def user_parameter(parse: Callable[[str], Any]) -> Callable[..., Any]:
             raise click.BadParameter(str(error), ctx, param) from error
 
     return callback
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """What fails in here was asked for wrongly: bad usage (exit 2), not failed work (exit 1)."""
+    from fader.errors import FaderError
+
+    try:
+        yield
+    except FaderError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def open_store(path: Path | str, size: int) -> PreparedStore:

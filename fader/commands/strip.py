@@ -83,6 +83,8 @@ def command(
     from fader.edit.outputs import refuse_overwriting, write
     from fader.edit.strip import strip
 
+    if start == stop:
+        raise click.UsageError(f"--from and --to are both {start:g}; give two different values")
     place = Path(out)
     if names_folder(out) or place.is_dir():
         place /= f"{photo.stem}.strip.png"

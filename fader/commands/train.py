@@ -16,6 +16,7 @@ from fader.commands.options import (
     json_option,
     open_store,
     resolve_device,
+    usage,
     user_parameter,
 )
 from fader.errors import FaderError
@@ -215,10 +216,11 @@ def _new(attrs: tuple[str, ...], preset: str | None, settings: tuple[str, ...]) 
     from fader.models.schema import check_settings
     from fader.train.config import TrainConfig, apply_overrides, load_preset
 
-    values = apply_overrides(load_preset(preset or "default"), settings)
-    values["model"]["attributes"] = attrs
-    check_settings(TrainConfig, values, "settings")
-    return TrainConfig.from_dict(values)
+    with usage():
+        values = apply_overrides(load_preset(preset or "default"), settings)
+        values["model"]["attributes"] = attrs
+        check_settings(TrainConfig, values, "settings")
+        return TrainConfig.from_dict(values)
 
 
 def _resumed(
@@ -236,9 +238,10 @@ def _resumed(
             f"{run.path}: was started with --attrs {','.join(saved.model.attributes)}; resume it "
             "with those (or none), or start another run"
         )
-    values = apply_overrides(saved.to_dict(), settings)
-    check_settings(TrainConfig, values, "settings")
-    config = TrainConfig.from_dict(values)
+    with usage():
+        values = apply_overrides(saved.to_dict(), settings)
+        check_settings(TrainConfig, values, "settings")
+        config = TrainConfig.from_dict(values)
     if config.model != saved.model:
         raise FaderError(f"{run.path}: a resumed run cannot change its model; start another run")
     return config

@@ -271,6 +271,9 @@ def test_bad_usage_of_train(tmp_path: Path) -> None:
     assert code == 2 and "did you mean Blond_Hair" in output
     code, output = run_cgan("train", "--data", tmp_path, "--size", 50)
     assert code == 2 and "50" in output
+    for options, said in ((("-s", "widht=8"), "did you mean width"), (("--preset", "x"), "tiny")):
+        code, output = run_cgan("train", "--data", tmp_path, *options)
+        assert code == 2 and said in output
     for i in range(3):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
     code, output = run_cgan("train", "--data", tmp_path, "--out", tmp_path / "run")

@@ -421,12 +421,12 @@ def test_strip_as_picture_and_animation(fader, photo, tmp_path):
 
 def test_strip_mistakes(fader, photo, tmp_path):
     out = tmp_path / "strip.png"
+    result = fader("strip", photo, "--attr", "Smiling", "--from", "1", "--to", "1", "-o", out)
+    assert result.exit_code == 2 and "two different values" in result.stderr
     result = fader("strip", photo, "--attr", "Smilling", "-o", out)
     assert result.exit_code == 2 and "did you mean Smiling" in result.stderr
     result = fader("strip", photo, "--attr", "Bald", "-o", out)
     assert result.exit_code == 1 and "does not know Bald" in result.stderr
-    result = fader("strip", photo, "--attr", "Smiling", "--from", "1", "--to", "1", "-o", out)
-    assert result.exit_code == 1 and "different values" in result.stderr
     result = fader("strip", photo, "--attr", "Smiling", "-o", photo, "--overwrite")
     assert result.exit_code == 1 and "input photo" in result.stderr
     assert not out.exists()

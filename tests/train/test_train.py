@@ -592,7 +592,9 @@ def test_bad_usage_of_train(data: Path, tmp_path: Path) -> None:
     code, output = run_train()
     assert code == 2 and "--attrs" in output
     code, output = run_train("--attrs", "Male", "--preset", "huge", "--data", str(data))
-    assert code == 1 and "tiny" in output
+    assert code == 2 and "tiny" in output
+    code, output = run_train("--attrs", "Male", "-s", "stesp=3", "--data", str(data))
+    assert code == 2 and "did you mean steps" in output
 
 
 @pytest.mark.parametrize("command", ["train", "train-classifier"])
