@@ -80,7 +80,7 @@ class Trainer(ABC):
             Augmentation(flip=config.flip),
             seed=config.seed,
             balance=config.balance,
-            combined=True,
+            combined=config.label_kind == "attributes",  # classes exclude each other
         )
 
         torch.manual_seed(config.seed)
