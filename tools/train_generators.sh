@@ -4,8 +4,8 @@
 #     tools/train_generators.sh FACES EMOTIONS [RUNS]
 #
 # FACES is a folder in CelebA's layout or a store prepared at 64 px; EMOTIONS a folder or zip of
-# train/CLASS/ images. The faces take two and a half hours of one CPU core without bf16, the emotions
-# 14 minutes of two cores with AVX512-BF16. Run it again after a stop: it goes on.
+# train/CLASS/ images. The faces take 25 minutes of one CPU core with AVX512-BF16 (two and a half
+# hours without), the emotions 14 minutes of two. Run it again after a stop: it goes on.
 set -euo pipefail
 faces=${1:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}
 emotions=${2:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}
