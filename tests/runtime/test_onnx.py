@@ -134,7 +134,7 @@ def test_landmarks_of_portraits_are_those_of_pytorch(editors, shared_data):
         one, other = (editor.faces(photo) for editor in editors)
         assert len(one) == len(other)
         for a, b in zip(one, other, strict=True):
-            assert np.abs(a.landmarks - b.landmarks).max() <= 0.1
+            assert np.abs(a.landmarks - b.landmarks).max() <= 0.05
 
 
 def test_a_batch_of_one_runtime_is_gone_on_with_by_the_other(model, tmp_path):
