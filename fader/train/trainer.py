@@ -336,8 +336,9 @@ class Trainer:
         """Held-out reconstruction and edits of the averaged model; saves it when best.
 
         Best is the highest sum of the shares of edits that the classifier recognises and of other
-        attributes that it finds unchanged, of the pictures users see, once λ has reached its
-        maximum. The discriminators have no say: they know the raw weights' edits, not these.
+        attributes that it finds unchanged, of the pictures users see, in the last stage and once λ
+        has reached its maximum: an edit that need not look real is easily recognised. The
+        discriminators have no say: they know the raw weights' edits, not these.
         """
         if not self.main:
             return
@@ -348,7 +349,8 @@ class Trainer:
         self.run.log(self.run.validation, {"step": self.done, **values})
         score = values.get("swap_accuracy", 0) + values.get("kept", 0)
         score -= values["reconstruction_loss"] ** 0.5
-        if self.done >= c.pretrain_steps + c.ramp_steps and score > self.best:
+        ramped = self.done >= c.pretrain_steps + c.ramp_steps
+        if ramped and self.done > max([0, *(s.steps for s in c.stages)]) and score > self.best:
             self.best = score
             model.save(self.run.path / "best")
 

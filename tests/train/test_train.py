@@ -112,6 +112,20 @@ def test_a_run_in_stages_is_that_of_one_command_for_each(data: Path, tmp_path: P
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_the_best_step_is_one_of_the_last_stage(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter((0.9, 0.8, 0.7, 0.6, 0.5, 0.4))
+    found = {"kept": 1.0, "reconstruction_loss": 0.0}
+    monkeypatch.setattr(
+        "fader.train.trainer.validate", lambda *_: {"swap_accuracy": next(scores), **found}
+    )
+    config = small_config(*DIFFERENCE, "steps=12", "validate_every=2").to_dict()
+    staged = TrainConfig.from_dict({**config, "stages": [{"steps": 8}]})
+    Trainer(staged, PreparedStore(data), tmp_path / "run").train()
+    assert FaderModel.load(tmp_path / "run" / "best").training_notes["steps"] == 10
+
+
 def test_what_is_set_holds_in_every_stage(data: Path, tmp_path: Path) -> None:
     stages = [
         {"steps": 10, "lambda_keep": 0.5, "learning_rate": 2e-3},
