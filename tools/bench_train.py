@@ -34,7 +34,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from fader.commands.options import device_option, resolve_device
 from fader.models.autoencoder import Autoencoder, DecoderLayer
 from fader.models.config import AutoencoderConfig
-from fader.models.discriminators import LatentDiscriminator, UnfoldedConv2d
+from fader.models.discriminators import LatentDiscriminator
+from fader.models.small_maps import Conv2d
 from fader.train import losses
 from fader.train.config import TrainConfig, load_preset
 from fader.train.trainer import Trainer
@@ -60,14 +61,13 @@ class Literal:
     """Lample et al. 2017, §3: update the discriminator on E(x), then the autoencoder."""
 
     def __init__(self, config: AutoencoderConfig, device: torch.device) -> None:
-        self.autoencoder = Autoencoder(config).to(device)
+        self.autoencoder = Autoencoder(config)
         for i, layer in enumerate(self.autoencoder.decoder):
             self.autoencoder.decoder[i] = ConcatenatedPlanes(layer)
         self.discriminator = LatentDiscriminator(config.latent_shape, len(config.attributes))
-        self.discriminator.to(device)
-        for name, module in self.discriminator.convolutions.named_children():
-            if isinstance(module, UnfoldedConv2d):
-                setattr(self.discriminator.convolutions, name, module.as_convolution().to(device))
+        for net in (self.autoencoder, self.discriminator):
+            plainly(net)
+            net.to(device)
         self.of_autoencoder = torch.optim.Adam(self.autoencoder.parameters(), 2e-3, (0.5, 0.999))
         self.of_discriminator = torch.optim.Adam(
             self.discriminator.parameters(), 2e-3, (0.5, 0.999)
@@ -90,6 +90,15 @@ class Literal:
         self.of_autoencoder.zero_grad()
         loss.backward()
         self.of_autoencoder.step()
+
+
+def plainly(net: torch.nn.Module) -> None:
+    """Make every convolution of ``net`` torch's own, and 4×4 as in the paper."""
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Conv2d):
+                channels = child.in_channels, child.out_channels
+                setattr(parent, name, torch.nn.Conv2d(*channels, 4, stride=2, padding=1))
 
 
 def noise_store(size: int, attributes: tuple[str, ...], n: int) -> SimpleNamespace:

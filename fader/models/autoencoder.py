@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fader.models.config import AutoencoderConfig
+from fader.models.small_maps import Conv2d, conv_transpose2d
 
 
 class Autoencoder(nn.Module):
@@ -32,7 +33,7 @@ class Autoencoder(nn.Module):
             outer = channels[i - 1] if i else 3
             self.encoder.append(
                 nn.Sequential(
-                    nn.Conv2d(outer, inner, 4, stride=2, padding=1),
+                    Conv2d(outer, inner, 4, stride=2, padding=1),
                     norm(inner, affine=True) if i else nn.Identity(),
                     nn.LeakyReLU(0.2),
                 )
@@ -126,7 +127,7 @@ class DecoderLayer(nn.Module):
         ours, planes = self.up.weight.split([h.shape[1], self.planes])
         corner = code[:, :, None, None].expand(-1, -1, 2, 2)
         part = F.conv_transpose2d(corner, planes, self.up.bias, stride=2, padding=1)
-        return _AddByKind.apply(F.conv_transpose2d(h, ours, stride=2, padding=1), part)
+        return _AddByKind.apply(conv_transpose2d(h, ours, stride=2, padding=1), part)
 
 
 class _AddByKind(torch.autograd.Function):
@@ -153,15 +154,16 @@ class _AddByKind(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
-        rows = _sum_by_kind(grad.permute(0, 2, 3, 1))
-        return grad, _sum_by_kind(rows.transpose(1, 2)).permute(0, 3, 2, 1)
+        n, channels, height, width = grad.shape
+        by_rows = grad.permute(0, 2, 3, 1).reshape(n, height, -1)
+        rows = (_kinds(height, grad) @ by_rows).view(n * 4, width, channels)
+        return grad, (_kinds(width, grad) @ rows).view(n, 4, 4, channels).permute(0, 3, 1, 2)
 
 
-def _sum_by_kind(x: Tensor) -> Tensor:
-    """N×H×… → N×4×…: sums over the first, odd, even and last of dimension 1, in float32."""
-    even, odd = x.unflatten(1, (-1, 2)).sum(dim=1, dtype=torch.float32).unbind(dim=1)
-    first, last = x[:, 0].float(), x[:, -1].float()
-    return torch.stack([first, odd - last, even - first, last], dim=1)
+def _kinds(length: int, like: Tensor) -> Tensor:
+    """4×length of 0 and 1: which row or column is the first, an odd, an even one, the last."""
+    kinds = torch.tensor([0, *(1 if i % 2 else 2 for i in range(1, length - 1)), 3])
+    return F.one_hot(kinds, 4).T.to(like)
 
 
 class Blur(nn.Module):

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from fader.faces.blend import inside
 from fader.models.config import AutoencoderConfig
+from fader.models.small_maps import Conv2d
 
 # Channels of one group of the group normalisation (Wu & He 2018, arXiv 1803.08494).
 _GROUP = 16
@@ -49,7 +50,7 @@ class DifferenceAutoencoder(nn.Module):
             layer = (
                 [nn.Conv2d(3 * 4, width, 3, padding=1)]
                 if i == 0
-                else [nn.Conv2d(channels[i - 1], width, 4, stride=2, padding=1), _norm(width)]
+                else [Conv2d(channels[i - 1], width, 4, stride=2, padding=1), _norm(width)]
             )
             self.encoder.append(nn.Sequential(*layer, nn.LeakyReLU(0.2)))
         self.innermost = ModulatedBlock(channels[-1], attributes)
@@ -122,7 +123,7 @@ class ModulatedBlock(nn.Module):
         super().__init__()
         self.norm = _norm(channels)
         self.modulation = nn.Linear(attributes, 2 * channels, bias=False)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, h: Tensor, difference: Tensor) -> Tensor:
         """Features N×C×H×W and differences N×n → N×C×H×W."""

@@ -8,6 +8,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fader.models.small_maps import Conv2d
+
 
 class LatentDiscriminator(nn.Module):
     """Guesses the attributes from the latent code (arXiv 1706.00409, §3 and appendix).
@@ -22,8 +24,10 @@ class LatentDiscriminator(nn.Module):
         channels, side, _ = latent
         layers: list[nn.Module] = []
         for _ in range(int(math.log2(side))):  # 3 → 1, 6 → 3 → 1
+            # On a map of side 2 the outer taps would only ever meet the padding.
+            kernel, padding = (2, 0) if side == 2 else (4, 1)
             layers += [
-                UnfoldedConv2d(channels, width, side),
+                Conv2d(channels, width, kernel, stride=2, padding=padding),
                 nn.BatchNorm2d(width),
                 nn.LeakyReLU(0.2),
                 nn.Dropout(0.3),
@@ -42,41 +46,6 @@ class LatentDiscriminator(nn.Module):
         return self.head(self.convolutions(latent))
 
 
-class UnfoldedConv2d(nn.Linear):
-    """4×4 convolution, stride 2, padding 1, as one matrix product: for small maps of many channels.
-
-    There the weights are all the work; oneDNN's convolution reorders them at every call, which
-    makes it half as fast on a CPU as the product itself. On a map of ``side`` 2 the outer taps
-    only ever meet the padding, so there are no weights for them.
-    """
-
-    def __init__(self, inputs: int, outputs: int, side: int) -> None:
-        taps = 2 if side == 2 else 4
-        super().__init__(inputs * taps**2, outputs)
-        self.taps = taps
-        # As torch initialises the whole convolution.
-        bound = (inputs * 16) ** -0.5
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps N×C×H×W → N×C′×H/2×W/2."""
-        n, _, height, width = x.shape
-        if self.taps == 2:
-            return super().forward(x.flatten(1))[:, :, None, None]
-        columns = F.unfold(x, 4, padding=1, stride=2).transpose(1, 2)
-        h = super().forward(columns.reshape(-1, self.in_features))
-        return h.view(n, height // 2, width // 2, self.out_features).permute(0, 3, 1, 2)
-
-    def as_convolution(self) -> nn.Conv2d:
-        """The same map as torch's own convolution."""
-        weight = self.weight.data.unflatten(1, (-1, self.taps, self.taps))
-        conv = nn.Conv2d(weight.shape[1], self.out_features, 4, stride=2, padding=1)
-        weight = F.pad(weight, [(4 - self.taps) // 2] * 4)
-        conv.load_state_dict({"weight": weight, "bias": self.bias.data})
-        return conv
-
-
 class ImageDiscriminator(nn.Module):
     """Edited or not, and which attributes the image shows: two heads on one trunk, as in AttGAN (He
     et al. 2019, arXiv 1711.10678) and STGAN.
@@ -93,7 +62,7 @@ class ImageDiscriminator(nn.Module):
         channels = [min(width * 2**i, max_width) for i in range(5)]
         self.stem = nn.Conv2d(3 * 4, channels[0], 3, padding=1)
         self.halvings = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
+            Conv2d(inputs, outputs, 4, stride=2, padding=1)
             for inputs, outputs in itertools.pairwise(channels)
         )
         self.real = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels[-2:])

@@ -17,7 +17,7 @@ T = TypeVar("T")
 #: What a whole number may be at most, by what its name contains; the first that fits holds.
 _MOST = (
     ("seed", 2**63 - 1),
-    ("steps|every|interval|keep|batch|images", 10**9),
+    ("steps|every|interval|keep|batch|images|growth", 10**9),
     ("width|channels|latent", 1 << 14),
     # Memory grows with a side's square, whatever the weights.
     ("", 1024),

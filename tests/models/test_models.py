@@ -9,15 +9,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fader.data.batches import to_images, to_tensor
 from fader.errors import FaderError
 from fader.evaluate.editing import paste
+from fader.models import small_maps
 from fader.models.autoencoder import Autoencoder, DecoderLayer
 from fader.models.classifier import ClassifierConfig
 from fader.models.config import AutoencoderConfig
 from fader.models.difference import DifferenceAutoencoder
-from fader.models.discriminators import ImageDiscriminator, LatentDiscriminator, UnfoldedConv2d
+from fader.models.discriminators import ImageDiscriminator, LatentDiscriminator
 from fader.models.folders import model_info
 from fader.models.model import FaderModel
 from fader.models.pretrained import load_classifier, load_model
@@ -341,8 +343,29 @@ def test_a_mistyped_run_is_not_asked_for_elsewhere(
         load_model("someone/first")
 
 
-@pytest.mark.parametrize("side", [2, 4, 8])
-def test_an_unfolded_convolution_is_the_convolution(side: int) -> None:
-    unfolded = UnfoldedConv2d(6, 5, side)
-    x = torch.rand(3, 6, side, side)
-    assert torch.allclose(unfolded(x), unfolded.as_convolution()(x), atol=1e-5)
+@pytest.mark.parametrize("window", [(4, 2, 1), (3, 1, 1), (2, 2, 0)])
+@pytest.mark.parametrize("side", [2, 3, 4])
+def test_small_maps_are_convolved_as_torch_does(side: int, window: tuple[int, int, int]) -> None:
+    kernel, stride, padding = window
+    size = {"stride": stride, "padding": padding}
+    x = torch.rand(3, 6, side, side, dtype=torch.double).requires_grad_()
+    ours = small_maps.Conv2d(6, 5, kernel, **size).double().to(memory_format=torch.channels_last)
+    weight = torch.rand(6, 5, kernel, kernel, dtype=torch.double).requires_grad_()
+    wanted = F.conv2d(x, ours.weight, ours.bias, **size)
+    transposed = F.conv_transpose2d(x, weight, ours.bias, **size)
+    for ours_is, torchs, parameters in (
+        (ours(x), wanted, (x, ours.weight, ours.bias)),
+        (small_maps.conv_transpose2d(x, weight, ours.bias, **size), transposed, (x, weight)),
+    ):
+        assert "Convolution" not in type(ours_is.grad_fn).__name__
+        torch.testing.assert_close(ours_is, torchs)
+        # Gradients, and their gradients, which R1 needs.
+        pairs = []
+        for out in (ours_is, torchs):
+            first = torch.autograd.grad(out.square().sum(), parameters, create_graph=True)
+            norm = sum(grad.square().sum() for grad in first)
+            pairs.append((*first, *torch.autograd.grad(norm, parameters)))
+        for one, other in zip(*pairs, strict=True):
+            torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), wanted, rtol=0, atol=0)
