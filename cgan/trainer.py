@@ -26,6 +26,7 @@ from cgan.pictures import grid, label_rows, save_png, save_progress, snapshots
 from fader.data.annotations import TRAIN
 from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.errors import FaderError
+from fader.train.adam import Adam
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
 from fader.train.loop import Loop, training_loop
@@ -136,13 +137,8 @@ class Trainer(ABC):
         return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
 
     def _optimizer(self, name: str) -> Any:
-        adam = torch.optim.Adam(
-            self.nets[name].parameters(),
-            self.rates[name],
-            betas=(self.config.adam_beta1, self.config.adam_beta2),
-            fused=self.accelerator.device.type in ("cpu", "cuda"),
-        )
-        return self.accelerator.prepare(adam)
+        betas = self.config.adam_beta1, self.config.adam_beta2
+        return self.accelerator.prepare(Adam(self.nets[name].parameters(), self.rates[name], betas))
 
     def bare(self, name: str) -> Any:
         """A network without accelerate's wrapper."""
@@ -235,6 +231,7 @@ class Trainer(ABC):
         generator = make_generator(self.config)
         source = self.ema.module if self.config.ema_decay else self.bare("generator")
         generator.load_state_dict(source.state_dict())
+        generator.grow_to(self.done)
         generator.to(self.accelerator.device).to(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             recalibrate(generator, map(partial(self.calibration, generator), range(CALIBRATED)))

@@ -24,6 +24,7 @@ from fader.models.model import FaderModel, build_autoencoder
 from fader.models.transfer import copy_weights
 from fader.photo import save_image
 from fader.train import losses
+from fader.train.adam import Adam
 from fader.train.clip import GradientClip
 from fader.train.config import TrainConfig
 from fader.train.device import any_process, make_accelerator
@@ -120,12 +121,7 @@ class Trainer:
         self.nets: dict[str, nn.Module] = dict(zip(nets, prepared, strict=True))
         self.optimizers = {
             name: self.accelerator.prepare(
-                torch.optim.Adam(
-                    net.parameters(),
-                    c.learning_rate,
-                    betas=(ADAM_BETA1, c.adam_beta2),
-                    fused=self.accelerator.device.type in ("cpu", "cuda"),
-                )
+                Adam(net.parameters(), c.learning_rate, (ADAM_BETA1, c.adam_beta2))
             )
             for name, net in self.nets.items()
         }
