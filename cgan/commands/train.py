@@ -14,6 +14,7 @@ from fader.commands.options import DATA, device_option, resolve_device, usage, u
 from fader.errors import FaderError
 from fader.files import atomic_path, harmless_cell
 from fader.interrupts import stop_on_sigterm
+from fader.processes import keep_memory
 
 if TYPE_CHECKING:
     from cgan.config import GanConfig
@@ -124,6 +125,7 @@ def command(
     trainer = _trainer(out, data, labels, only, preset, overrides, resume, init, device)
     _tell_about(trainer.images, trainer.run)
     stop_on_sigterm()
+    keep_memory()
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:

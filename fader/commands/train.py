@@ -21,6 +21,7 @@ from fader.commands.options import (
 )
 from fader.errors import FaderError
 from fader.interrupts import stop_on_sigterm
+from fader.processes import keep_memory
 from fader.urls import path_or_url
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def command(
         return
     trainer = _trainer(run, config, resume, data, models, device, compiles)
     stop_on_sigterm()
+    keep_memory()
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from fader.commands.echo import say, say_json
 from fader.commands.options import DATA, device_option, json_option, open_store, resolve_device
 from fader.errors import FaderError
 from fader.interrupts import stop_on_sigterm
+from fader.processes import keep_memory
 from fader.urls import is_url
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def command(
     initial = _initial(init) if init and not run.list_checkpoints() else None
     on = resolve_device(device)
     stop_on_sigterm()
+    keep_memory()
     try:
         scores = train_classifier(store, run, training, initial=initial, device=on, resume=resume)
     except KeyboardInterrupt:
