@@ -77,6 +77,7 @@ def _from_checkpoint(run: Path, path: Path) -> Generator:
             inside = "module."
             own = {k.removeprefix(inside): v for k, v in state["ema"].items() if inside in k}
         generator.load_state_dict(own)
+        generator.grow_to(state["step"])
     except FaderError:
         raise
     except Exception as error:  # damaged pickles are answered with any exception there is

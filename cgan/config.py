@@ -18,6 +18,8 @@ from fader.train.settings import (
 )
 
 SIZES = (28, 32, 48, 64, 96, 128)
+#: Networks that grow begin at this side, or at the next larger one that doubles to their size.
+GROWN_FROM = 32
 DIFFAUGMENT = ("color", "translation", "cutout")
 _CHOICES = {
     "model": ("cgan", "cvae"),
@@ -54,6 +56,9 @@ class GanConfig:
     2018), ``batch`` or ``none``. batch_deviation: the discriminator sees how much a batch varies
     (Karras et al. 2018, §3).
 
+    growth: the side doubles after so many steps each, from 32 pixels (or the next that doubles to
+    ``size``) up to ``size`` (Karras et al. 2018, arXiv 1710.10196); 0 begins with ``size``.
+
     loss: see :mod:`cgan.losses`. r1_weight: γ of the penalty on real images' gradients (Mescheder
     et al. 2018), every r1_interval steps; 0 is off. diffaugment: of color, translation and cutout
     those wanted, separated by commas, ``none``, or ``auto``: all for sets of fewer than
@@ -84,6 +89,7 @@ class GanConfig:
     critic: str = "projection"
     critic_norm: str = "spectral"
     batch_deviation: bool = True
+    growth: int = 0
     loss: str = "hinge"
     auxiliary_weight: float = 0.5
     r1_weight: float = 0.0
@@ -120,6 +126,7 @@ class GanConfig:
         if bool(self.label_names) != (self.label_kind != "none"):
             raise FaderError(f"label_kind={self.label_kind} does not fit {self.label_names!r}")
         self._check_numbers()
+        self._check_growth()
         parts = self.diffaugment.split(",")
         if self.diffaugment not in ("auto", "none") and not set(parts) <= set(DIFFAUGMENT):
             raise FaderError(
@@ -137,6 +144,18 @@ class GanConfig:
         if not 0 <= self.ema_decay < 1:
             raise FaderError(f"ema_decay={self.ema_decay}: must be in [0, 1)")
 
+    def _check_growth(self) -> None:
+        if self.growth < 0:
+            raise FaderError(f"growth={self.growth}: must be 0 or more steps")
+        if not self.growth:
+            return
+        if self.model != "cgan" or self.critic_norm == "batch":
+            raise FaderError(
+                f"growth={self.growth}: needs model=cgan and a critic_norm of none or spectral"
+            )
+        if not self.doublings:
+            raise FaderError(f"growth={self.growth}: size={self.size} is too small to grow to")
+
     @property
     def base(self) -> int:
         """Side of the generator's first maps, 4 to 7."""
@@ -149,6 +168,22 @@ class GanConfig:
     def blocks(self) -> int:
         """How often the generator doubles the side."""
         return (self.size // self.base).bit_length() - 1
+
+    @property
+    def doublings(self) -> int:
+        """How often the side doubles while the networks grow."""
+        return max(0, (self.size // GROWN_FROM).bit_length() - 1) if self.growth else 0
+
+    def level_at(self, step: int) -> float:
+        """How many of the doublings are done at a step: 1.5 is one, and half of the next.
+
+        Half of the steps of a side bring its new layers in, the other half have them whole.
+        """
+        if not self.growth:
+            return 0.0
+        done, rest = divmod(max(0, step - self.growth), self.growth)
+        level = done + min(1.0, 2 * rest / self.growth)
+        return min(level, float(self.doublings))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for :meth:`from_dict`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from cgan import losses
 from cgan.augment import augment, policy_for
-from cgan.networks import Discriminator
+from cgan.networks import Discriminator, shrunk
 from cgan.trainer import Trainer
 
 
@@ -38,13 +39,17 @@ class GanTrainer(Trainer):
         """
         c, policy, random = self.config, self.policy, self.random()
         generator, critic = self.nets["generator"], self.nets["discriminator"]
+        level = {"level": c.level_at(self.done)} if c.growth else {}
+        if c.growth:
+            x = shrunk(x, c, **level)
+        judge = partial(critic, **level)
         z = torch.randn(len(x), c.latent, generator=random).to(x.device)
-        fake = generator(z, y)
+        fake = generator(z, y, **level)
 
         # Spectral normalisation estimates its norms once per update, not once per pass.
         with self._cached_norms():
-            real, told_real = critic(augment(x, policy, random), y)
-            made, told_made = critic(augment(fake.detach(), policy, random), y)
+            real, told_real = judge(augment(x, policy, random), y)
+            made, told_made = judge(augment(fake.detach(), policy, random), y)
             loss_d = adversarial_d = losses.discriminator_loss(c.loss, real, made)
             if told_real is not None:
                 told = losses.told_labels_loss(c.label_kind, told_real, y)
@@ -53,15 +58,14 @@ class GanTrainer(Trainer):
             if c.r1_weight and self.done % c.r1_interval == 0:
                 # Over fewer steps with as much more weight: the same mean (Karras et al. 2020, §4).
                 seen = augment(x, policy, random)
-                parts["gradient_penalty"] = losses.gradient_penalty(
-                    self.bare("discriminator"), seen, y
-                )
+                plain = partial(self.bare("discriminator"), **level)
+                parts["gradient_penalty"] = losses.gradient_penalty(plain, seen, y)
                 loss_d = loss_d + c.r1_interval * c.r1_weight / 2 * parts["gradient_penalty"]
             self.update("discriminator", loss_d)
 
         critic.requires_grad_(False)
         with self._cached_norms():
-            verdict, told_made = critic(augment(fake, policy, random), y)
+            verdict, told_made = judge(augment(fake, policy, random), y)
             loss_g = adversarial_g = losses.generator_loss(c.loss, verdict)
             if told_made is not None:
                 told = losses.told_labels_loss(c.label_kind, told_made, y)

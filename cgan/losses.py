@@ -11,10 +11,11 @@ and what a variational autoencoder does.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 # The variance of rounding to 8 bits, in units of [-1, 1]: no image is known better.
 _ROUNDING = (1 / 127.5) ** 2 / 12
@@ -36,7 +37,9 @@ def generator_loss(kind: str, fake: Tensor) -> Tensor:
     return F.softplus(-fake).mean()
 
 
-def gradient_penalty(discriminator: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def gradient_penalty(
+    discriminator: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]], x: Tensor, y: Tensor
+) -> Tensor:
     """E‖∇_x D(x)‖² on real images: R1 without its γ/2 (Mescheder et al. 2018, arXiv 1801.04406)."""
     x = x.detach().requires_grad_(True)
     logits, _ = discriminator(x, y)

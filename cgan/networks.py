@@ -6,9 +6,9 @@ Labels y are N×k in 0..1: attribute values, or one-hot classes; k may be 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from cgan.config import GanConfig
+from cgan.layers import GeneratorBlock, Norm, ToImage, initialise
 from fader.errors import NotFiniteError
+from fader.models.small_maps import Conv2d
 
 #: Rows of training labels that a generator carries, to draw from when it is asked for nothing.
 LABEL_ROWS = 256
@@ -45,13 +47,21 @@ class Generator(nn.Module):
         )
         self.norm = Norm(widths[-1], self.modulated)
         self.last = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
+        self.to_images = nn.ModuleList(
+            ToImage(width, config.channels, self.modulated)
+            for width in widths[-1 - config.doublings : -1]
+        )
+        if config.growth:
+            #: How far it has grown (:meth:`GanConfig.level_at`).
+            self.level: Tensor
+            self.register_buffer("level", torch.tensor(float(config.doublings)))
         rows = torch.zeros(LABEL_ROWS, k)
         if config.label_kind == "classes":
             rows = F.one_hot(torch.arange(LABEL_ROWS) % k, k).float()
         #: (LABEL_ROWS, k): labels as frequent as they were in training.
         self.label_rows: Tensor
         self.register_buffer("label_rows", rows)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -63,13 +73,45 @@ class Generator(nn.Module):
         """``attributes``, ``classes`` or ``none``."""
         return self.config.label_kind
 
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """Latents N×latent and labels N×k → images N×C×S×S in [-1, 1]."""
+    def forward(self, z: Tensor, y: Tensor, level: float | None = None) -> Tensor:
+        """Latents N×latent and labels N×k → images N×C×S×S in [-1, 1].
+
+        One that grows gives images of the side it has reached at ``level``; without, it takes the
+        level it was trained to, and enlarges what it draws to S.
+        """
         h = self.first(torch.cat([z, y], dim=1) if self.concat else z)
         h = h.view(len(z), -1, self.config.base, self.config.base)
-        for block in self.blocks:
+        if not self.config.growth:
+            for block in self.blocks:
+                h = block(h, y)
+            return torch.tanh(self.last(F.relu(self.norm(h, y))))
+        image = torch.tanh(self._grown(h, y, float(self.level) if level is None else level))
+        if level is None and image.shape[-1] < self.config.size:
+            image = F.interpolate(image.float(), size=self.config.size, mode="bilinear")
+        return image
+
+    def grow_to(self, step: int) -> None:
+        """Be what training has made of it by a step; nothing where it does not grow."""
+        if self.config.growth:
+            self.level.fill_(self.config.level_at(step))
+
+    def _grown(self, h: Tensor, y: Tensor, level: float) -> Tensor:
+        """The sum of what each side draws, enlarged (skip outputs, Karras et al. 2020, arXiv
+        1912.04958, figure 7), the newest with the weight that it has at ``level``."""
+        image, before = None, len(self.blocks) - 1 - len(self.to_images)
+        for i, block in enumerate(self.blocks[: before + 1 + math.ceil(level)], -before):
             h = block(h, y)
-        return torch.tanh(self.last(F.relu(self.norm(h, y))))
+            if i < 0:
+                continue
+            whole = i == len(self.to_images)
+            own = self.last(F.relu(self.norm(h, y))) if whole else self.to_images[i](h, y)
+            if image is None:
+                image = own
+            else:
+                larger = F.interpolate(image, scale_factor=2, mode="bilinear")
+                image = larger + min(1.0, level - (i - 1)) * own
+        assert image is not None
+        return image
 
     # As users draw from it
 
@@ -164,74 +206,6 @@ def make_generator(config: GanConfig) -> Generator:
     return ConditionalVae(config) if config.model == "cvae" else Generator(config)
 
 
-class Norm(nn.Module):
-    """Batch normalisation whose gain and shift may depend on labels (de Vries et al. 2017)."""
-
-    def __init__(self, channels: int, labels: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=not labels)
-        self.label_gain = nn.Linear(labels, channels) if labels else None
-        self.label_shift = nn.Linear(labels, channels) if labels else None
-
-    def forward(self, h: Tensor, y: Tensor) -> Tensor:
-        """Maps N×channels×s×s, normalised, scaled and shifted as y N×k says."""
-        h = self.norm(h)
-        if self.label_gain is None or self.label_shift is None:
-            return h
-        centred = 2 * y - 1
-        gain, shift = self.label_gain(centred), self.label_shift(centred)
-        return torch.addcmul(shift[:, :, None, None], h, 1 + gain[:, :, None, None])
-
-
-class Upsample(nn.Module):
-    """Twice the side. ``nearest`` has the weights of a 3×3 convolution behind nearest-neighbour
-    enlargement, which draws no checkerboard (Odena et al. 2016).
-
-    That is the same map as a transposed 4×4 convolution with each weight spread over the 2×2
-    places it would meet, at 4/9 of the work, so it is computed as one.
-    """
-
-    def __init__(self, inputs: int, outputs: int, kind: str) -> None:
-        super().__init__()
-        self.nearest = kind == "nearest"
-        side = 3 if self.nearest else 4
-        self.weight = nn.Parameter(torch.empty(inputs, outputs, side, side))
-        nn.init.normal_(self.weight, 0, 0.02)
-
-    def kernel(self) -> Tensor:
-        """The 4×4 kernel of the transposed convolution."""
-        if not self.nearest:
-            return self.weight
-        w = F.pad(self.weight, (1, 1, 1, 1))
-        return w[..., 1:, 1:] + w[..., :-1, 1:] + w[..., 1:, :-1] + w[..., :-1, :-1]
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Maps N×inputs×s×s → N×outputs×2s×2s."""
-        return F.conv_transpose2d(h, self.kernel(), stride=2, padding=1)
-
-
-class GeneratorBlock(nn.Module):
-    """Norm, ReLU, enlargement; in the residual kind also Norm, ReLU, convolution and a shortcut."""
-
-    def __init__(self, inputs: int, outputs: int, config: GanConfig, labels: int) -> None:
-        super().__init__()
-        self.norm = Norm(inputs, labels)
-        self.enlarge = Upsample(inputs, outputs, config.upsampling)
-        self.residual = config.residual
-        if self.residual:
-            self.second_norm = Norm(outputs, labels)
-            self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-            self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
-
-    def forward(self, h: Tensor, y: Tensor) -> Tensor:
-        """Maps N×inputs×s×s → N×outputs×2s×2s."""
-        out = self.enlarge(F.relu(self.norm(h, y)))
-        if not self.residual:
-            return out
-        out = self.second(F.relu(self.second_norm(out, y)))
-        return out + F.interpolate(self.shortcut(h), scale_factor=2, mode="nearest")
-
-
 class Discriminator(nn.Module):
     """Images N×C×S×S in [-1, 1] and labels N×k → how real each is with these labels, N logits.
 
@@ -245,6 +219,11 @@ class Discriminator(nn.Module):
         self.batch_deviation = config.batch_deviation
         wrap = spectral_norm if config.critic_norm == "spectral" else _unchanged
         channels = config.channels + (k if self.kind == "concat" else 0)
+        self.doublings = config.doublings
+        self.from_images = nn.ModuleList(
+            nn.Sequential(wrap(nn.Conv2d(channels, width, 1)), nn.LeakyReLU(0.2))
+            for width in _critic_widths(config)[: config.doublings]
+        )
         features, channels = _halvings(config, channels, config.critic_norm)
         self.features = nn.Sequential(*features)
         inputs = (channels + self.batch_deviation) * config.base**2
@@ -261,14 +240,17 @@ class Discriminator(nn.Module):
             self.projection = wrap(nn.Linear(k, code, bias=False))
         if self.kind == "auxiliary":
             self.told = wrap(nn.Linear(code, k))
-        self.apply(_initialise)
+        self.apply(initialise)
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images N×C×S×S and labels N×k → N logits, and N×k of the labels or None."""
+    def forward(
+        self, x: Tensor, y: Tensor, level: float | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Images N×C×S×S, of the side reached at ``level`` where it grows, and labels N×k → N
+        logits, and N×k of the labels or None."""
         if self.kind == "concat":
             planes = (2 * y - 1)[:, :, None, None].expand(-1, -1, *x.shape[2:])
             x = torch.cat([x, planes.to(x.dtype)], dim=1)
-        h = self.features(x)
+        h = self._grown(x, level) if self.doublings and level is not None else self.features(x)
         if self.batch_deviation:
             h = torch.cat([h, _batch_deviation(h)], dim=1)
         code = self.code(h)
@@ -277,17 +259,40 @@ class Discriminator(nn.Module):
             logits = logits + (self.projection(2 * y - 1) * code).sum(dim=1)
         return logits, self.told(code) if self.kind == "auxiliary" else None
 
+    def _grown(self, x: Tensor, level: float) -> Tensor:
+        skipped = self.doublings - math.ceil(level)
+        h = self.from_images[skipped - 1](x) if skipped else x
+        first, rest = 2 * skipped, 2 * skipped + 2  # a convolution and its LeakyReLU each
+        h = self.features[first:rest](h)
+        if fading := math.ceil(level) - level:
+            smaller = self.from_images[skipped](F.avg_pool2d(x, 2))
+            h = torch.lerp(h, smaller.to(h.dtype), fading)
+        return self.features[rest:](h)
+
+
+def shrunk(x: Tensor, config: GanConfig, level: float) -> Tensor:
+    """Images N×C×S×S as networks at ``level`` of their growth see them: of that side, and while it
+    is new also no sharper than its share (Karras et al. 2018, §2)."""
+    x = F.avg_pool2d(x, 2 ** (config.doublings - math.ceil(level)))
+    if fading := math.ceil(level) - level:
+        coarse = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="nearest")
+        x = torch.lerp(x, coarse, fading)
+    return x
+
+
+def _critic_widths(config: GanConfig) -> list[int]:
+    return [min(config.critic_max_width, config.critic_width * 2**i) for i in range(config.blocks)]
+
 
 def _halvings(config: GanConfig, channels: int, norm: str) -> tuple[list[nn.Module], int]:
     """Layers that halve the side of N×channels×S×S down to ``config.base``, and their output's
     channels."""
     wrap = spectral_norm if norm == "spectral" else _unchanged
     layers: list[nn.Module] = []
-    for i in range(config.blocks):
-        width = min(config.critic_max_width, config.critic_width * 2**i)
+    for i, width in enumerate(_critic_widths(config)):
         # As in DCGAN, the layer that sees the pixels is not normalised.
         normed = norm == "batch" and i > 0
-        layers.append(wrap(nn.Conv2d(channels, width, 4, 2, padding=1, bias=not normed)))
+        layers.append(wrap(Conv2d(channels, width, 4, 2, padding=1, bias=not normed)))
         if normed:
             layers.append(nn.BatchNorm2d(width))
         layers.append(nn.LeakyReLU(0.2))
@@ -312,24 +317,3 @@ def _stream(seed: int, index: int, what: str) -> torch.Generator:
 
 def _unchanged(layer: nn.Module) -> nn.Module:
     return layer
-
-
-def _initialise(module: nn.Module) -> None:
-    """As in DCGAN: all weights normal with deviation 0.02; label gains and shifts begin at zero.
-
-    In an unnormalised discriminator that begins as a weak judge, which is to the good: begun with
-    He's, its first gradients were so large that R1 was all it learned from for hundreds of steps.
-    """
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
-        # Under spectral normalisation the weight is computed from this one.
-        layer: Any = module
-        parametrized = hasattr(module, "parametrizations")
-        weight = layer.parametrizations.weight.original if parametrized else layer.weight
-        nn.init.normal_(weight, 0, 0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    if isinstance(module, Norm):
-        for linear in (module.label_gain, module.label_shift):
-            if linear is not None:
-                nn.init.zeros_(linear.weight)
-                nn.init.zeros_(linear.bias)

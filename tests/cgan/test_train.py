@@ -70,7 +70,7 @@ def test_networks_of_every_size_and_kind(changes: dict) -> None:
 
 def test_nearest_upsampling_draws_no_checkerboard() -> None:
     """From constant maps it makes constant ones, whatever its weights."""
-    from cgan.networks import Upsample
+    from cgan.layers import Upsample
 
     torch.manual_seed(0)
     for kind, flat in (("nearest", True), ("deconvolution", False)):
