@@ -158,9 +158,10 @@ def _trainer(
     inputs: dict[str, Any] = {}
     named, packaged = data is not None, ("default", *available_generators())
     if resume:
-        if preset:
-            raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
         config, inputs = _resumed(run, overrides)
+        own = {"label_names": config.label_names, "label_kind": config.label_kind}
+        if preset and config != _new(preset, overrides, own):
+            raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
         if labels or only:
             _check_labels(run, inputs, None if only else labels, only)
         check_same(run, inputs, packaged, init=init)

@@ -247,8 +247,10 @@ def test_the_command_trains_and_refuses_to_overwrite(tmp_path: Path) -> None:
     few = ["--channels", 1, "--preset", "tiny", *settings("steps=1", "size=32")]
     code, output = run_cgan("train", *only, *few)
     assert code == 0, output
-    code, output = run_cgan("train", *only, "--resume", "--steps", 2)
+    code, output = run_cgan("train", *only, *few, "--resume", "--steps", 2)
     assert code == 0, output
+    code, output = run_cgan("train", *only, "--resume", "--preset", "dcgan")
+    assert code == 2 and "not a --preset" in output
     # From the first generator's weights.
     other = ["--out", tmp_path / "other", "--init", run]
     assert run_cgan(*options[:-2], *settings("steps=1"), *other, "--size", 32)[0] == 0
