@@ -23,16 +23,13 @@ def installed() -> bool:
     return find_spec("onnxruntime") is not None
 
 
-# Sessions of the process that this one was forked from.
+# Sessions of the process that this one was forked from, kept so that they are never ended.
 _INHERITED: list[Any] = []
 
 
 class Network:
-    """One ONNX file, opened when first asked.
-
-    ``threads`` to compute with; by default as many as this process has processors, or
-    $OMP_NUM_THREADS, as for PyTorch.
-    """
+    """One ONNX file, opened when first asked, that computes with ``threads``; by default as many as
+    this process has processors, or $OMP_NUM_THREADS, as for PyTorch."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self._path, self._threads = path, threads
@@ -46,7 +43,7 @@ class Network:
         """
         if self._process != os.getpid():
             # The threads of a session do not live on in a fork, and to end it would wait for them.
-            _INHERITED.append(self._session)  # so that it is never ended
+            _INHERITED.append(self._session)
             self._session, self._process = self._opened(), os.getpid()
         names = [one.name for one in self._session.get_inputs()]
         arrays = [x if x.dtype == np.uint8 else x.astype(np.float32, copy=False) for x in inputs]
@@ -59,7 +56,9 @@ class Network:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads or _threads()
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        asked = self._threads or (int(given) if given.isdecimal() else 0)
+        options.intra_op_num_threads = asked or processors()
         # Threads that wait are not to keep a processor busy.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what it has to say comes as exceptions
@@ -77,11 +76,9 @@ class Network:
             raise self._unfit(error) from None
 
     def _unfit(self, error: Exception) -> FaderError:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return FaderError(
-            f"{self._path}: damaged, or not of this model ({reason[:200]}); make it again with "
-            "fader export"
-        )
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        what = f"damaged, or not of this model ({reason}); make it again with fader export"
+        return FaderError(f"{self._path}: {what}")
 
 
 class OnnxMtcnn:
@@ -104,8 +101,3 @@ class OnnxMtcnn:
     def third(self, crops: np.ndarray) -> list[np.ndarray]:
         """Probabilities (N,), moves (N, 4) and points (N, 10) of N×48×48×3."""
         return self._third(crops)
-
-
-def _threads() -> int:
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) else processors()
