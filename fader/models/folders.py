@@ -45,10 +45,9 @@ def model_folder(folder: Path) -> Path:
 
 
 def find_model(name: str | os.PathLike[str], **hub_options: Any) -> Path:
-    """The folder of a model: by name, folder (a run's stands for the model in it), or Hub id.
+    """The folder of a model: by name, folder (a run's stands for the model in it), or Hub id, which
+    may be ``user/name@revision``; ``hub_options`` are ``huggingface_hub.snapshot_download``'s.
 
-    ``user/name@revision`` is a branch, tag or commit of one on the Hub; ``hub_options`` are those
-    of ``huggingface_hub.snapshot_download``.
     Raises :class:`FaderError` when there is no such model.
     """
     text = os.fspath(name)
@@ -83,9 +82,9 @@ def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
         config = read_json(path)
     except FileNotFoundError:
         raise FaderError(f"{folder}: not a {what}, it has no {CONFIG}") from None
-    version = config.get("format", 0)
     if key not in config:
         raise FaderError(f"{path}: not the configuration of a {what}")
+    version = config.get("format", 0)
     notes = [config.get(name) or {} for name in ("training", "classifier_training")]
     if type(version) is not int or not all(isinstance(note, dict) for note in notes):
         raise FaderError(f"{path}: not the configuration of a {what}, or damaged")

@@ -59,17 +59,15 @@ def upload(
 ) -> str:
     """Upload a folder's files to ``user/name``, which is made if there is none, ``private`` or not.
 
-    ``options`` are those of ``HfApi.upload_folder``. The commit's address is returned. Errors are
-    huggingface_hub's.
+    ``options``, such as ``commit_message``, are those of ``HfApi.upload_folder``. Returns the
+    commit's address. Errors are huggingface_hub's.
     """
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    options = {"commit_message": "Upload a Fader model", **options}
-    return api.upload_folder(
-        repo_id=repo_id, folder_path=os.fspath(folder), revision=branch, **options
-    )
+    options = {"commit_message": "Upload a Fader model", "revision": branch, **options}
+    return api.upload_folder(repo_id=repo_id, folder_path=os.fspath(folder), **options)
 
 
 def push(folder: Path, repo_id: str, card: str, *, private: bool | None = None) -> str:

@@ -17,12 +17,8 @@ KEY = "onnx"
 
 @dataclass(frozen=True)
 class OnnxSettings:
-    """What an edit needs to know of a model in ONNX.
-
-    size: side of the square crops, in pixels; attributes: those edited, in the order of the
-    decoder's values; estimates: those the classifier knows, in the order of its answers;
-    fingerprint: that of the model, see :func:`fader.models.model.fingerprint`.
-    """
+    """What an edit needs to know of a model in ONNX: the side of its crops in pixels, what it edits
+    and estimates, in its networks' order, and its :func:`fader.models.model.fingerprint`."""
 
     size: int
     attributes: tuple[str, ...]
@@ -30,8 +26,8 @@ class OnnxSettings:
     fingerprint: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "attributes", tuple(self.attributes))
-        object.__setattr__(self, "estimates", tuple(self.estimates))
+        for name in ("attributes", "estimates"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 def read_onnx_settings(folder: Path) -> OnnxSettings:
@@ -46,10 +42,9 @@ def is_onnx_form(folder: Path) -> bool:
 
 
 def onnx_form(folder: Path) -> Path | None:
-    """Where the ONNX form of the model in ``folder`` is, or None where there is none.
+    """Where the ONNX form of the model in ``folder``, which may be one itself, is; None without.
 
-    ``folder`` may be one itself. Raises :class:`FaderError` for one of other weights than the
-    model's.
+    Raises :class:`FaderError` for one of other weights than the model's.
     """
     if is_onnx_form(folder):
         return folder
