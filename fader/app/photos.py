@@ -6,15 +6,11 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fader.app.errors import Refused
 from fader.app.settings import MB
 from fader.edit.session import OpenPhoto
-
-# Ids of photos that are gone, so that they can be told from those that never were.
-_REMEMBERED = 10_000
 
 
 @dataclass
@@ -30,12 +26,11 @@ class Photos:
     The longest unused goes first. May be used by several threads.
     """
 
-    def __init__(
-        self, memory: int, idle: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._memory, self._idle, self._clock = memory, idle, clock
+    def __init__(self, memory: int, idle: float) -> None:
+        self._memory, self._idle = memory, idle
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._gone: deque[str] = deque(maxlen=_REMEMBERED)
+        # Ids of photos, so that these can be told from those that never were.
+        self._gone: deque[str] = deque(maxlen=10_000)
         self._lock = threading.Lock()
 
     @property
@@ -50,14 +45,11 @@ class Photos:
         """Keep a photo; its id. Raises :class:`Refused` for one beyond the whole budget."""
         size = photo.nbytes
         if size > self._memory:
-            raise Refused(
-                413,
-                f"{photo.name}: takes {size / MB:.0f} MB of memory and the server has "
-                f"{self._memory / MB:.0f} for photos; send a smaller one",
-            )
+            has = f"takes {size / MB:.0f} MB of memory and the server has {self._memory / MB:.0f}"
+            raise Refused(413, f"{photo.name}: {has} for photos; send a smaller one")
         name = secrets.token_urlsafe(16)
         with self._lock:
-            self._entries[name] = _Entry(photo, size, self._clock())
+            self._entries[name] = _Entry(photo, size, time.monotonic())
             self._sweep()
         return name
 
@@ -66,15 +58,13 @@ class Photos:
         with self._lock:
             self._sweep()
             if entry := self._entries.get(name):
-                entry.used = self._clock()
+                entry.used = time.monotonic()
                 self._entries.move_to_end(name)
                 return entry.photo
             if name in self._gone:
-                raise Refused(
-                    410,
-                    "this photo is no longer in the server's memory (unused for long, or room was "
-                    "needed); send it again",
-                )
+                why = "unused for long, or room was needed"
+                what = f"this photo is no longer in the server's memory ({why}); send it again"
+                raise Refused(410, what)
         raise Refused(404, "there is no photo with this id; send the photo first")
 
     def remove(self, name: str) -> None:
@@ -89,7 +79,7 @@ class Photos:
             self._sweep()
 
     def _sweep(self) -> None:
-        now = self._clock()
+        now = time.monotonic()
         while self._entries:
             name, entry = next(iter(self._entries.items()))
             if now - entry.used < self._idle and self.size <= self._memory:

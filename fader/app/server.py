@@ -136,27 +136,21 @@ def serve(settings: Settings, ready: Callable[[str], None] = lambda address: Non
 
 
 def _listen(settings: Settings) -> socket.socket:
-    host = settings.host.strip("[]")
+    host, listening = settings.host.strip("[]"), None
     try:
         family = socket.getaddrinfo(host or None, settings.port, type=socket.SOCK_STREAM)[0][0]
         # asyncio sends at once only on sockets that say their protocol; else each answer waits for
         # up to 40 ms.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise _not_listening(settings, error) from None
-    try:
         if os.name == "posix":  # elsewhere it lets two servers have one port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, settings.port))
         listening.listen(256)
     except OSError as error:
-        listening.close()
-        raise _not_listening(settings, error) from None
+        if listening is not None:
+            listening.close()
+        raise FaderError(
+            f"{settings.host}:{settings.port}: cannot be listened at ({error.strerror or error}); "
+            "choose another with --port"
+        ) from None
     return listening
-
-
-def _not_listening(settings: Settings, error: OSError) -> FaderError:
-    return FaderError(
-        f"{settings.host}:{settings.port}: cannot be listened at ({error.strerror or error}); "
-        "choose another with --port"
-    )
