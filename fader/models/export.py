@@ -85,7 +85,7 @@ class _Run(nn.Module):
 
 @dataclass
 class _Part:
-    """A network to export, with an example; axes of its inputs that are ``free`` may be longer."""
+    """A network to export, with an example; its axes that are ``free`` may have any length."""
 
     name: str
     run: nn.Module
@@ -182,8 +182,6 @@ def _model_parts(model: FaderModel, crops: np.ndarray) -> Iterator[_Part]:
 def _resizing(size: int, other: int) -> Tensor:
     """The rows of weights, other×size, that :func:`resized` gives an image's rows and columns: the
     exporter does not know that operation."""
-    if size == other:
-        return torch.eye(size)
     # What it makes of a row of a single light pixel, alike in all columns.
     lit = torch.eye(size)[:, None, :, None].expand(-1, -1, -1, size)
     return resized(lit, other)[:, 0, :, 0].T.contiguous()
@@ -222,8 +220,7 @@ def _write(part: _Part, path: Path) -> None:
     import onnx
 
     free = {axis: _AXES[axis] for axis in part.free}
-    dynamic = {name: dict(free) for name in part.inputs}
-    dynamic |= {name: dict(free) if part.name == "pnet" else {0: "batch"} for name in part.outputs}
+    dynamic = {name: dict(free) for name in (*part.inputs, *part.outputs)}
     with _quiet():
         torch.onnx.export(
             part.run.eval(),

@@ -86,18 +86,10 @@ class OnnxMtcnn:
 
     def __init__(self, folder: Path) -> None:
         # One thread, so that the same photo gives the same faces on every machine.
-        self._first, self._second, self._third = (
+        self._first, self.second, self.third = (
             Network(folder / f"{name}.onnx", threads=1) for name in ("pnet", "rnet", "onet")
         )
 
     def first(self, image: np.ndarray) -> np.ndarray:
         """H×W×3 uint8 RGB → h×w×6."""
         return self._first(image[None])[0][0]
-
-    def second(self, crops: np.ndarray) -> list[np.ndarray]:
-        """Probabilities (N,) and moves (N, 4) of N×24×24×3."""
-        return self._second(crops)
-
-    def third(self, crops: np.ndarray) -> list[np.ndarray]:
-        """Probabilities (N,), moves (N, 4) and points (N, 10) of N×48×48×3."""
-        return self._third(crops)

@@ -26,8 +26,9 @@ class TorchMtcnn:
     def __init__(self, device: str, prelu: Prelu = F.prelu) -> None:
         self._device, self._prelu = torch.device(device), prelu
         self._layers = [_placed(layer, device) for layer in _first_stage()]
-        self._second = _Network("rnet", (3, 3, 0), 2, device, prelu)
-        self._third = _Network("onet", (3, 3, 2, 0), 3, device, prelu)
+        #: The second and the third of N×S×S×3 uint8, as tensors.
+        self.second_of = _Network("rnet", (3, 3, 0), 2, device, prelu)
+        self.third_of = _Network("onet", (3, 3, 2, 0), 3, device, prelu)
 
     def first(self, image: np.ndarray) -> np.ndarray:
         """H×W×3 uint8 RGB → h×w×6."""
@@ -49,14 +50,6 @@ class TorchMtcnn:
         h = self._prelu(F.conv2d(h, w2, b2), p2)
         h = self._prelu(F.conv2d(h, w3, b3), p3)
         return F.conv2d(h, w4, b4).permute(0, 2, 3, 1)
-
-    def second_of(self, x: Tensor) -> list[Tensor]:
-        """:meth:`second` of a tensor."""
-        return self._second((x.permute(0, 3, 1, 2).float() - 127.5) / 128)
-
-    def third_of(self, x: Tensor) -> list[Tensor]:
-        """:meth:`third` of a tensor."""
-        return self._third((x.permute(0, 3, 1, 2).float() - 127.5) / 128)
 
     def _answers(self, network: Callable[..., Iterable[Tensor]], x: np.ndarray) -> list[np.ndarray]:
         """What a network says, computed by one thread: by two PyTorch's convolutions differ in the
@@ -82,21 +75,21 @@ class _Network:
         self._pools, self._heads, self._prelu = pools, heads, prelu
 
     def __call__(self, x: Tensor) -> list[Tensor]:
-        """Crops N×3×S×S in −1..1 → probabilities (N,), moves (N, 4), points (N, 10)."""
+        """Crops N×S×S×3 in 0..255 → probabilities (N,), moves (N, 4), points (N, 10)."""
         weights, n = self._weights, len(self._pools) + 1
+        x = (x.permute(0, 3, 1, 2).float() - 127.5) / 128
         for i, pool in enumerate(self._pools, 1):
             x = F.conv2d(x, weights[f"conv{i}.weight"], weights[f"conv{i}.bias"])
             x = self._prelu(x, weights[f"prelu{i}.weight"])
             if pool:
                 x = F.max_pool2d(x, pool, 2, ceil_mode=True)
         # The weights were trained elsewhere, on images whose columns come before their rows.
-        x = self._linear(x.permute(0, 3, 2, 1).flatten(1), f"dense{n}")
+        x = x.permute(0, 3, 2, 1).flatten(1)
+        x = F.linear(x, weights[f"dense{n}.weight"], weights[f"dense{n}.bias"])
         x = F.prelu(x, weights[f"prelu{n}.weight"])
-        scores, *rest = (self._linear(x, f"dense{n + 1}_{i + 1}") for i in range(self._heads))
+        heads = (f"dense{n + 1}_{i + 1}" for i in range(self._heads))
+        scores, *rest = (F.linear(x, weights[f"{h}.weight"], weights[f"{h}.bias"]) for h in heads)
         return [scores.softmax(dim=1)[:, 1], *rest]
-
-    def _linear(self, x: Tensor, name: str) -> Tensor:
-        return F.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
 
 
 def _weights(name: str) -> dict[str, Tensor]:
