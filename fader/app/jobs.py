@@ -85,6 +85,7 @@ class Jobs:
         self._loop = asyncio.get_running_loop()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         job = FolderJob(secrets.token_urlsafe(16), folder)
+        job.held.callback(shutil.rmtree, folder, ignore_errors=True)
         job.held.enter_context(file_lock(folder / _LOCK))
         (folder / "photos").mkdir()
         self._jobs[job.id] = job
@@ -129,7 +130,7 @@ class Jobs:
         """Stop a job; a photo under way is not waited for."""
         job.cancelled.set()
         if job.state == "waiting":
-            self._close(job)
+            job.held.close()
         if job.result:
             job.result.close()
         if job.result or not job.over:
@@ -197,7 +198,7 @@ class Jobs:
             job.detail, job.state = "something is wrong in the server", "failed"
             raise
         finally:
-            self._close(job)
+            job.held.close()
             self._tell(job)
 
     def _edit(self, job: FolderJob, editor: Editor, edit: EditJob) -> None:
@@ -226,10 +227,6 @@ class Jobs:
             result.close()
             return
         job.result, job.state, job.used = result, "done", time.monotonic()
-
-    def _close(self, job: FolderJob) -> None:
-        job.held.close()
-        shutil.rmtree(job.folder, ignore_errors=True)
 
 
 def remove_leftovers() -> None:

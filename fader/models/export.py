@@ -34,9 +34,8 @@ from fader.faces.detect import Detector
 from fader.files import atomic_path, make_folder, write_text
 from fader.models.autoencoder import DecoderLayer
 from fader.models.classifier import resized
-from fader.models.folders import CONFIG, FORMAT
+from fader.models.folders import CONFIG, FORMAT, KEY, OnnxSettings, content_of
 from fader.models.model import FaderModel, fingerprint
-from fader.models.onnx_form import KEY, OnnxSettings, content_of
 from fader.photo import open_photo
 from fader.runtime.onnx import Network
 from fader.runtime.torch_mtcnn import TorchMtcnn

@@ -13,8 +13,7 @@ from typing import Any
 
 from fader.errors import FaderError
 from fader.files import write_text
-from fader.models.folders import CLASSIFIER_WEIGHTS, CONFIG, WEIGHTS
-from fader.models.onnx_form import onnx_form
+from fader.models.folders import CLASSIFIER_WEIGHTS, CONFIG, WEIGHTS, onnx_form
 
 CARD = "README.md"
 #: All that is fetched of a repository, whatever else it has.

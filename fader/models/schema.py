@@ -31,7 +31,8 @@ def read_settings(kind: type[T], values: Any, path: Path | str) -> T:
     :func:`check_settings` refuses, or the dataclass itself."""
     check_settings(kind, values, path)
     try:
-        return kind(**values)
+        # JSON knows no tuples.
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except FaderError as error:
         raise FaderError(f"{path}: {error}") from None
 

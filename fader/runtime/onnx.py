@@ -13,10 +13,6 @@ from fader.documents import check_regular
 from fader.errors import FaderError
 from fader.processes import processors
 
-#: The folder within a model's that holds its ONNX form, and the files there: ``<name>.onnx``.
-FOLDER = "onnx"
-NETWORKS = ("encoder", "decoder", "classifier", "pnet", "rnet", "onet")
-
 
 def installed() -> bool:
     """Whether ONNX Runtime is there; it is not imported for that."""

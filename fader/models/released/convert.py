@@ -152,10 +152,7 @@ class _Weights:
     def __init__(self, checkpoint: Checkpoint, config: AutoencoderConfig) -> None:
         self.checkpoint, self.config = checkpoint, config
         self.channels = config.channels
-        # What normalises, and how many tensors it has.
-        self.norm, self.norms = (
-            ("InstanceNorm2d", 2) if config.instance_norm else ("BatchNorm2d", 4)
-        )
+        self.norm = "InstanceNorm2d" if config.instance_norm else "BatchNorm2d"
         self.found: dict[str, Tensor] = {}
 
     def encoder(self, i: int, layer: _Layer) -> None:
@@ -196,7 +193,8 @@ class _Weights:
             self._put_norm(f"{place}.norm", layer.states[len(enlarge)], outer)
 
     def _put_norm(self, place: str, state: dict[str, Any], channels: int) -> None:
-        for name in ("weight", "bias", "running_mean", "running_var")[: self.norms]:
+        moving = () if self.config.instance_norm else ("running_mean", "running_var")
+        for name in ("weight", "bias", *moving):
             self._put(f"{place}.{name}", state, (channels,))
 
     def _put(self, name: str, state: dict[str, Any], shape: tuple[int, ...]) -> None:
