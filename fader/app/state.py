@@ -113,7 +113,7 @@ class Photos:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         # Ids of photos, so that these can be told from those that never were.
         self._gone: deque[str] = deque(maxlen=10_000)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def size(self) -> int:
@@ -132,13 +132,13 @@ class Photos:
         name = secrets.token_urlsafe(16)
         with self._lock:
             self._entries[name] = _Entry(photo, size, time.monotonic())
-            self._sweep()
+            self.sweep()
         return name
 
     def get(self, name: str) -> OpenPhoto:
         """The photo with this id, which is in use from now on; else :class:`Refused`."""
         with self._lock:
-            self._sweep()
+            self.sweep()
             if entry := self._entries.get(name):
                 entry.used = time.monotonic()
                 self._entries.move_to_end(name)
@@ -156,15 +156,11 @@ class Photos:
                 self._gone.append(name)
 
     def sweep(self) -> None:
-        """Forget what has been idle for too long."""
-        with self._lock:
-            self._sweep()
-
-    def _sweep(self) -> None:
+        """Forget what has been idle for too long, and the longest unused where room is needed."""
         now = time.monotonic()
-        while self._entries:
-            name, entry = next(iter(self._entries.items()))
-            if now - entry.used < self._idle and self.size <= self._memory:
-                return
-            del self._entries[name]
-            self._gone.append(name)
+        with self._lock:
+            while self._entries:
+                name, entry = next(iter(self._entries.items()))
+                if now - entry.used < self._idle and self.size <= self._memory:
+                    return
+                self.remove(name)

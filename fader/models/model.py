@@ -59,7 +59,7 @@ class Decoding:
             for x in (self.before, self.after)
         )
         masks = self.mask[:, 0].float().cpu().numpy()
-        return [DecodedFace(*parts) for parts in zip(before, after, masks, strict=True)]
+        return [*map(DecodedFace, before, after, masks)]
 
 
 def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
@@ -185,11 +185,9 @@ class FaderModel(nn.Module):
             classifier = read_settings(ClassifierConfig, config["classifier"], path)
             weights.append(folder / CLASSIFIER_WEIGHTS)
         autoencoder = read_settings(AutoencoderConfig, config["autoencoder"], path)
-        for name in autoencoder.attributes:
-            if name not in ATTRIBUTES:
-                raise FaderError(
-                    f"{path}: {name} is none of the attributes that faces are edited by"
-                )
+        if unknown := [name for name in autoencoder.attributes if name not in ATTRIBUTES]:
+            what = "is none of the attributes that faces are edited by"
+            raise FaderError(f"{path}: {unknown[0]} {what}")
         model = make_network(lambda: cls(autoencoder, classifier), *weights)
         model.training_notes = config.get("training") or {}
         model.strength = _strength(config.get("strength") or {}, path)

@@ -7,7 +7,7 @@ import itertools
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ class _Storage:
     place: int | None = None
 
 
-class Checkpoint:
+class Checkpoint(io.FileIO):
     """A file of ``torch.save``, open until the block ends: its ``root`` as inert data, and tensors.
 
     ``names`` are those that it may name beside :data:`TENSOR_NAMES`. No number is read before it is
@@ -65,22 +65,19 @@ class Checkpoint:
         self.path, self.names = path, names | TENSOR_NAMES
         try:
             check_regular(path, _LARGEST)
-            self.file = io.FileIO(path)
+            super().__init__(path)
         except OSError as error:
             raise FaderError(f"{path}: cannot be read ({error.strerror})") from None
         try:
             with _told(self.path):
-                self.size = self.file.seek(0, io.SEEK_END)
-                self.root = _reader(self._head(0, 512).read())(self)
+                self.size = self.seek(0, io.SEEK_END)
+                start = self._head(0, 512).read()
+                older = _read_tar if start[257:262] == b"ustar" else _read_stream
+                read = _read_zip if start.startswith(b"PK\x03\x04") else older
+                self.root = read(self)
         except BaseException:
-            self.file.close()
+            self.close()
             raise
-
-    def __enter__(self) -> Checkpoint:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
 
     def tensor(self, value: Any, shape: tuple[int, ...]) -> Tensor:
         """The tensor or parameter that ``value`` stands for, in float32.
@@ -107,8 +104,8 @@ class Checkpoint:
             return numbers.as_strided(size, stride).float().contiguous()
 
     def _head(self, place: int, most: int) -> io.BytesIO:
-        self.file.seek(place)
-        return io.BytesIO(self.file.read(most))
+        self.seek(place)
+        return io.BytesIO(self.read(most))
 
     def _exactly(self, place: int, count: int) -> bytes:
         _need(place + count <= self.size, "is cut short")
@@ -137,12 +134,6 @@ class _Bounded(io.FileIO):
         if size is not None and size > _PICKLE:
             raise InertError(f"has {size:,} bytes of names or of a pickle, too many")
         return super().read(size)
-
-
-def _reader(start: bytes) -> Callable[[Checkpoint], Any]:
-    if start.startswith(b"PK\x03\x04"):
-        return _read_zip
-    return _read_tar if start[257:262] == b"ustar" else _read_stream
 
 
 # --- zip: torch 1.6 and later ---------------------------------------------------------------
