@@ -32,10 +32,8 @@ _SWEEP, _GRACE = 20, 5
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The page and its API. Raises :class:`~fader.errors.FaderError` for settings that do not fit.
-
-    Models are loaded when they are first needed.
-    """
+    """The page and its API; models are loaded when they are first needed. Raises
+    :class:`~fader.errors.FaderError` for settings that do not fit."""
     settings.check()
     state = State(settings)
 
@@ -95,11 +93,8 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: Settings, ready: Callable[[str], None] = lambda address: None) -> None:
-    """Serve until Ctrl-C; ``ready`` is told the address once it can be opened.
-
-    The first model is loaded meanwhile. Raises :class:`~fader.errors.FaderError` when the port is
-    taken or that model cannot be loaded.
-    """
+    """Serve until Ctrl-C; ``ready`` is told the address once it can be opened. Raises
+    :class:`~fader.errors.FaderError` when the port is taken or the first model cannot be loaded."""
     app = create_app(settings)
     state: State = app.state.fader
     listening = _listen(settings)

@@ -52,10 +52,7 @@ _AXES = ("batch", "height", "width")
 
 def faces_to_compare(size: int, photos: Sequence[Path] = ()) -> np.ndarray:
     """Three or more aligned faces, N×S×S×3 uint8 with S = ``size``: those in ``photos``, or two in
-    the package, and mirrored.
-
-    Raises :class:`FaderError` for photos that cannot be read or have no face.
-    """
+    the package, and mirrored; :class:`FaderError` for photos without faces, or that are none."""
     import cv2
 
     if photos:
@@ -98,10 +95,8 @@ def export_onnx(model: FaderModel, folder: Path, source: Path, crops: np.ndarray
     """Write ``model``, which is the one in ``source``, into ``folder`` as ONNX.
 
     ``crops`` are at least three aligned faces, N×S×S×3 uint8 with S the model's size. All networks
-    are compared with PyTorch on 1, 2 and 3 of them. Returns the largest difference.
-
-    Raises :class:`FaderError` when a library is missing or the difference is above
-    :data:`TOLERANCE`; then nothing is written.
+    are compared with PyTorch on 1, 2 and 3 of them. Returns the largest difference; above
+    :data:`TOLERANCE`, or without a library, nothing is written and :class:`FaderError` raised.
     """
     if not (find_spec("onnx") and find_spec("onnxruntime")):
         raise FaderError("exporting needs more libraries: pip install 'fader[export]'")
@@ -201,11 +196,8 @@ def _detector_parts(crops: np.ndarray) -> Iterator[_Part]:
 
 
 def _prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """The same as convolutions: a·x + (1 − a)·max(x, 0), a channel at a time.
-
-    ONNX Runtime takes what it knows as PRelu out of the layout that its convolutions compute in,
-    and that takes longer than the convolutions themselves.
-    """
+    """The same as convolutions, a·x + (1 − a)·max(x, 0) for each channel: ONNX Runtime takes what it
+    knows as PRelu out of its convolutions' layout, which takes longer than they themselves."""
     a = slope[:, None, None, None]
     return F.conv2d(x, a, groups=len(a)) + F.conv2d(F.relu(x), 1 - a, groups=len(a))
 

@@ -38,10 +38,8 @@ def model_info(name: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def model_folder(folder: Path) -> Path:
-    """The folder of a model that ``folder`` stands for: a run's is its ``model/``.
-
-    Raises :class:`FaderError` for a run that has none.
-    """
+    """The folder of a model that ``folder`` stands for: a run's is its ``model/``, and
+    :class:`FaderError` is raised where it has none."""
     if any(folder.glob("*.safetensors")):
         return folder
     inside = folder / "model"
@@ -55,9 +53,7 @@ def model_folder(folder: Path) -> Path:
 def find_model(name: str | os.PathLike[str], **hub_options: Any) -> Path:
     """The folder of a model: by name, folder (a run's stands for the model in it), or Hub id, which
     may be ``user/name@revision``; ``hub_options`` are ``huggingface_hub.snapshot_download``'s.
-
-    Raises :class:`FaderError` when there is no such model.
-    """
+    Raises :class:`FaderError` when there is no such model."""
     text = os.fspath(name)
     if text in available_models():
         return WEIGHTS_FOLDER / text
@@ -124,10 +120,8 @@ def is_onnx_form(folder: Path) -> bool:
 
 
 def onnx_form(folder: Path) -> Path | None:
-    """Where the ONNX form of the model in ``folder``, which may be one itself, is; None without.
-
-    Raises :class:`FaderError` for one of other weights than the model's.
-    """
+    """Where the ONNX form of the model in ``folder``, which may be one itself, is; None without;
+    :class:`FaderError` for one of other weights than the model's."""
     if is_onnx_form(folder):
         return folder
     form = folder / KEY

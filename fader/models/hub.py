@@ -21,11 +21,9 @@ FILES = (CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS, CARD, f"onnx/{CONFIG}", "onnx/*.on
 
 
 def download(name: str, **options: Any) -> Path:
-    """The folder of the model ``user/name``, or ``user/name@revision``, in the Hub's cache.
-
-    ``options`` are those of ``huggingface_hub.snapshot_download``. What is in the cache is taken
-    where the Hub cannot be reached. Raises :class:`FaderError` that says why there is none.
-    """
+    """The folder of the model ``user/name``, or ``user/name@revision``, in the Hub's cache, which
+    does where the Hub cannot be reached. ``options`` are ``huggingface_hub.snapshot_download``'s.
+    Raises :class:`FaderError` that says why there is none."""
     # Imported here: it takes longer than all other imports of an edit.
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -70,10 +68,8 @@ def upload(
 
 
 def push(folder: Path, repo_id: str, card: str, *, private: bool | None = None) -> str:
-    """Upload a model's files, with ``card`` as its card, to ``user/name``; the commit's address.
-
-    Raises :class:`FaderError` that says why it could not be.
-    """
+    """Upload a model's files, with ``card`` as its card, to ``user/name``; the commit's address, or
+    :class:`FaderError` that says why it could not be."""
     with tempfile.TemporaryDirectory() as copy:
         for name in (CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS):
             if (folder / name).is_file():

@@ -68,11 +68,8 @@ def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
 
 
 class FaderModel(nn.Module):
-    """A Fader Network and the classifier that tells it what a face shows now.
-
-    On disk it is a folder: ``config.json``, ``model.safetensors`` (the autoencoder) and
-    ``classifier.safetensors`` (absent for a model without one).
-    """
+    """A Fader Network and the classifier, if it has one, that tells it what a face shows now; on
+    disk a folder of ``config.json``, ``model.safetensors`` and ``classifier.safetensors``."""
 
     #: An :class:`Autoencoder` or a :class:`DifferenceAutoencoder`.
     autoencoder: Any
@@ -105,17 +102,14 @@ class FaderModel(nn.Module):
         return next(self.parameters()).device
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Images N×3×S×S in [-1, 1] → what :meth:`change` and :meth:`decode` need of them.
-
-        The first is ``x`` itself, the last the latent code.
-        """
+        """Images N×3×S×S in [-1, 1] → what :meth:`change` and :meth:`decode` need of them: first
+        ``x`` itself, last the latent code."""
         return [x, *self.autoencoder.encode(x)]
 
     def change(self, features: list[Tensor], y: Tensor, own: Tensor) -> Decoding:
         """What :meth:`encode` gave for N images, their own values N×n and values M×n to show.
 
         Row m of ``y`` changes image m mod N. Differences are lengthened by :attr:`strength`.
-
         Raises :class:`NotFiniteError` when no pictures come of it: there would be no edit.
         """
         if len(y) != len(own):
@@ -142,10 +136,8 @@ class FaderModel(nn.Module):
         return self.change(features, y, own).image
 
     def estimate(self, x: Tensor) -> Tensor:
-        """Images N×3×S×S in [-1, 1] → probability of each ``classifier`` attribute, N×k in 0..1.
-
-        Raises :class:`FaderError` for a model without classifier.
-        """
+        """Images N×3×S×S in [-1, 1] → probability of each ``classifier`` attribute, N×k in 0..1;
+        :class:`FaderError` for a model without classifier."""
         if self.classifier is None:
             raise FaderError("this model has no classifier, so it cannot estimate attributes")
         logits = self.classifier(x)
@@ -154,10 +146,8 @@ class FaderModel(nn.Module):
         return torch.sigmoid(logits)
 
     def save(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
-        """Write the model into ``folder``, each file atomically; ``dtype`` is that of the weights.
-
-        ``config.json`` comes last, so a folder with one is a whole model.
-        """
+        """Write the model into ``folder``, each file atomically, with weights of ``dtype``;
+        ``config.json`` comes last, so a folder with one is a whole model."""
         notes: dict[str, Any] = {"training": self.training_notes}
         if self.strength:
             notes["strength"] = self.strength
@@ -167,10 +157,8 @@ class FaderModel(nn.Module):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> FaderModel:
-        """Read a model folder, on the CPU, in float32 and evaluation mode.
-
-        Raises :class:`FaderError` when the folder is not a Fader model or its files do not fit.
-        """
+        """Read a model folder, on the CPU, in float32 and evaluation mode; :class:`FaderError` for
+        what is no Fader model, or files that do not fit."""
         folder = Path(folder)
         config = read_config(folder, "autoencoder", "Fader model")
         if config["autoencoder"] is None:
@@ -225,8 +213,7 @@ class FaderModel(nn.Module):
         **options: Any,
     ) -> str | None:
         """:meth:`save` with a model card, ``README.md``, unless the folder has one; with
-        ``push_to_hub`` also :meth:`push_to_hub`, as ``repo_id`` or else by the folder's name.
-        """
+        ``push_to_hub`` also :meth:`push_to_hub`, as ``repo_id`` or else by the folder's name."""
         self.save(folder)
         card = Path(folder) / "README.md"
         if not card.exists():

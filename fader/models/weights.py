@@ -28,11 +28,8 @@ _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torc
 
 
 def make_network(make: Callable[[], T], *paths: Path) -> T:
-    """What ``make`` makes, if the safetensors files at ``paths`` can hold its weights.
-
-    Settings that ask for more are refused before the memory is taken.
-    Raises :class:`FaderError` that names the first of ``paths``, or what is no regular file.
-    """
+    """What ``make`` makes, if the safetensors files at ``paths`` can hold its weights; else, before
+    the memory is taken, :class:`FaderError` that names the first, or what is no regular file."""
     held = 0
     for path in paths:
         with _told(path):
@@ -65,11 +62,8 @@ class _Budget(TorchFunctionMode):
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a safetensors file into ``module``.
-
-    Raises :class:`FaderError` for a missing, damaged or other file, and for weights that are not
-    finite: an edit made with them would be none.
-    """
+    """Load a safetensors file into ``module``; :class:`FaderError` for a missing, damaged or other
+    file, and for weights that are not finite: an edit made with them would be none."""
     wanted = module.state_dict()
     with _told(path):
         # The largest numbers of the format have 8 bytes.

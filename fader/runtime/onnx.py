@@ -33,10 +33,8 @@ class Network:
         self._process = 0
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        """The outputs for inputs in the file's order; floating numbers are taken as float32.
-
-        Raises :class:`FaderError` for a file that is missing, damaged or of another model.
-        """
+        """The outputs for inputs in the file's order, floating numbers taken as float32;
+        :class:`FaderError` for a file that is missing, damaged or of another model."""
         if self._process != os.getpid():
             # The threads of a session do not live on in a fork, and to end it would wait for them.
             _INHERITED.append(self._session)

@@ -18,10 +18,8 @@ Prelu = Callable[[Tensor, Tensor], Tensor]
 
 
 class TorchMtcnn:
-    """See :class:`fader.faces.mtcnn.Networks`; on ``device``.
-
-    ``prelu`` is another way than PyTorch's to work out a channel's x, or its slope · x below 0.
-    """
+    """See :class:`fader.faces.mtcnn.Networks`; on ``device``. ``prelu`` is another way than that of
+    PyTorch to work out a channel's x, or its slope · x below 0."""
 
     def __init__(self, device: str, prelu: Prelu = F.prelu) -> None:
         self._device, self._prelu = torch.device(device), prelu
@@ -109,10 +107,8 @@ def _placed(weight: Tensor, device: str) -> Tensor:
 
 
 def _first_stage() -> list[Tensor]:
-    """The first network's weights, biases and slopes, layer after layer, for pixels 0..255.
-
-    Ten channels are padded to sixteen, which fills a vector register and is faster.
-    """
+    """The first network's weights, biases and slopes, layer after layer, for pixels 0..255; ten
+    channels are padded to sixteen, which fills a vector register and is faster."""
     weights = _weights("pnet")
 
     def padded(weight: Tensor, *shape: int) -> Tensor:

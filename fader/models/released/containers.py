@@ -80,10 +80,8 @@ class Checkpoint(io.FileIO):
             raise
 
     def tensor(self, value: Any, shape: tuple[int, ...]) -> Tensor:
-        """The tensor or parameter that ``value`` stands for, in float32.
-
-        Raises :class:`FaderError` when it is none, or not of ``shape``.
-        """
+        """The tensor or parameter of ``shape`` that ``value`` stands for, in float32; else
+        :class:`FaderError`."""
         with _told(self.path):
             if isinstance(value, Record) and value.name in _PARAMETER:
                 value = value.args[0]
