@@ -16,9 +16,6 @@ from fader.errors import FaderError
 if TYPE_CHECKING:
     from cgan.networks import Generator
 
-# Generators that are kept loaded.
-_LOADED = 3
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -38,7 +35,8 @@ class Generators:
         if folder is not None and not folder.is_dir():
             raise FaderError(f"--generators {folder}: there is no such folder")
         self._folder = folder
-        self._loaded = lru_cache(_LOADED)(lambda stage: stage.load(device))
+        # Three are kept loaded.
+        self._loaded = lru_cache(3)(lambda stage: stage.load(device))
         self._lock = threading.Lock()
 
     def catalogue(self) -> list[dict[str, Any]]:
@@ -58,10 +56,8 @@ class Generators:
         label: str = "",
         truncation: float = 1.0,
     ) -> Drawn:
-        """``n`` faces (of each class with the label ``all``); without a seed, any.
-
-        Raises :class:`FaderError` when there is no such generator, or it cannot be asked that.
-        """
+        """``n`` faces (of each class with the label ``all``); without a seed, any. Raises
+        :class:`FaderError` when there is no such generator, or it cannot be asked that."""
         generator = self._load(name)
         from cgan.generate import asked_labels
         from cgan.pictures import grid

@@ -101,11 +101,8 @@ class Guard:
     def _is_ours(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if name.casefold().rstrip(".") in self._names:
-            return True
-        try:
+            if name.casefold().rstrip(".") in self._names:
+                return True
             address = ipaddress.ip_address(name)
         except ValueError:
             return False

@@ -103,10 +103,8 @@ class _Entry:
 
 
 class Photos:
-    """Open photos by their ids, at most ``memory`` bytes of them, none idle for ``idle`` seconds.
-
-    The longest unused goes first. May be used by several threads.
-    """
+    """Open photos by their ids, at most ``memory`` bytes of them, none idle for ``idle`` seconds;
+    the longest unused goes first. May be used by several threads."""
 
     def __init__(self, memory: int, idle: float) -> None:
         self._memory, self._idle = memory, idle

@@ -57,10 +57,8 @@ class Uploads:
 
     @asynccontextmanager
     async def reading(self, request: Request) -> AsyncIterator[Form]:
-        """The form of a request, whose memory counts while the block runs.
-
-        Raises :class:`Refused`: 413 for one that is too large, 429 while others take the memory.
-        """
+        """The form of a request, whose memory counts while the block runs. Raises :class:`Refused`:
+        413 for one that is too large, 429 while others take the memory."""
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Refused(415, "send the photo as multipart/form-data, as a browser's form does")
         length = request.headers.get("content-length", "")
@@ -134,8 +132,8 @@ def is_zip(data: bytes) -> bool:
 def unpack_photos(data: bytes, name: str, folder: Path, limits: ZipLimits = ZipLimits()) -> int:
     """Write the photos of a zip (those with a photo's suffix) into ``folder``; how many there are.
 
-    Raises :class:`~fader.app.errors.Refused` for a zip with links, with names that lead out of
-    ``folder``, with a password, damaged, or beyond ``limits``; nothing is written then.
+    Nothing is written, but :class:`Refused` raised, for a zip with links, with names that lead out
+    of ``folder``, with a password, damaged, or beyond ``limits``.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -196,8 +196,8 @@ def _detector_parts(crops: np.ndarray) -> Iterator[_Part]:
 
 
 def _prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """The same as convolutions, a·x + (1 − a)·max(x, 0) for each channel: ONNX Runtime takes what it
-    knows as PRelu out of its convolutions' layout, which takes longer than they themselves."""
+    """The same as convolutions, a·x + (1 − a)·max(x, 0) for each channel: ONNX Runtime takes what
+    it knows as PRelu out of its convolutions' layout, which takes longer than they do."""
     a = slope[:, None, None, None]
     return F.conv2d(x, a, groups=len(a)) + F.conv2d(F.relu(x), 1 - a, groups=len(a))
 
