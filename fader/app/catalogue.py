@@ -34,14 +34,15 @@ class Catalogue:
         """All names, that of the first model first."""
         return list(self._sources)
 
-    def editor(self, name: str = "") -> Editor:
-        """An editor with this model (the first without a name), loaded.
-
-        Raises :class:`Refused` when there is none of this name.
-        """
-        name = name or self.first
+    def check(self, name: str) -> None:
+        """Raise :class:`Refused` when there is no model of this name."""
         if name not in self._sources:
             raise Refused(404, f"there is no model {name!r}; there are {', '.join(self._sources)}")
+
+    def editor(self, name: str = "") -> Editor:
+        """An editor with this model (the first without a name), loaded; else :class:`Refused`."""
+        name = name or self.first
+        self.check(name)
         with self._lock:
             if name not in self._loaded:
                 editor = Editor.from_pretrained(self._sources[name], self._device, self._runtime)
@@ -59,25 +60,21 @@ class Catalogue:
         return names[0] if names else self.first
 
     def describe(self, name: str) -> dict[str, Any]:
-        """A model for the page: what it edits, whether it is loaded, its card as Markdown.
-
-        A model that cannot be read has an ``error``.
-        """
+        """A model for the page: what it edits, whether it is loaded, its card as Markdown, and the
+        ``error`` of one that cannot be read."""
         from fader.models.folders import find_model, model_info
 
-        known: dict[str, Any] = {"name": name, "loaded": name in self._loaded}
-        known["first"] = name == self.first
+        facts = {"name": name, "loaded": name in self._loaded, "first": name == self.first}
         source = self._sources[name]
         try:
             info = model_info(source)
             network = info.get("autoencoder") or {}
             card = find_model(source) / "README.md"
             text = card.read_text("utf-8", "replace") if card.is_file() else _card(name, info)
-            known |= {"size": network.get("size"), "attributes": network.get("attributes", [])}
-            known["card"] = text[:200_000]
         except (FaderError, OSError) as error:
-            known |= {"size": None, "attributes": [], "card": "", "error": str(error)}
-        return known
+            return {**facts, "size": None, "attributes": [], "card": "", "error": str(error)}
+        known = {"size": network.get("size"), "attributes": network.get("attributes", [])}
+        return {**facts, **known, "card": text[:200_000]}
 
     def _add(self, source: str) -> None:
         folder = Path(source)
@@ -103,8 +100,7 @@ def _card(name: str, info: dict[str, Any]) -> str:
     network = info.get("autoencoder") or {}
     rows = {"attributes": ", ".join(network.get("attributes", []))}
     rows |= {"size": f"{network.get('size')} px", "kind": network.get("kind", "")}
-    for key, value in (info.get("training") or {}).items():
-        rows[str(key)] = str(value) if isinstance(value, str | int | float) else repr(value)
+    rows |= {str(key): value for key, value in (info.get("training") or {}).items()}
     lines = [f"# {name}", "", "It comes without a card. What its config.json says:", ""]
     lines += ["| | |", "| --- | --- |"]
     lines += [f"| {key} | {str(value).replace('|', '/')[:300]} |" for key, value in rows.items()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -25,16 +27,23 @@ def answer(status: int, sentence: str) -> JSONResponse:
     return JSONResponse({"detail": sentence}, status)
 
 
+# What is answered whatever the error says.
+_ANSWERS: dict[type[Exception], tuple[int, str]] = {
+    Superseded: (409, "a later move of this face came before this one was drawn"),
+    MemoryError: (503, "the server's memory is full; try again later, or with a smaller photo"),
+    # Starlette raises it again, so that the terminal gets the traceback.
+    Exception: (500, "something is wrong in the server; its terminal says more"),
+}
+
+
 def add_handlers(app: FastAPI) -> None:
     """Have ``app`` answer all that goes wrong in a sentence."""
 
     @app.exception_handler(FaderError)
     async def refused(request: Request, error: FaderError) -> JSONResponse:
-        return answer(_status(error), str(error))
-
-    @app.exception_handler(Superseded)
-    async def superseded(request: Request, error: Superseded) -> JSONResponse:
-        return answer(409, "a later move of this face came before this one was drawn")
+        known = {UnreadableImageError: 415, DiskFullError: 507}
+        status = known.get(type(error), 422)
+        return answer(error.status if isinstance(error, Refused) else status, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -50,25 +59,15 @@ def add_handlers(app: FastAPI) -> None:
         sentence = sentences[error.status_code] if known else str(error.detail)
         return JSONResponse({"detail": sentence}, error.status_code, error.headers)
 
-    @app.exception_handler(MemoryError)
-    async def memory(request: Request, error: MemoryError) -> JSONResponse:
-        return answer(503, "the server's memory is full; try again later, or with a smaller photo")
-
     @app.exception_handler(OSError)
     async def disk(request: Request, error: OSError) -> JSONResponse:
         if error.errno not in FULL:
             raise error
         return answer(507, "the server's disk is full; free some space there and try again")
 
-    @app.exception_handler(Exception)
-    async def bug(request: Request, error: Exception) -> JSONResponse:
-        # Starlette raises it again, so that the terminal gets the traceback.
-        return answer(500, "something is wrong in the server; its terminal says more")
+    for kind, (status, sentence) in _ANSWERS.items():
+        app.add_exception_handler(kind, partial(_answered, status, sentence))
 
 
-def _status(error: FaderError) -> int:
-    if isinstance(error, Refused):
-        return error.status
-    if isinstance(error, UnreadableImageError):
-        return 415
-    return 507 if isinstance(error, DiskFullError) else 422
+async def _answered(status: int, sentence: str, *_: object) -> JSONResponse:
+    return answer(status, sentence)

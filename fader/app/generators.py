@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import secrets
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +16,15 @@ from fader.errors import FaderError
 if TYPE_CHECKING:
     from cgan.networks import Generator
 
-# Generators that are kept loaded.
-_LOADED = 3
-
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures (PNG) that a generator drew with ``seed``, with what each was asked to be."""
+    """What a generator drew with ``seed``: PNGs, each after what it was asked to be, and all in a
+    ``grid``; ``size`` is the side of one in pixels."""
 
-    generator: str
     seed: int
     size: int
-    images: list[bytes]
-    titles: list[str]
+    images: list[tuple[str, bytes]]
     grid: bytes
 
 
@@ -38,22 +34,18 @@ class Generators:
     def __init__(self, folder: Path | None = None, device: str = "cpu") -> None:
         if folder is not None and not folder.is_dir():
             raise FaderError(f"--generators {folder}: there is no such folder")
-        self._folder, self._device = folder, device
-        self._loaded: OrderedDict[str, Generator] = OrderedDict()
+        self._folder = folder
+        # Three are kept loaded.
+        self._loaded = lru_cache(3)(lambda stage: stage.load(device))
         self._lock = threading.Lock()
 
     def catalogue(self) -> list[dict[str, Any]]:
         """What there is: name, size, kind and names of the labels, length of training."""
-        return [
-            {
-                "name": name,
-                "size": config.size,
-                "channels": config.channels,
-                "kind": config.label_kind,
-                "labels": list(config.label_names),
-            }
-            for name, (_, config) in self._all().items()
-        ]
+        found = []
+        for name, (_, config) in self._all().items():
+            facts = {"name": name, "size": config.size, "channels": config.channels}
+            found.append({**facts, "kind": config.label_kind, "labels": list(config.label_names)})
+        return found
 
     def draw(
         self,
@@ -64,31 +56,23 @@ class Generators:
         label: str = "",
         truncation: float = 1.0,
     ) -> Drawn:
-        """``n`` faces (of each class with the label ``all``); without a seed, any.
-
-        Raises :class:`Refused` when there is no such generator, and :class:`FaderError` for what it
-        cannot be asked.
-        """
+        """``n`` faces (of each class with the label ``all``); without a seed, any. Raises
+        :class:`FaderError` when there is no such generator, or it cannot be asked that."""
         generator = self._load(name)
         from cgan.generate import asked_labels
         from cgan.pictures import grid
 
         seed = secrets.randbelow(1_000_000) if seed is None else seed
-        classes = [label] if label else []
-        if label == "all":
-            classes = list(generator.label_names)
+        classes = {"": [], "all": list(generator.label_names)}.get(label, [label])
         labels, titles = asked_labels(generator, n, seed, values or None, classes)
         z = truncation * generator.latents(n, seed).repeat(len(labels) // n, 1)
         faces = generator.render(z, labels)
         whole = grid(faces, n if titles and n <= 16 else min(len(faces), 10))
-        return Drawn(
-            name,
-            seed,
-            generator.config.size,
-            [_png(grid(faces[i : i + 1], 1)) for i in range(len(faces))],
-            [titles[i // n] if titles else _title(generator, labels[i]) for i in range(len(faces))],
-            _png(whole),
-        )
+        images = [
+            (titles[i // n] if titles else _title(generator, labels[i]), _png(grid(face[None], 1)))
+            for i, face in enumerate(faces)
+        ]
+        return Drawn(seed, generator.config.size, images, _png(whole))
 
     def _all(self) -> dict[str, tuple[Any, Any]]:
         """Every generator: what loads it, and its settings."""
@@ -115,12 +99,7 @@ class Generators:
                 name = next(iter(known), "")
             if name not in known:
                 raise Refused(404, f"there is no generator {name!r}; there are {', '.join(known)}")
-            if name not in self._loaded:
-                self._loaded[name] = known[name][0].load(self._device)
-                while len(self._loaded) > _LOADED:
-                    self._loaded.popitem(last=False)
-            self._loaded.move_to_end(name)
-            return self._loaded[name]
+            return self._loaded(known[name][0])
 
 
 def _title(generator: Generator, labels: Any) -> str:

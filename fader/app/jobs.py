@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import secrets
 import shutil
@@ -17,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from fader.app.archive import ZipLimits, is_zip, unpack_photos
 from fader.app.errors import Refused
 from fader.app.settings import MOST_PHOTOS, MOST_UNPACKED
+from fader.app.uploads import ZipLimits, is_zip, unpack_photos
 from fader.edit.editor import Editor
 from fader.edit.job import Job as EditJob
 from fader.errors import FaderError
@@ -51,6 +52,7 @@ class FolderJob:
     cancelled: threading.Event = field(default_factory=threading.Event)
     held: ExitStack = field(default_factory=ExitStack)
     reading: threading.Lock = field(default_factory=threading.Lock)
+    watched: list[asyncio.Event] = field(default_factory=list)
 
     @property
     def over(self) -> bool:
@@ -70,7 +72,6 @@ class Jobs:
         self._idle = idle
         self._jobs: dict[str, FolderJob] = {}
         self._turn = threading.Lock()
-        self._changed: dict[str, list[asyncio.Event]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
 
@@ -84,6 +85,7 @@ class Jobs:
         self._loop = asyncio.get_running_loop()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         job = FolderJob(secrets.token_urlsafe(16), folder)
+        job.held.callback(shutil.rmtree, folder, ignore_errors=True)
         job.held.enter_context(file_lock(folder / _LOCK))
         (folder / "photos").mkdir()
         self._jobs[job.id] = job
@@ -128,13 +130,11 @@ class Jobs:
         """Stop a job; a photo under way is not waited for."""
         job.cancelled.set()
         if job.state == "waiting":
-            self._close(job)
-        if not job.over:
-            job.state = "cancelled"
+            job.held.close()
         if job.result:
             job.result.close()
-            job.result = None
-            job.state = "cancelled"
+        if job.result or not job.over:
+            job.result, job.state = None, "cancelled"
         self._tell(job)
 
     def close(self, patience: float = 10) -> None:
@@ -160,7 +160,7 @@ class Jobs:
     async def events(self, job: FolderJob) -> AsyncIterator[dict[str, Any]]:
         """How far the job is, each time that changes, until it is over."""
         event = asyncio.Event()
-        self._changed.setdefault(job.id, []).append(event)
+        job.watched.append(event)
         try:
             while True:
                 event.clear()
@@ -170,11 +170,11 @@ class Jobs:
                     return
                 await event.wait()
         finally:
-            self._changed[job.id].remove(event)
+            job.watched.remove(event)
 
     def _tell(self, job: FolderJob) -> None:
         def tell() -> None:
-            for event in self._changed.get(job.id, []):
+            for event in job.watched:
                 event.set()
 
         if self._loop is not None and not self._loop.is_closed():
@@ -191,15 +191,14 @@ class Jobs:
             finally:
                 self._turn.release()
         except FaderError as error:
-            job.detail = str(error).replace(f"{job.folder}{os.sep}", "")
-            job.state = "failed"
+            job.detail, job.state = str(error).replace(f"{job.folder}{os.sep}", ""), "failed"
         except OSError as error:
             job.detail, job.state = f"the folder failed ({error.strerror or error})", "failed"
         except Exception:
             job.detail, job.state = "something is wrong in the server", "failed"
             raise
         finally:
-            self._close(job)
+            job.held.close()
             self._tell(job)
 
     def _edit(self, job: FolderJob, editor: Editor, edit: EditJob) -> None:
@@ -229,10 +228,6 @@ class Jobs:
             return
         job.result, job.state, job.used = result, "done", time.monotonic()
 
-    def _close(self, job: FolderJob) -> None:
-        job.held.close()
-        shutil.rmtree(job.folder, ignore_errors=True)
-
 
 def remove_leftovers() -> None:
     """Remove the directories of jobs whose server was killed."""
@@ -256,8 +251,5 @@ def _free(folder: Path, name: str) -> str:
     stem, suffix = Path(plain.lstrip(".") or "photo").stem[-100:], Path(plain).suffix[-10:]
     # A file is searched for by its suffix.
     suffix = suffix if kind_of(suffix) else f"{suffix}.jpg"
-    number, free = 2, f"{stem}{suffix}"
-    while (folder / free).exists():
-        free = f"{stem}-{number}{suffix}"
-        number += 1
-    return free
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(f"{one}{suffix}" for one in names if not (folder / f"{one}{suffix}").exists())

@@ -22,9 +22,6 @@ from fader.app.settings import MB, Settings, is_loopback
 
 COOKIE = "fader_token"
 
-# Bytes of a request's body that is no upload.
-_MOST_JSON = MB
-
 # Pages that a link on another site may lead to.
 _PAGES = ("/", "/docs")
 
@@ -52,12 +49,12 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._settings = app, settings
-        self._names = {"localhost", settings.host, *settings.hosts}
+        names = {"localhost", settings.host, *settings.hosts}
+        if not is_loopback(settings.host):
+            names |= {socket.gethostname(), socket.getfqdn()}
+        self._names = {name.casefold().rstrip(".") for name in names}
         # Bound to every address, it may be called by any; a name that leads there may be anyone's.
         self._by_address = settings.host in ("0.0.0.0", "::", "")
-        if not is_loopback(settings.host):
-            self._names |= {socket.gethostname(), socket.getfqdn()}
-        self._names = {name.casefold().rstrip(".") for name in self._names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request in a sentence, or hand it on (ASGI)."""
@@ -93,23 +90,19 @@ class Guard:
                 "this server is not called that (Host header); open it by the address it "
                 "printed, or start it with --allow-host NAME",
             )
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.casefold() != hosts[0].casefold():
-            return answer(403, "requests from pages of other sites are refused")
-        site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode")
-        visit = mode == "navigate" and scope["method"] == "GET" and scope["path"] in _PAGES
-        if site in ("cross-site", "same-site") and not visit:
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        foreign = origin is not None and urlsplit(origin).netloc.casefold() != hosts[0].casefold()
+        get = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+        visit = get and scope["path"] in _PAGES
+        if foreign or (site in ("cross-site", "same-site") and not visit):
             return answer(403, "requests from pages of other sites are refused")
         return None
 
     def _is_ours(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if name.casefold().rstrip(".") in self._names:
-            return True
-        try:
+            if name.casefold().rstrip(".") in self._names:
+                return True
             address = ipaddress.ip_address(name)
         except ValueError:
             return False
@@ -120,9 +113,8 @@ class Guard:
         if not token:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _same(given.strip(), token):
-            return None
-        if _same(_cookie(headers), token):
+        by_header = scheme.lower() == "bearer" and _same(given.strip(), token)
+        if by_header or _same(_cookie(headers), token):
             return None
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["path"] == "/" and scope["method"] == "GET":
@@ -144,7 +136,7 @@ class Guard:
         if "transfer-encoding" in headers:
             return answer(411, "send a Content-Length with what is no upload")
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > _MOST_JSON:
+        if not length.isdecimal() or int(length) > MB:
             return answer(413, "a request that is no upload may have 1 MB at most")
         return None
 

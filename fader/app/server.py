@@ -32,10 +32,8 @@ _SWEEP, _GRACE = 20, 5
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The page and its API. Raises :class:`~fader.errors.FaderError` for settings that do not fit.
-
-    Models are loaded when they are first needed.
-    """
+    """The page and its API; models are loaded when they are first needed. Raises
+    :class:`~fader.errors.FaderError` for settings that do not fit."""
     settings.check()
     state = State(settings)
 
@@ -95,11 +93,8 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: Settings, ready: Callable[[str], None] = lambda address: None) -> None:
-    """Serve until Ctrl-C; ``ready`` is told the address once it can be opened.
-
-    The first model is loaded meanwhile. Raises :class:`~fader.errors.FaderError` when the port is
-    taken or that model cannot be loaded.
-    """
+    """Serve until Ctrl-C; ``ready`` is told the address once it can be opened. Raises
+    :class:`~fader.errors.FaderError` when the port is taken or the first model cannot be loaded."""
     app = create_app(settings)
     state: State = app.state.fader
     listening = _listen(settings)
@@ -136,27 +131,21 @@ def serve(settings: Settings, ready: Callable[[str], None] = lambda address: Non
 
 
 def _listen(settings: Settings) -> socket.socket:
-    host = settings.host.strip("[]")
+    host, listening = settings.host.strip("[]"), None
     try:
         family = socket.getaddrinfo(host or None, settings.port, type=socket.SOCK_STREAM)[0][0]
         # asyncio sends at once only on sockets that say their protocol; else each answer waits for
         # up to 40 ms.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise _not_listening(settings, error) from None
-    try:
         if os.name == "posix":  # elsewhere it lets two servers have one port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, settings.port))
         listening.listen(256)
     except OSError as error:
-        listening.close()
-        raise _not_listening(settings, error) from None
+        if listening is not None:
+            listening.close()
+        raise FaderError(
+            f"{settings.host}:{settings.port}: cannot be listened at ({error.strerror or error}); "
+            "choose another with --port"
+        ) from None
     return listening
-
-
-def _not_listening(settings: Settings, error: OSError) -> FaderError:
-    return FaderError(
-        f"{settings.host}:{settings.port}: cannot be listened at ({error.strerror or error}); "
-        "choose another with --port"
-    )

@@ -35,8 +35,7 @@ def command(model: str, folder: Path | None, photos: tuple[Path, ...], overwrite
     compared with PyTorch, and what differs is not written. The folder is printed.
     """
     from fader.errors import FaderError
-    from fader.models.folders import CONFIG, find_model
-    from fader.models.onnx_form import is_onnx_form
+    from fader.models.folders import CONFIG, find_model, is_onnx_form
 
     source = find_model(model)
     if is_onnx_form(source):

@@ -179,7 +179,7 @@ class OnnxBackend:
     """The ONNX form in ``folder``, as :class:`Backend`; its files are opened when needed."""
 
     def __init__(self, folder: Path) -> None:
-        from fader.models.onnx_form import read_onnx_settings
+        from fader.models.folders import read_onnx_settings
         from fader.runtime.onnx import Network
 
         settings = read_onnx_settings(folder)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from fader.errors import FaderError
-from fader.models.folders import find_model
-from fader.models.onnx_form import is_onnx_form, onnx_form
+from fader.models.folders import find_model, is_onnx_form, onnx_form
 from fader.runtime.onnx import installed
 
 #: ``auto`` takes ONNX Runtime where it is installed, the model has its ONNX form, and no GPU is

@@ -15,11 +15,9 @@ from fader.errors import FaderError
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """``size``: side of the images it looks at (others are resized); ``width``: first channels.
-
-    ``architecture``: ``resnet`` is the one that guides training and ships with a model; ``plain``,
-    a stack of convolutions without shortcuts, is for a judge that must not share its blind spots.
-    """
+    """``size``: side of the images it looks at; ``width``: first channels; ``architecture``:
+    ``resnet`` guides training and ships with a model, ``plain``, convolutions without shortcuts, is
+    for a judge that must not share its blind spots."""
 
     attributes: tuple[str, ...] = ATTRIBUTES
     size: int = 128
@@ -31,16 +29,12 @@ class ClassifierConfig:
         if self.size < 32 or self.size % 32:
             raise FaderError(f"size={self.size}: a classifier's size is a multiple of 32")
         if self.architecture not in _FEATURES:
-            raise FaderError(
-                f"architecture={self.architecture!r}: must be {' or '.join(_FEATURES)}"
-            )
+            known = " or ".join(_FEATURES)
+            raise FaderError(f"architecture={self.architecture!r}: must be {known}")
 
 
 class AttributeClassifier(nn.Module):
-    """A small convolutional network: images → logits N×n.
-
-    Images are N×3×S×S in [-1, 1]; another S than ``config.size`` is resized.
-    """
+    """A small convolutional network; images of another side than ``config.size`` are resized."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -65,13 +59,8 @@ def resized(x: Tensor, size: int) -> Tensor:
     """Square images N×3×S×S at another ``size``."""
     if x.shape[-1] == size:
         return x
-    return F.interpolate(
-        x,
-        size=(size, size),
-        mode="bilinear",
-        antialias=x.shape[-1] > size,
-        align_corners=False,
-    )
+    smaller = x.shape[-1] > size
+    return F.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=smaller)
 
 
 def resnet(w: int) -> tuple[nn.Sequential, int]:
@@ -79,12 +68,8 @@ def resnet(w: int) -> tuple[nn.Sequential, int]:
     stages = [w, 2 * w, 4 * w, 8 * w, 10 * w]
     layers: list[nn.Module] = [nn.Conv2d(3, stages[0], 3, stride=2, padding=1)]
     for inputs, outputs in itertools.pairwise(stages):
-        layers += [
-            nn.BatchNorm2d(inputs),
-            nn.ReLU(),
-            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1),
-            _Residual(outputs),
-        ]
+        halving = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), halving, _Residual(outputs)]
     return nn.Sequential(*layers, nn.BatchNorm2d(stages[-1]), nn.ReLU()), stages[-1]
 
 
@@ -95,11 +80,8 @@ def _plain(w: int) -> tuple[nn.Sequential, int]:
     layers: list[nn.Module] = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise((3, *widths))):
         kernel, stride = (5, 2) if i == 0 else (3, 1 + i % 2)
-        layers += [
-            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.LeakyReLU(0.1),
-        ]
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+        layers += [conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1)]
     return nn.Sequential(*layers), widths[-1]
 
 

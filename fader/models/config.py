@@ -13,8 +13,7 @@ class AutoencoderConfig:
     """What an autoencoder is made of. The defaults are the paper's (arXiv 1706.00409, §4).
 
     kind: ``paper`` is the literal network (:mod:`fader.models.autoencoder`); ``difference`` is told
-        the difference of the attributes and gives a colour and a mask
-        (:mod:`fader.models.difference`).
+        the attributes' difference (:mod:`fader.models.difference`).
     size: side of the square images, in pixels; a multiple of 2**layers.
     layers: levels of half the side each; the latent is size / 2**layers on a side.
     attributes: names of the binary attributes the decoder is given.
@@ -22,14 +21,12 @@ class AutoencoderConfig:
 
     Of the kind ``paper`` alone:
 
-    conditioning: how the decoder gets the attributes. ``planes`` concatenates the one-hot code as
-        constant planes at every layer (the paper); ``modulation`` scales and shifts every
-        normalised layer by a linear map of the code (conditional batch normalisation, Dumoulin
+    conditioning: ``planes`` gives every decoder layer the one-hot code as constant planes (the
+        paper); ``modulation`` scales and shifts normalised layers by a linear map of it (Dumoulin
         et al. 2017, arXiv 1610.07629), which costs no wider convolutions.
     blur_upsampling: low-pass every transposed convolution by a filter that is zero at the Nyquist
-        frequency, so that the period-2 checkerboard of transposed convolutions cannot survive.
-    skip: number of encoder layers (counted from the latent) joined to their decoder twins, U-Net
-        fashion.
+        frequency, so that their period-2 checkerboard cannot survive.
+    skip: number of encoder layers, from the latent on, joined to their decoder twins.
     instance_norm: normalise by instance instead of by batch.
     """
 
@@ -46,12 +43,11 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", tuple(self.attributes))
-        if self.kind not in ("paper", "difference"):
-            raise FaderError(f"kind={self.kind!r}: must be 'paper' or 'difference'")
-        if self.conditioning not in ("planes", "modulation"):
-            raise FaderError(
-                f"conditioning={self.conditioning!r}: must be 'planes' or 'modulation'"
-            )
+        words = {"kind": ("paper", "difference"), "conditioning": ("planes", "modulation")}
+        for name, (one, other) in words.items():
+            if getattr(self, name) not in (one, other):
+                given = getattr(self, name)
+                raise FaderError(f"{name}={given!r}: must be {one!r} or {other!r}")
         if self.layers < 2 or self.size < 2**self.layers or self.size % 2**self.layers:
             raise FaderError(
                 f"size={self.size} with layers={self.layers}: the size must be a multiple of "

@@ -11,6 +11,7 @@ import copy
 import json
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +34,8 @@ from fader.faces.detect import Detector
 from fader.files import atomic_path, make_folder, write_text
 from fader.models.autoencoder import DecoderLayer
 from fader.models.classifier import resized
-from fader.models.folders import CONFIG, FORMAT
+from fader.models.folders import CONFIG, FORMAT, KEY, OnnxSettings, content_of
 from fader.models.model import FaderModel, fingerprint
-from fader.models.onnx_form import KEY, OnnxSettings, content_of
 from fader.photo import open_photo
 from fader.runtime.onnx import Network
 from fader.runtime.torch_mtcnn import TorchMtcnn
@@ -47,13 +47,12 @@ OPSET, TOLERANCE = 17, 1e-3
 #: The faces of examples/, aligned, side by side; where each is from says examples/README.md.
 _FACES = Path(__file__).parent / "faces.png"
 
+_AXES = ("batch", "height", "width")
+
 
 def faces_to_compare(size: int, photos: Sequence[Path] = ()) -> np.ndarray:
     """Three or more aligned faces, N×S×S×3 uint8 with S = ``size``: those in ``photos``, or two in
-    the package, and mirrored.
-
-    Raises :class:`FaderError` for photos that cannot be read or have no face.
-    """
+    the package, and mirrored; :class:`FaderError` for photos without faces, or that are none."""
     import cv2
 
     if photos:
@@ -82,7 +81,7 @@ class _Run(nn.Module):
 
 @dataclass
 class _Part:
-    """A network to export: how it is called with an example, and what its axes are."""
+    """A network to export, with an example; its axes that are ``free`` may have any length."""
 
     name: str
     run: nn.Module
@@ -90,17 +89,14 @@ class _Part:
     inputs: list[str]
     outputs: list[str]
     free: tuple[int, ...] = (0,)
-    """Axes of its inputs that may have any length."""
 
 
 def export_onnx(model: FaderModel, folder: Path, source: Path, crops: np.ndarray) -> float:
     """Write ``model``, which is the one in ``source``, into ``folder`` as ONNX.
 
     ``crops`` are at least three aligned faces, N×S×S×3 uint8 with S the model's size. All networks
-    are compared with PyTorch on 1, 2 and 3 of them. Returns the largest difference.
-
-    Raises :class:`FaderError` when a library is missing or the difference is above
-    :data:`TOLERANCE`; then nothing is written.
+    are compared with PyTorch on 1, 2 and 3 of them. Returns the largest difference; above
+    :data:`TOLERANCE`, or without a library, nothing is written and :class:`FaderError` raised.
     """
     if not (find_spec("onnx") and find_spec("onnxruntime")):
         raise FaderError("exporting needs more libraries: pip install 'fader[export]'")
@@ -109,16 +105,16 @@ def export_onnx(model: FaderModel, folder: Path, source: Path, crops: np.ndarray
     with torch.no_grad(), tempfile.TemporaryDirectory() as name:
         parts = [*_model_parts(model, crops), *_detector_parts(crops)]
         largest = 0.0
-        for part in parts:
-            _write(part, Path(name) / f"{part.name}.{KEY}")
-            largest = max(largest, _difference(part, Path(name) / f"{part.name}.{KEY}"))
+        made = {f"{part.name}.{KEY}": part for part in parts}
+        for file, part in made.items():
+            _write(part, Path(name) / file)
+            largest = max(largest, _difference(part, Path(name) / file))
         make_folder(folder)
         # The old form's, so that what is half replaced is not taken for whole.
         (folder / CONFIG).unlink(missing_ok=True)
-        for part in parts:
-            with atomic_path(folder / f"{part.name}.{KEY}") as temporary:
-                data = (Path(name) / f"{part.name}.{KEY}").read_bytes()
-                Path(temporary).write_bytes(data)
+        for file in made:
+            with atomic_path(folder / file) as temporary:
+                shutil.copyfile(Path(name) / file, temporary)
     write_text(folder / CONFIG, json.dumps(_config(model, source, parts), indent=2) + "\n")
     return largest
 
@@ -126,32 +122,26 @@ def export_onnx(model: FaderModel, folder: Path, source: Path, crops: np.ndarray
 def _config(model: FaderModel, source: Path, parts: Sequence[_Part]) -> dict[str, Any]:
     assert model.classifier is not None
     known = model.classifier.config.attributes
-    settings = OnnxSettings(model.size, model.attributes, known, fingerprint(model))
+    networks = {}
+    for part in parts:
+        shapes = [
+            [_AXES[axis] if axis in part.free else n for axis, n in enumerate(x.shape)]
+            for x in part.example
+        ]
+        inputs = dict(zip(part.inputs, shapes, strict=True))
+        networks[f"{part.name}.{KEY}"] = {"inputs": inputs, "outputs": part.outputs}
     return {
         "format": FORMAT,
         "fader": __version__,
         "autoencoder": asdict(model.autoencoder.config),
         "classifier": asdict(model.classifier.config),
         "training": model.training_notes,
-        KEY: asdict(settings),
+        KEY: asdict(OnnxSettings(model.size, model.attributes, known, fingerprint(model))),
         "opset": OPSET,
         "batch": "any number of images",
-        "networks": {
-            f"{part.name}.{KEY}": {
-                "inputs": {
-                    n: _shape(x, part) for n, x in zip(part.inputs, part.example, strict=True)
-                },
-                "outputs": part.outputs,
-            }
-            for part in parts
-        },
+        "networks": networks,
         "made_from": content_of(source),
     }
-
-
-def _shape(x: Tensor, part: _Part) -> list[int | str]:
-    names = ("batch", "height", "width")
-    return [names[axis] if axis in part.free else n for axis, n in enumerate(x.shape)]
 
 
 def _model_parts(model: FaderModel, crops: np.ndarray) -> Iterator[_Part]:
@@ -174,27 +164,18 @@ def _model_parts(model: FaderModel, crops: np.ndarray) -> Iterator[_Part]:
         # Of a network with mask, what is before is the image itself.
         return (made.after, made.mask) if masked else (made.before, made.after)
 
-    yield _Part(
-        "decoder",
-        _Run(changed, model),
-        (*features, values, own),
-        [*names, "values", "own"],
-        ["after", "mask"] if masked else ["before", "after"],
-    )
+    outputs = ["after", "mask"] if masked else ["before", "after"]
+    example = (*features, values, own)
+    yield _Part("decoder", _Run(changed, model), example, [*names, "values", "own"], outputs)
     assert model.classifier is not None
     rows = _resizing(model.size, model.classifier.config.size)
-
-    def estimated(x: Tensor) -> Tensor:
-        return model.estimate(rows @ x @ rows.T)
-
-    yield _Part("classifier", _Run(estimated, model), (x,), ["image"], ["probabilities"])
+    estimated = _Run(lambda x: model.estimate(rows @ x @ rows.T), model)
+    yield _Part("classifier", estimated, (x,), ["image"], ["probabilities"])
 
 
 def _resizing(size: int, other: int) -> Tensor:
     """The rows of weights, other×size, that :func:`resized` gives an image's rows and columns: the
     exporter does not know that operation."""
-    if size == other:
-        return torch.eye(size)
     # What it makes of a row of a single light pixel, alike in all columns.
     lit = torch.eye(size)[:, None, :, None].expand(-1, -1, -1, size)
     return resized(lit, other)[:, 0, :, 0].T.contiguous()
@@ -204,14 +185,8 @@ def _detector_parts(crops: np.ndarray) -> Iterator[_Part]:
     net = TorchMtcnn("cpu", _prelu)
     pool = partial(F.max_pool2d, kernel_size=2, stride=2, ceil_mode=True)
     whole = torch.from_numpy(crops[:3])
-    yield _Part(
-        "pnet",
-        _Run(partial(net.first_of, halved=pool)),
-        (whole,),
-        ["image"],
-        ["scores_and_moves"],
-        free=(0, 1, 2),
-    )
+    first = _Run(partial(net.first_of, halved=pool))
+    yield _Part("pnet", first, (whole,), ["image"], ["scores_and_moves"], free=(0, 1, 2))
     for name, run, size in (("rnet", net.second_of, 24), ("onet", net.third_of, 48)):
         outputs = ["probability", "moves", "points"][: 2 if name == "rnet" else 3]
         step = max(1, whole.shape[1] // size)
@@ -221,11 +196,8 @@ def _detector_parts(crops: np.ndarray) -> Iterator[_Part]:
 
 
 def _prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """The same as convolutions: a·x + (1 − a)·max(x, 0), a channel at a time.
-
-    ONNX Runtime takes what it knows as PRelu out of the layout that its convolutions compute in,
-    and that takes longer than the convolutions themselves.
-    """
+    """The same as convolutions, a·x + (1 − a)·max(x, 0) for each channel: ONNX Runtime takes what
+    it knows as PRelu out of its convolutions' layout, which takes longer than they do."""
     a = slope[:, None, None, None]
     return F.conv2d(x, a, groups=len(a)) + F.conv2d(F.relu(x), 1 - a, groups=len(a))
 
@@ -238,10 +210,8 @@ def _up_with_planes(layer: DecoderLayer, h: Tensor, code: Tensor) -> Tensor:
 def _write(part: _Part, path: Path) -> None:
     import onnx
 
-    axes = ("batch", "height", "width")
-    free = {axis: axes[axis] for axis in part.free}
-    dynamic = {name: dict(free) for name in part.inputs}
-    dynamic |= {name: dict(free) if part.name == "pnet" else {0: "batch"} for name in part.outputs}
+    free = {axis: _AXES[axis] for axis in part.free}
+    dynamic = {name: dict(free) for name in (*part.inputs, *part.outputs)}
     with _quiet():
         torch.onnx.export(
             part.run.eval(),
@@ -286,9 +256,8 @@ def _difference(part: _Part, path: Path) -> float:
         inputs = [x[:n] for x in part.example]
         wanted = part.run(*inputs)
         wanted = [wanted] if isinstance(wanted, Tensor) else wanted
-        for name, want, got in zip(
-            part.outputs, wanted, network(*(x.numpy() for x in inputs)), strict=True
-        ):
+        answers = network(*(x.numpy() for x in inputs))
+        for name, want, got in zip(part.outputs, wanted, answers, strict=True):
             same = want.shape == got.shape and bool(np.isfinite(got).all())
             # Features and scores have no bounds: by what is usual among them.
             scale = max(1.0, float(want.abs().max()))

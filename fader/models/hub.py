@@ -13,8 +13,7 @@ from typing import Any
 
 from fader.errors import FaderError
 from fader.files import write_text
-from fader.models.folders import CLASSIFIER_WEIGHTS, CONFIG, WEIGHTS
-from fader.models.onnx_form import onnx_form
+from fader.models.folders import CLASSIFIER_WEIGHTS, CONFIG, WEIGHTS, onnx_form
 
 CARD = "README.md"
 #: All that is fetched of a repository, whatever else it has.
@@ -22,11 +21,9 @@ FILES = (CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS, CARD, f"onnx/{CONFIG}", "onnx/*.on
 
 
 def download(name: str, **options: Any) -> Path:
-    """The folder of the model ``user/name``, or ``user/name@revision``, in the Hub's cache.
-
-    ``options`` are those of ``huggingface_hub.snapshot_download``. What is in the cache is taken
-    where the Hub cannot be reached. Raises :class:`FaderError` that says why there is none.
-    """
+    """The folder of the model ``user/name``, or ``user/name@revision``, in the Hub's cache, which
+    does where the Hub cannot be reached. ``options`` are ``huggingface_hub.snapshot_download``'s.
+    Raises :class:`FaderError` that says why there is none."""
     # Imported here: it takes longer than all other imports of an edit.
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -59,24 +56,20 @@ def upload(
 ) -> str:
     """Upload a folder's files to ``user/name``, which is made if there is none, ``private`` or not.
 
-    ``options`` are those of ``HfApi.upload_folder``. The commit's address is returned. Errors are
-    huggingface_hub's.
+    ``options``, such as ``commit_message``, are those of ``HfApi.upload_folder``. Returns the
+    commit's address. Errors are huggingface_hub's.
     """
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    options = {"commit_message": "Upload a Fader model", **options}
-    return api.upload_folder(
-        repo_id=repo_id, folder_path=os.fspath(folder), revision=branch, **options
-    )
+    options = {"commit_message": "Upload a Fader model", "revision": branch, **options}
+    return api.upload_folder(repo_id=repo_id, folder_path=os.fspath(folder), **options)
 
 
 def push(folder: Path, repo_id: str, card: str, *, private: bool | None = None) -> str:
-    """Upload a model's files, with ``card`` as its card, to ``user/name``; the commit's address.
-
-    Raises :class:`FaderError` that says why it could not be.
-    """
+    """Upload a model's files, with ``card`` as its card, to ``user/name``; the commit's address, or
+    :class:`FaderError` that says why it could not be."""
     with tempfile.TemporaryDirectory() as copy:
         for name in (CONFIG, WEIGHTS, CLASSIFIER_WEIGHTS):
             if (folder / name).is_file():

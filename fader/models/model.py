@@ -40,11 +40,8 @@ MODEL_CARD = "---\nlibrary_name: fader\nlicense: mit\n---\nA Fader Network, to e
 
 @dataclass(frozen=True)
 class Decoding:
-    """How faces change: the picture ``before`` and the colour ``after``, M×3×S×S in [-1, 1], and
-    the ``mask`` M×1×S×S in 0..1 that says where the second takes the place of the first.
-
-    Of a network without mask, ``before`` is its decoding of the face as it is.
-    """
+    """How faces change: from the picture ``before`` to the colour ``after``, M×3×S×S in [-1, 1],
+    where the ``mask`` M×1×S×S in 0..1 says. Without a mask ``before`` is decoded as well."""
 
     before: Tensor
     after: Tensor
@@ -62,7 +59,7 @@ class Decoding:
             for x in (self.before, self.after)
         )
         masks = self.mask[:, 0].float().cpu().numpy()
-        return [DecodedFace(*parts) for parts in zip(before, after, masks, strict=True)]
+        return [*map(DecodedFace, before, after, masks)]
 
 
 def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
@@ -71,11 +68,8 @@ def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
 
 
 class FaderModel(nn.Module):
-    """A Fader Network and the classifier that tells it what a face shows now.
-
-    On disk it is a folder: ``config.json``, ``model.safetensors`` (the autoencoder) and
-    ``classifier.safetensors`` (absent for a model without one).
-    """
+    """A Fader Network and the classifier, if it has one, that tells it what a face shows now; on
+    disk a folder of ``config.json``, ``model.safetensors`` and ``classifier.safetensors``."""
 
     #: An :class:`Autoencoder` or a :class:`DifferenceAutoencoder`.
     autoencoder: Any
@@ -93,11 +87,6 @@ class FaderModel(nn.Module):
         self.strength: dict[str, tuple[float, float]] = {}
 
     @property
-    def settings(self) -> str:
-        """What decides edits beside the weights, as text."""
-        return repr(sorted(self.strength.items()))
-
-    @property
     def attributes(self) -> tuple[str, ...]:
         """The attributes this model edits, in the order of ``y``."""
         return self.autoencoder.config.attributes
@@ -113,18 +102,14 @@ class FaderModel(nn.Module):
         return next(self.parameters()).device
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Images N×3×S×S in [-1, 1] → what :meth:`change` and :meth:`decode` need of them.
-
-        The first is ``x`` itself, the last the latent code.
-        """
+        """Images N×3×S×S in [-1, 1] → what :meth:`change` and :meth:`decode` need of them: first
+        ``x`` itself, last the latent code."""
         return [x, *self.autoencoder.encode(x)]
 
     def change(self, features: list[Tensor], y: Tensor, own: Tensor) -> Decoding:
         """What :meth:`encode` gave for N images, their own values N×n and values M×n to show.
 
-        M ≥ N; row m of ``y`` changes image m mod N, so one call decodes a batch several ways.
-        Differences from ``own`` are lengthened by :attr:`strength`.
-
+        Row m of ``y`` changes image m mod N. Differences are lengthened by :attr:`strength`.
         Raises :class:`NotFiniteError` when no pictures come of it: there would be no edit.
         """
         if len(y) != len(own):
@@ -151,10 +136,8 @@ class FaderModel(nn.Module):
         return self.change(features, y, own).image
 
     def estimate(self, x: Tensor) -> Tensor:
-        """Images N×3×S×S in [-1, 1] → probability of each ``classifier`` attribute, N×k in 0..1.
-
-        Raises :class:`FaderError` for a model without classifier.
-        """
+        """Images N×3×S×S in [-1, 1] → probability of each ``classifier`` attribute, N×k in 0..1;
+        :class:`FaderError` for a model without classifier."""
         if self.classifier is None:
             raise FaderError("this model has no classifier, so it cannot estimate attributes")
         logits = self.classifier(x)
@@ -163,34 +146,19 @@ class FaderModel(nn.Module):
         return torch.sigmoid(logits)
 
     def save(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
-        """Write the model into ``folder``, each file atomically; ``dtype`` is that of the weights.
-
-        ``config.json`` comes last, so a folder with one is a whole model.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self.autoencoder, folder / WEIGHTS, dtype)
-        if self.classifier is not None:
-            save_weights(self.classifier, folder / CLASSIFIER_WEIGHTS, dtype)
-        config = {
-            "format": FORMAT,
-            "fader": __version__,
-            "autoencoder": asdict(self.autoencoder.config),
-            "classifier": asdict(self.classifier.config) if self.classifier else None,
-            "training": self.training_notes,
-        }
+        """Write the model into ``folder``, each file atomically, with weights of ``dtype``;
+        ``config.json`` comes last, so a folder with one is a whole model."""
+        notes: dict[str, Any] = {"training": self.training_notes}
         if self.strength:
-            config["strength"] = self.strength
+            notes["strength"] = self.strength
         if self.classifier is not None:
-            config["classifier_training"] = self.classifier.notes
-        write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+            notes["classifier_training"] = self.classifier.notes
+        _save(folder, self.autoencoder, self.classifier, notes, dtype)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> FaderModel:
-        """Read a model folder, on the CPU, in float32 and evaluation mode.
-
-        Raises :class:`FaderError` when the folder is not a Fader model or its files do not fit.
-        """
+        """Read a model folder, on the CPU, in float32 and evaluation mode; :class:`FaderError` for
+        what is no Fader model, or files that do not fit."""
         folder = Path(folder)
         config = read_config(folder, "autoencoder", "Fader model")
         if config["autoencoder"] is None:
@@ -200,10 +168,14 @@ class FaderModel(nn.Module):
                 f"{folder}: a model of an older fader, whose edits this one cannot make; train it "
                 "again with fader train"
             )
-        path = folder / CONFIG
-        classifier = _classifier_settings(config.get("classifier"), path)
-        weights = [folder / WEIGHTS, *([folder / CLASSIFIER_WEIGHTS] if classifier else ())]
-        autoencoder = _autoencoder_settings(config["autoencoder"], path)
+        path, weights, classifier = folder / CONFIG, [folder / WEIGHTS], None
+        if config.get("classifier") is not None:
+            classifier = read_settings(ClassifierConfig, config["classifier"], path)
+            weights.append(folder / CLASSIFIER_WEIGHTS)
+        autoencoder = read_settings(AutoencoderConfig, config["autoencoder"], path)
+        if unknown := [name for name in autoencoder.attributes if name not in ATTRIBUTES]:
+            what = "is none of the attributes that faces are edited by"
+            raise FaderError(f"{path}: {unknown[0]} {what}")
         model = make_network(lambda: cls(autoencoder, classifier), *weights)
         model.training_notes = config.get("training") or {}
         model.strength = _strength(config.get("strength") or {}, path)
@@ -227,20 +199,10 @@ class FaderModel(nn.Module):
         local_files_only: bool = False,
         token: str | bool | None = None,
     ) -> FaderModel:
-        """A model by name, folder, run or ``user/name`` on the Hugging Face Hub; see :meth:`load`.
-
-        The options are those of ``huggingface_hub.snapshot_download``. Raises :class:`FaderError`
-        when there is no such model.
-        """
-        folder = find_model(
-            name,
-            revision=revision,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-        )
-        return cls.load(folder)
+        """:meth:`load` of what :func:`find_model` finds, with its options."""
+        options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
+        options |= {"force_download": force_download, "local_files_only": local_files_only}
+        return cls.load(find_model(name, **options))
 
     def save_pretrained(
         self,
@@ -250,42 +212,27 @@ class FaderModel(nn.Module):
         repo_id: str | None = None,
         **options: Any,
     ) -> str | None:
-        """:meth:`save` with a model card, ``README.md``, unless the folder has one.
-
-        ``push_to_hub`` also uploads it as ``repo_id``, by default the folder's name, with the
-        options of :meth:`push_to_hub`, and returns the commit's address.
-        """
+        """:meth:`save` with a model card, ``README.md``, unless the folder has one; with
+        ``push_to_hub`` also :meth:`push_to_hub`, as ``repo_id`` or else by the folder's name."""
         self.save(folder)
         card = Path(folder) / "README.md"
         if not card.exists():
             write_text(card, MODEL_CARD)
         return self.push_to_hub(repo_id or Path(folder).name, **options) if push_to_hub else None
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        branch: str | None = None,
-        **options: Any,
-    ) -> str:
-        """Upload the model to ``user/name`` on the Hugging Face Hub; the commit's address.
-
-        The repository is made if there is none, ``private`` or not. Other options, such as
-        ``commit_message``, are those of ``HfApi.upload_folder``. Errors are huggingface_hub's.
-        """
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """:func:`fader.models.hub.upload` of the model, with its options; the commit's address."""
         from fader.models.hub import upload
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return upload(folder, repo_id, private=private, token=token, branch=branch, **options)
+            return upload(folder, repo_id, **options)
 
 
 def _strength(given: Any, path: Path) -> dict[str, tuple[float, float]]:
     try:
         pairs = {str(name): (float(one), float(other)) for name, (one, other) in given.items()}
-        if not all(0 <= abs(number) <= 100 for pair in pairs.values() for number in pair):
+        if not all(abs(number) <= 100 for pair in pairs.values() for number in pair):
             raise ValueError("one is not finite, or beyond 100")
         return pairs
     except (AttributeError, TypeError, ValueError) as error:
@@ -293,21 +240,9 @@ def _strength(given: Any, path: Path) -> dict[str, tuple[float, float]]:
         raise FaderError(message) from None
 
 
-def _autoencoder_settings(values: Any, path: Path) -> AutoencoderConfig:
-    settings = read_settings(AutoencoderConfig, values, path)
-    for name in settings.attributes:
-        if name not in ATTRIBUTES:
-            raise FaderError(f"{path}: {name} is none of the attributes that faces are edited by")
-    return settings
-
-
-def _classifier_settings(values: Any, path: Path) -> ClassifierConfig | None:
-    return None if values is None else read_settings(ClassifierConfig, values, path)
-
-
 def fingerprint(model: FaderModel) -> str:
     """Text that differs between models whose weights or edit strengths differ."""
-    digest = hashlib.blake2b(model.settings.encode(), digest_size=16)
+    digest = hashlib.blake2b(repr(sorted(model.strength.items())).encode(), digest_size=16)
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.float().cpu().contiguous().numpy().tobytes())
@@ -321,17 +256,25 @@ def save_classifier(
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a classifier alone, as a model folder without autoencoder."""
+    _save(folder, None, classifier, {"training": notes}, dtype)
+
+
+def _save(
+    folder: str | os.PathLike[str],
+    autoencoder: Any,
+    classifier: AttributeClassifier | None,
+    notes: dict[str, Any],
+    dtype: torch.dtype,
+) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(classifier, folder / CLASSIFIER_WEIGHTS, dtype)
-    config = {
-        "format": FORMAT,
-        "fader": __version__,
-        "autoencoder": None,
-        "classifier": asdict(classifier.config),
-        "training": notes,
-    }
-    write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    config: dict[str, Any] = {"format": FORMAT, "fader": __version__}
+    parts = (("autoencoder", autoencoder, WEIGHTS), ("classifier", classifier, CLASSIFIER_WEIGHTS))
+    for key, network, name in parts:
+        config[key] = None if network is None else asdict(network.config)
+        if network is not None:
+            save_weights(network, folder / name, dtype)
+    write_text(folder / CONFIG, json.dumps(config | notes, indent=2) + "\n")
 
 
 def save_weights(module: nn.Module, path: Path, dtype: torch.dtype) -> None:

@@ -17,11 +17,9 @@ from fader.models.weights import load_weights, make_network
 def load_model(
     name: str | os.PathLike[str] = "default", device: str | torch.device = "cpu"
 ) -> FaderModel:
-    """A model by name, folder or Hub id, as :func:`~fader.models.folders.find_model` finds it.
+    """A model as :func:`~fader.models.folders.find_model` finds it, in evaluation mode.
 
-    A model without classifier is given the default model's, which knows all 40 attributes. The
-    result is in evaluation mode on ``device``.
-
+    One without classifier is given the default model's, which knows all 40 attributes.
     Raises :class:`FaderError` when there is no such model or its files do not fit.
     """
     model = FaderModel.load(find_model(name))
@@ -35,11 +33,10 @@ def load_model(
 def load_classifier(name: str | os.PathLike[str]) -> AttributeClassifier:
     """The classifier of a model, or one saved alone, in evaluation mode."""
     folder = find_model(name)
-    config = read_config(folder, "autoencoder", "Fader model")
+    config, path = read_config(folder, "autoencoder", "Fader model"), folder / CLASSIFIER_WEIGHTS
     if config.get("classifier") is None:
         raise FaderError(f"{folder}: this model has no classifier")
     settings = read_settings(ClassifierConfig, config["classifier"], folder / CONFIG)
-    path = folder / CLASSIFIER_WEIGHTS
     classifier = make_network(lambda: AttributeClassifier(settings), path)
     load_weights(classifier, path)
     # In a folder that holds a classifier alone, what was trained is the classifier.

@@ -14,38 +14,32 @@ from fader.errors import FaderError
 
 T = TypeVar("T")
 
-#: What a whole number may be at most, by what its name contains; the first that fits holds.
+# What a whole number may be at most, by what its name contains; the first that fits holds.
 _MOST = (
     ("seed", 2**63 - 1),
     ("steps|every|interval|keep|batch|images|growth", 10**9),
     ("width|channels|latent", 1 << 14),
-    # Memory grows with a side's square, whatever the weights.
-    ("", 1024),
+    ("", 1024),  # sides among them, with whose square memory grows, whatever the weights
 )
-#: What such names contain is at least 1; other whole numbers are at least 0.
+# What such names contain is at least 1; other whole numbers are at least 0.
 _POSITIVE = re.compile("size|width|channels|latent|layers")
 _LONGEST_TEXT, _MOST_NAMES = 200, 1000
 
 
 def read_settings(kind: type[T], values: Any, path: Path | str) -> T:
-    """An instance of the dataclass ``kind`` (one of settings) from what ``path`` has of it.
-
-    Raises :class:`FaderError` that names ``path`` for what :func:`check_settings` refuses, or the
-    dataclass itself.
-    """
+    """The dataclass ``kind`` made of the ``values`` that ``path`` has; :class:`FaderError` for what
+    :func:`check_settings` refuses, or the dataclass itself."""
     check_settings(kind, values, path)
     try:
-        return kind(**values)
+        # JSON knows no tuples.
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except FaderError as error:
         raise FaderError(f"{path}: {error}") from None
 
 
 def check_settings(kind: type, values: Any, path: Path | str) -> None:
-    """Whether ``values`` are an object with nothing but fields of the dataclass ``kind``, each of
-    its kind: numbers finite and within bounds, names such as may name a file.
-
-    Raises :class:`FaderError` that names ``path`` and the field.
-    """
+    """Raise :class:`FaderError`, naming ``path`` and the field, unless ``values`` are an object of
+    nothing but fields of the dataclass ``kind``, numbers within bounds and names that fit files."""
     if not isinstance(values, dict):
         raise FaderError(f"{path}: has {_short(values)} where settings should be")
     hints = typing.get_type_hints(kind)
@@ -95,23 +89,22 @@ def _wrong(name: str, value: Any, hint: Any) -> str | None:
         return None if number and math.isfinite(value) else "a finite number"
     if hint is str:
         return check_name(value) if type(value) is str else "a text"
-    if hint is types.NoneType:
-        return None if value is None else "nothing"
-    raise TypeError(f"{name}: no check for {hint}")
+    assert hint is types.NoneType, f"{name}: no check for {hint}"
+    return None if value is None else "nothing"
 
 
-def _wrong_list(name: str, value: Any, arguments: tuple[Any, ...]) -> str | None:
-    each = arguments[0] if arguments[-1] is Ellipsis else None
+def _wrong_list(name: str, value: Any, hints: tuple[Any, ...]) -> str | None:
     if not isinstance(value, (list, tuple)) or len(value) > _MOST_NAMES:
         return f"a list of at most {_MOST_NAMES}"
-    if each is None and len(value) != len(arguments):
-        return f"a list of {len(arguments)}"
-    for one, hint in zip(value, [each] * len(value) if each else arguments, strict=True):
+    names = hints == (str, Ellipsis)
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(value)
+    elif len(value) != len(hints):
+        return f"a list of {len(hints)}"
+    for one, hint in zip(value, hints, strict=True):
         if wrong := _wrong(name, one, hint):
             return f"a list in which each is {wrong}"
-    if each is str and len(set(value)) < len(value):
-        return "a list of different names"
-    return None
+    return "a list of different names" if names and len(set(value)) < len(value) else None
 
 
 def _short(value: Any) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,37 +19,28 @@ from fader.errors import FaderError
 
 T = TypeVar("T")
 
-#: Bytes beside the tensors that a safetensors file may have: names, shapes, places.
+# Bytes beside the tensors that a safetensors file may have: names, shapes, places.
 _HEADER = 16 << 20
-#: Numbers of a network's tensors: at most so many, however large the file; so many more than it
-#: holds, for what is made on the way.
+# Numbers of a network's tensors: at most so many, however large the file; so many more than it
+# holds, for what is made on the way.
 _MOST_WEIGHTS, _SPARE = 1 << 28, 1 << 24
 _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 
 
 def make_network(make: Callable[[], T], *paths: Path) -> T:
-    """What ``make`` makes, if the safetensors files at ``paths`` can hold its weights.
-
-    Settings that ask for more are refused before the memory is taken.
-    Raises :class:`FaderError` that names the first of ``paths``, or what is no regular file.
-    """
+    """What ``make`` makes, if the safetensors files at ``paths`` can hold its weights; else, before
+    the memory is taken, :class:`FaderError` that names the first, or what is no regular file."""
     held = 0
     for path in paths:
-        try:
+        with _told(path):
             check_regular(path)
-        except FileNotFoundError:
-            raise FaderError(f"{path}: missing; the model is incomplete, copy it again") from None
-        except OSError as error:
-            raise _not_weights(path, error) from None
         held += path.stat().st_size
     try:
         with _Budget(min(held, _MOST_WEIGHTS) + _SPARE):
             return make()
     except (RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
         # The budget's own, or torch's for numbers beyond any memory.
-        raise FaderError(
-            f"{paths[0]}: does not fit the model's config.json ({_first(error)})"
-        ) from None
+        raise _unfit(paths[0], _first(error)) from None
 
 
 class _Budget(TorchFunctionMode):
@@ -70,28 +62,20 @@ class _Budget(TorchFunctionMode):
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a safetensors file into ``module``.
-
-    Raises :class:`FaderError` for a missing, damaged or other file, and for weights that are not
-    finite: an edit made with them would be none.
-    """
+    """Load a safetensors file into ``module``; :class:`FaderError` for a missing, damaged or other
+    file, and for weights that are not finite: an edit made with them would be none."""
     wanted = module.state_dict()
-    try:
+    with _told(path):
         # The largest numbers of the format have 8 bytes.
         check_regular(path, _HEADER + 8 * sum(value.numel() for value in wanted.values()))
         weights = load_file(path)
-    except FileNotFoundError:
-        raise FaderError(f"{path}: missing; the model is incomplete, copy it again") from None
-    except (SafetensorError, OSError) as error:
-        raise _not_weights(path, error) from None
     for name in sorted(wanted.keys() | weights.keys()):
-        shapes = [tuple(side[name].shape) if name in side else None for side in (weights, wanted)]
-        if shapes[0] != shapes[1]:
-            has, needs = ("nothing" if shape is None else str(shape) for shape in shapes)
-            raise FaderError(
-                f"{path}: does not fit the model's config.json ({name[:80]}: {has} in place of "
-                f"{needs})"
-            )
+        has, needs = (
+            str(tuple(side[name].shape)) if name in side else "nothing"
+            for side in (weights, wanted)
+        )
+        if has != needs:
+            raise _unfit(path, f"{name[:80]}: {has} in place of {needs}")
     for name, value in weights.items():
         weights[name] = value.float() if value.is_floating_point() else value
         check_values(name, weights[name], path)
@@ -100,8 +84,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 def check_values(name: str, value: Tensor, path: Path) -> None:
     """Raise :class:`FaderError` that names ``path`` where the weight ``name`` cannot be ``value``:
-    it is not finite, or a variance below zero."""
-    # A negative variance becomes NaN as soon as it is used.
+    it is not finite, or a variance below zero, which becomes NaN as soon as it is used."""
     bad = name.endswith("running_var") and bool((value < 0).any())
     if bad or not bool(torch.isfinite(value).all()):
         raise FaderError(
@@ -109,8 +92,21 @@ def check_values(name: str, value: Tensor, path: Path) -> None:
         )
 
 
-def _not_weights(path: Path, error: Exception) -> FaderError:
-    return FaderError(f"{path}: not a safetensors file, or cut short ({_first(error)})")
+def _unfit(path: Path, reason: str) -> FaderError:
+    return FaderError(f"{path}: does not fit the model's config.json ({reason})")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What is wrong with a file of weights, told as a :class:`FaderError` that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FaderError(f"{path}: missing; the model is incomplete, copy it again") from None
+    except (SafetensorError, OSError) as error:
+        raise FaderError(
+            f"{path}: not a safetensors file, or cut short ({_first(error)})"
+        ) from None
 
 
 def _first(error: Exception) -> str:

@@ -13,26 +13,19 @@ from fader.documents import check_regular
 from fader.errors import FaderError
 from fader.processes import processors
 
-#: The folder within a model's that holds its ONNX form, and the files there: ``<name>.onnx``.
-FOLDER = "onnx"
-NETWORKS = ("encoder", "decoder", "classifier", "pnet", "rnet", "onet")
-
 
 def installed() -> bool:
     """Whether ONNX Runtime is there; it is not imported for that."""
     return find_spec("onnxruntime") is not None
 
 
-# Sessions of the process that this one was forked from.
+# Sessions of the process that this one was forked from, kept so that they are never ended.
 _INHERITED: list[Any] = []
 
 
 class Network:
-    """One ONNX file, opened when first asked.
-
-    ``threads`` to compute with; by default as many as this process has processors, or
-    $OMP_NUM_THREADS, as for PyTorch.
-    """
+    """One ONNX file, opened when first asked, that computes with ``threads``; by default as many as
+    this process has processors, or $OMP_NUM_THREADS, as for PyTorch."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self._path, self._threads = path, threads
@@ -40,13 +33,11 @@ class Network:
         self._process = 0
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        """The outputs for inputs in the file's order; floating numbers are taken as float32.
-
-        Raises :class:`FaderError` for a file that is missing, damaged or of another model.
-        """
+        """The outputs for inputs in the file's order, floating numbers taken as float32;
+        :class:`FaderError` for a file that is missing, damaged or of another model."""
         if self._process != os.getpid():
             # The threads of a session do not live on in a fork, and to end it would wait for them.
-            _INHERITED.append(self._session)  # so that it is never ended
+            _INHERITED.append(self._session)
             self._session, self._process = self._opened(), os.getpid()
         names = [one.name for one in self._session.get_inputs()]
         arrays = [x if x.dtype == np.uint8 else x.astype(np.float32, copy=False) for x in inputs]
@@ -59,7 +50,9 @@ class Network:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads or _threads()
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        asked = self._threads or (int(given) if given.isdecimal() else 0)
+        options.intra_op_num_threads = asked or processors()
         # Threads that wait are not to keep a processor busy.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what it has to say comes as exceptions
@@ -77,11 +70,9 @@ class Network:
             raise self._unfit(error) from None
 
     def _unfit(self, error: Exception) -> FaderError:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return FaderError(
-            f"{self._path}: damaged, or not of this model ({reason[:200]}); make it again with "
-            "fader export"
-        )
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        what = f"damaged, or not of this model ({reason}); make it again with fader export"
+        return FaderError(f"{self._path}: {what}")
 
 
 class OnnxMtcnn:
@@ -89,23 +80,10 @@ class OnnxMtcnn:
 
     def __init__(self, folder: Path) -> None:
         # One thread, so that the same photo gives the same faces on every machine.
-        self._first, self._second, self._third = (
+        self._first, self.second, self.third = (
             Network(folder / f"{name}.onnx", threads=1) for name in ("pnet", "rnet", "onet")
         )
 
     def first(self, image: np.ndarray) -> np.ndarray:
         """H×W×3 uint8 RGB → h×w×6."""
         return self._first(image[None])[0][0]
-
-    def second(self, crops: np.ndarray) -> list[np.ndarray]:
-        """Probabilities (N,) and moves (N, 4) of N×24×24×3."""
-        return self._second(crops)
-
-    def third(self, crops: np.ndarray) -> list[np.ndarray]:
-        """Probabilities (N,), moves (N, 4) and points (N, 10) of N×48×48×3."""
-        return self._third(crops)
-
-
-def _threads() -> int:
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) else processors()

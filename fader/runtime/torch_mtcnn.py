@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,33 +14,31 @@ from torch import Tensor
 
 from fader.errors import FaderError
 
+Prelu = Callable[[Tensor, Tensor], Tensor]
+
 
 class TorchMtcnn:
-    """See :class:`fader.faces.mtcnn.Networks`; on ``device``.
+    """See :class:`fader.faces.mtcnn.Networks`; on ``device``. ``prelu`` is another way than that of
+    PyTorch to work out a channel's x, or its slope · x below 0."""
 
-    ``prelu`` is another way than PyTorch's to work out a channel's x, or its slope · x below 0.
-    """
-
-    def __init__(self, device: str, prelu: Callable[[Tensor, Tensor], Tensor] = F.prelu) -> None:
+    def __init__(self, device: str, prelu: Prelu = F.prelu) -> None:
         self._device, self._prelu = torch.device(device), prelu
         self._layers = [_placed(layer, device) for layer in _first_stage()]
-        self._second = _Network("rnet", (3, 3, 0), 2, device, prelu)
-        self._third = _Network("onet", (3, 3, 2, 0), 3, device, prelu)
+        #: The second and the third of N×S×S×3 uint8, as tensors.
+        self.second_of = _Network("rnet", (3, 3, 0), 2, device, prelu)
+        self.third_of = _Network("onet", (3, 3, 2, 0), 3, device, prelu)
 
     def first(self, image: np.ndarray) -> np.ndarray:
         """H×W×3 uint8 RGB → h×w×6."""
-        with _one_thread():
-            return self.first_of(self._tensor(image[None]))[0].cpu().numpy()
+        return self._answers(self.first_of, image[None])[0]
 
     def second(self, crops: np.ndarray) -> list[np.ndarray]:
         """Probabilities (N,) and moves (N, 4) of N×24×24×3."""
-        with _one_thread():
-            return [a.cpu().numpy() for a in self.second_of(self._tensor(crops))]
+        return self._answers(self.second_of, crops)
 
     def third(self, crops: np.ndarray) -> list[np.ndarray]:
         """Probabilities (N,), moves (N, 4) and points (N, 10) of N×48×48×3."""
-        with _one_thread():
-            return [a.cpu().numpy() for a in self.third_of(self._tensor(crops))]
+        return self._answers(self.third_of, crops)
 
     def first_of(self, x: Tensor, halved: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """N×H×W×3 uint8 → N×h×w×6; ``halved`` is another maximum of 2×2 than the one here."""
@@ -52,53 +49,45 @@ class TorchMtcnn:
         h = self._prelu(F.conv2d(h, w3, b3), p3)
         return F.conv2d(h, w4, b4).permute(0, 2, 3, 1)
 
-    def second_of(self, x: Tensor) -> list[Tensor]:
-        """:meth:`second` of a tensor."""
-        return self._second((x.permute(0, 3, 1, 2).float() - 127.5) / 128)
-
-    def third_of(self, x: Tensor) -> list[Tensor]:
-        """:meth:`third` of a tensor."""
-        return self._third((x.permute(0, 3, 1, 2).float() - 127.5) / 128)
-
-    def _tensor(self, pixels: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
+    def _answers(self, network: Callable[..., Iterable[Tensor]], x: np.ndarray) -> list[np.ndarray]:
+        """What a network says, computed by one thread: by two PyTorch's convolutions differ in the
+        last bits, and an edit's bytes would depend on how many processors there are."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                pixels = torch.from_numpy(np.ascontiguousarray(x)).to(self._device)
+                return [answer.cpu().numpy() for answer in network(pixels)]
+        finally:
+            torch.set_num_threads(threads)
 
 
 class _Network:
-    """The second or third network, with its weights from ``<name>.pt``.
-
-    ``pools`` has the side of the maximum pooling after each convolution, 0 for none. ``heads``
-    linear layers end it: class scores, moves and, with 3, points.
-    """
+    """The second or third network: ``pools`` has the side of the maximum pooling after each
+    convolution, 0 for none; of ``heads`` linear layers come class scores, moves and points."""
 
     def __init__(
-        self,
-        name: str,
-        pools: tuple[int, ...],
-        heads: int,
-        device: str,
-        prelu: Callable[[Tensor, Tensor], Tensor],
+        self, name: str, pools: tuple[int, ...], heads: int, device: str, prelu: Prelu
     ) -> None:
         self._weights = {key: _placed(value, device) for key, value in _weights(name).items()}
         self._pools, self._heads, self._prelu = pools, heads, prelu
 
     def __call__(self, x: Tensor) -> list[Tensor]:
-        """Crops N×3×S×S in −1..1 → probabilities (N,), moves (N, 4), points (N, 10)."""
-        weights, n = self._weights, 0
-        for n, pool in enumerate(self._pools, 1):
-            x = F.conv2d(x, weights[f"conv{n}.weight"], weights[f"conv{n}.bias"])
-            x = self._prelu(x, weights[f"prelu{n}.weight"])
+        """Crops N×S×S×3 in 0..255 → probabilities (N,), moves (N, 4), points (N, 10)."""
+        weights, n = self._weights, len(self._pools) + 1
+        x = (x.permute(0, 3, 1, 2).float() - 127.5) / 128
+        for i, pool in enumerate(self._pools, 1):
+            x = F.conv2d(x, weights[f"conv{i}.weight"], weights[f"conv{i}.bias"])
+            x = self._prelu(x, weights[f"prelu{i}.weight"])
             if pool:
                 x = F.max_pool2d(x, pool, 2, ceil_mode=True)
-        n += 1
         # The weights were trained elsewhere, on images whose columns come before their rows.
-        x = self._linear(x.permute(0, 3, 2, 1).flatten(1), f"dense{n}")
+        x = x.permute(0, 3, 2, 1).flatten(1)
+        x = F.linear(x, weights[f"dense{n}.weight"], weights[f"dense{n}.bias"])
         x = F.prelu(x, weights[f"prelu{n}.weight"])
-        scores, *rest = (self._linear(x, f"dense{n + 1}_{i + 1}") for i in range(self._heads))
+        heads = (f"dense{n + 1}_{i + 1}" for i in range(self._heads))
+        scores, *rest = (F.linear(x, weights[f"{h}.weight"], weights[f"{h}.bias"]) for h in heads)
         return [scores.softmax(dim=1)[:, 1], *rest]
-
-    def _linear(self, x: Tensor, name: str) -> Tensor:
-        return F.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
 
 
 def _weights(name: str) -> dict[str, Tensor]:
@@ -117,27 +106,9 @@ def _placed(weight: Tensor, device: str) -> Tensor:
     return weight.to(device, memory_format=layout)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """With two threads PyTorch's convolutions here differ from those with one in the last bits.
-
-    Then a face would be some thousandths of a pixel elsewhere, and an edit have other bytes,
-    depending on how many processors a machine has or how many processes share the work.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _first_stage() -> list[Tensor]:
-    """The first network's weights, biases and slopes, layer after layer, for pixels 0..255.
-
-    Ten channels are padded to sixteen, which fills a vector register and is faster.
-    """
+    """The first network's weights, biases and slopes, layer after layer, for pixels 0..255; ten
+    channels are padded to sixteen, which fills a vector register and is faster."""
     weights = _weights("pnet")
 
     def padded(weight: Tensor, *shape: int) -> Tensor:

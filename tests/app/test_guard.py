@@ -22,11 +22,11 @@ from click.testing import CliRunner
 from PIL import Image
 from serving import ASTRONAUT, ROOT, random_model, send, serving, started, wait
 
-from fader.app.archive import ZipLimits, unpack_photos
 from fader.app.errors import Refused
 from fader.app.jobs import remove_leftovers
 from fader.app.server import create_app
 from fader.app.settings import MB, Settings
+from fader.app.uploads import ZipLimits, unpack_photos
 from fader.commands import main
 from fader.errors import FaderError
 

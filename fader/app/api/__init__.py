@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 
 from fader.app.state import State
 
-_TYPES = {
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".bmp": "image/bmp",
-    ".avif": "image/avif",
-    ".heic": "image/heic",
-    ".gif": "image/gif",
-    ".zip": "application/zip",
-}
+_IMAGES = ("jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "gif")
+_TYPES = {f".{name}": f"image/{name}" for name in _IMAGES}
+_TYPES |= {".jpg": "image/jpeg", ".tif": "image/tiff"}
 
 
-def state_of(request: Request) -> State:
-    """What the server keeps."""
+async def _state(request: Request) -> State:
     return request.app.state.fader
+
+
+#: What the server keeps, as an argument of who answers.
+Here = Annotated[State, Depends(_state)]
+
+
+def form_of(*required: str, **fields: str | dict[str, Any]) -> dict[str, Any]:
+    """What OpenAPI is told of a multipart form: its ``fields``, of texts what is said of them."""
+    properties: dict[str, Any] = {}
+    for name, field in fields.items():
+        text = {"type": "string", "description": field} if field else {"type": "string"}
+        properties[name] = text if isinstance(field, str) else field
+    needed = {"required": list(required)} if required else {}
+    schema = {"type": "object", **needed, "properties": properties}
+    content = {"multipart/form-data": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def file_response(data: bytes, name: str, account: Any = None) -> Response:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
 from fader._version import __version__
-from fader.app.api import state_of
-from fader.app.errors import Refused
-from fader.app.sections import section_of
+from fader.app.api import Here
 from fader.attributes import ATTRIBUTES, GROUPS
 
 router = APIRouter(prefix="/api", tags=["about"])
 
+_HAIR = ["Bald", "Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"]
+_HAIR += ["Receding_Hairline", "Straight_Hair", "Wavy_Hair"]
+_EXPRESSION = ("High_Cheekbones", "Mouth_Slightly_Open", "Narrow_Eyes", "Smiling")
+# Under which heading an attribute's fader stands; all others under "face".
+_SECTIONS = dict.fromkeys(_HAIR, "hair") | dict.fromkeys(_EXPRESSION, "expression")
+
 
 @router.get("/health")
-async def health(request: Request) -> dict[str, Any]:
+async def health(state: Here) -> dict[str, Any]:
     """That the server is there, and how much it holds."""
-    state = state_of(request)
     return {
         "status": "ok",
         "version": __version__,
@@ -30,34 +33,26 @@ async def health(request: Request) -> dict[str, Any]:
 
 
 @router.get("/settings")
-async def settings(request: Request) -> dict[str, Any]:
+async def settings(state: Here) -> dict[str, Any]:
     """What a page needs to know: limits, and the section of each attribute."""
-    state = state_of(request)
     return {
         "version": __version__,
         "max_upload": state.settings.max_upload,
         "idle": state.settings.idle,
-        "sections": {name: section_of(name) for name in ATTRIBUTES},
+        "sections": {name: _SECTIONS.get(name, "face") for name in ATTRIBUTES},
         "groups": {group: list(members.values()) for group, members in GROUPS.items()},
     }
 
 
 @router.get("/models")
-async def models(request: Request) -> list[dict[str, Any]]:
+async def models(state: Here) -> list[dict[str, Any]]:
     """The models the server was started with: what each edits, its card as Markdown."""
-    state = state_of(request)
-
-    def describe() -> list[dict[str, Any]]:
-        return [state.models.describe(name) for name in state.models.names]
-
-    return await state.work.photo(describe)
+    return await state.work.photo(lambda: [*map(state.models.describe, state.models.names)])
 
 
 @router.post("/models/{name:path}/load")
-async def load(name: str, request: Request) -> dict[str, Any]:
+async def load(name: str, state: Here) -> dict[str, Any]:
     """Load a model by its name in the list; photos sent with `model` set to it are edited by it."""
-    state = state_of(request)
-    if name not in state.models.names:
-        raise Refused(404, f"there is no model {name!r}; there are {', '.join(state.models.names)}")
+    state.models.check(name)
     await state.work.photo(state.models.editor, name)
     return await state.work.photo(state.models.describe, name)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from sse_starlette import EventSourceResponse
 
-from fader.app.api import state_of
+from fader.app.api import Here, form_of
 from fader.app.api.photos import asked_changes
 from fader.app.errors import Refused
 from fader.app.uploads import Form
@@ -20,40 +20,28 @@ router = APIRouter(prefix="/api", tags=["folders"])
 
 _CHUNK = 1 << 18
 
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "photos": {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "photos, or a zip of photos",
-                        },
-                        "set": {"type": "string", "description": "as for fader edit --set"},
-                        "to": {"type": "string", "description": "as for fader edit --to"},
-                        "face": {"type": "string", "description": "largest, all, or a number"},
-                        "model": {"type": "string"},
-                        "start": {"type": "string", "description": "false waits for more photos"},
-                    },
-                }
-            }
-        },
-    }
+_PHOTOS = {
+    "type": "array",
+    "items": {"type": "string", "format": "binary"},
+    "description": "photos, or a zip of photos",
 }
+_FORM = form_of(
+    photos=_PHOTOS,
+    set="as for fader edit --set",
+    to="as for fader edit --to",
+    face="largest, all, or a number",
+    model="",
+    start="false waits for more photos",
+)
 
 
 @router.post("/folders", status_code=201, openapi_extra=_FORM)
-async def send_folder(request: Request) -> dict[str, Any]:
+async def send_folder(request: Request, state: Here) -> dict[str, Any]:
     """Send a folder's photos, or a zip, and what is to be set; the work starts at once.
 
     With `start=false` it waits for more photos (POST /api/folders/{id}/photos) and for
     POST /api/folders/{id}/start.
     """
-    state = state_of(request)
     async with state.uploads.reading(request) as form:
         waits = form.fields.get("start", "true").lower() in ("false", "0", "no")
         if not waits:
@@ -70,9 +58,8 @@ async def send_folder(request: Request) -> dict[str, Any]:
 
 
 @router.post("/folders/{folder_id}/photos", openapi_extra=_FORM)
-async def send_more(folder_id: str, request: Request) -> dict[str, Any]:
+async def send_more(folder_id: str, request: Request, state: Here) -> dict[str, Any]:
     """Send more photos to a folder that waits."""
-    state = state_of(request)
     job = state.jobs.get(folder_id)
     async with state.uploads.reading(request) as form:
         await state.work.photo(state.jobs.add, job, form.all)
@@ -80,9 +67,8 @@ async def send_more(folder_id: str, request: Request) -> dict[str, Any]:
 
 
 @router.post("/folders/{folder_id}/start", openapi_extra=_FORM)
-async def start(folder_id: str, request: Request) -> dict[str, Any]:
+async def start(folder_id: str, request: Request, state: Here) -> dict[str, Any]:
     """Begin, with the form's `set`, `to`, `face` and `model`."""
-    state = state_of(request)
     job = state.jobs.get(folder_id)
     async with state.uploads.reading(request) as form:
         await state.work.photo(_start, state, job, form)
@@ -90,15 +76,14 @@ async def start(folder_id: str, request: Request) -> dict[str, Any]:
 
 
 @router.get("/folders/{folder_id}")
-async def look(folder_id: str, request: Request) -> dict[str, Any]:
+async def look(folder_id: str, state: Here) -> dict[str, Any]:
     """How far the folder is."""
-    return state_of(request).jobs.get(folder_id).to_dict()
+    return state.jobs.get(folder_id).to_dict()
 
 
 @router.get("/folders/{folder_id}/events")
-async def events(folder_id: str, request: Request) -> EventSourceResponse:
+async def events(folder_id: str, state: Here) -> EventSourceResponse:
     """The same each time it changes, as server-sent events, until it is over."""
-    state = state_of(request)
     job = state.jobs.get(folder_id)
 
     async def stream() -> AsyncIterator[dict[str, str]]:
@@ -109,31 +94,29 @@ async def events(folder_id: str, request: Request) -> EventSourceResponse:
 
 
 @router.delete("/folders/{folder_id}")
-async def cancel(folder_id: str, request: Request) -> dict[str, Any]:
+async def cancel(folder_id: str, state: Here) -> dict[str, Any]:
     """Cancel it, whatever its state; its photos and results are removed."""
-    state = state_of(request)
     job = state.jobs.get(folder_id)
     state.jobs.cancel(job)
     return job.to_dict()
 
 
 @router.get("/folders/{folder_id}/result", response_class=StreamingResponse)
-async def result(folder_id: str, request: Request) -> StreamingResponse:
+async def result(folder_id: str, state: Here) -> StreamingResponse:
     """The zip: the edited pictures and report.csv."""
-    job = state_of(request).jobs.get(folder_id)
+    job = state.jobs.get(folder_id)
     if job.result is None:
         raise Refused(409, f"this folder has no result: it is {job.state}")
     file = job.result
 
+    def read(place: int) -> bytes:
+        with job.reading:  # several may read it at once
+            file.seek(place)
+            return file.read(_CHUNK)
+
     def chunks() -> Iterator[bytes]:
         place = 0
-        while True:
-            # Several may read it at once.
-            with job.reading:
-                file.seek(place)
-                chunk = file.read(_CHUNK)
-            if not chunk:
-                return
+        while chunk := read(place):
             place += len(chunk)
             yield chunk
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from fader.app.api import file_response, state_of
+from fader.app.api import Here, file_response
 
 router = APIRouter(prefix="/api", tags=["generate"])
 
@@ -29,31 +29,21 @@ class GenerateRequest(BaseModel):
 
 
 @router.get("/generators")
-async def generators(request: Request) -> list[dict[str, Any]]:
+async def generators(state: Here) -> list[dict[str, Any]]:
     """The generators there are, and what each can be asked for."""
-    state = state_of(request)
     return await state.work.photo(state.generators.catalogue)
 
 
 @router.post("/generate")
-async def generate(asked: GenerateRequest, request: Request) -> Any:
+async def generate(asked: GenerateRequest, state: Here) -> Any:
     """Draw faces: the seed, and each as a PNG in base64; with `answer: "grid"` one PNG of all."""
-    state = state_of(request)
     values = ",".join(f"{name}={value:g}" for name, value in asked.set.items())
-    drawn = await state.work.photo(
-        state.generators.draw,
-        asked.generator,
-        asked.n,
-        asked.seed,
-        values,
-        asked.label,
-        asked.truncation,
-    )
+    how = asked.n, asked.seed, values, asked.label, asked.truncation
+    drawn = await state.work.photo(state.generators.draw, asked.generator, *how)
     if asked.answer == "grid":
         return file_response(drawn.grid, f"faces-seed-{drawn.seed}.png")
     images = [
-        {"title": title, "png": base64.b64encode(image).decode()}
-        for title, image in zip(drawn.titles, drawn.images, strict=True)
+        {"title": title, "png": base64.b64encode(png).decode()} for title, png in drawn.images
     ]
     facts = {"generator": asked.generator, "seed": drawn.seed, "size": drawn.size}
     return {**facts, "images": images}

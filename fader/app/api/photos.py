@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from fader.app.api import file_response, state_of
+from fader.app.api import Here, file_response, form_of
 from fader.app.errors import Refused
+from fader.app.state import State
 from fader.app.uploads import Form
 from fader.attributes import attribute_name, parse_changes, parse_words
 from fader.edit.results import Edit
@@ -21,45 +21,24 @@ from fader.errors import FaderError, NoFaceError
 
 router = APIRouter(prefix="/api", tags=["photos"])
 
-#: The longer side of a picture to look at, in pixels.
-Side = Annotated[int, Query(ge=32, le=4096)]
+Values = dict[str, float | str]
 
-Value = float | str
-Values = dict[str, Value]
-
-_PHOTO_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["photo"],
-                    "properties": {
-                        "photo": {"type": "string", "format": "binary"},
-                        "model": {"type": "string", "description": "a name of GET /api/models"},
-                    },
-                }
-            }
-        },
-    }
+_PHOTO: dict[str, Any] = {
+    "photo": {"type": "string", "format": "binary"},
+    "model": "a name of GET /api/models",
 }
-_PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}}}
+_EDIT = {
+    "set": "as for fader edit --set: Smiling=1,Male=+0.5; a sign moves from what is there",
+    "to": "as for fader edit --to: serious,blond",
+    "face": "largest (default), all, or the n-th largest face's number",
+    "quality": "1..100, of JPEG, WebP and AVIF; without, a JPEG's own",
 }
-
-
-def _edit_form() -> dict[str, Any]:
-    texts = {
-        "set": "as for fader edit --set: Smiling=1,Male=+0.5; a sign moves from what is there",
-        "to": "as for fader edit --to: serious,blond",
-        "face": "largest (default), all, or the n-th largest face's number",
-        "quality": "1..100, of JPEG, WebP and AVIF; without, a JPEG's own",
-    }
-    form = json.loads(json.dumps(_PHOTO_FORM))
-    schema = form["requestBody"]["content"]["multipart/form-data"]["schema"]
-    schema["properties"] |= {k: {"type": "string", "description": v} for k, v in texts.items()}
-    return form
+_TYPES = ("image/jpeg", "image/png", "image/webp")
+# What answers a picture.
+_PICTURE: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {200: {"content": {kind: {} for kind in _TYPES}}},
+}
 
 
 class EditRequest(BaseModel):
@@ -79,14 +58,13 @@ class EditRequest(BaseModel):
     provenance: bool = True
 
 
-@router.post("/photos", status_code=201, openapi_extra=_PHOTO_FORM)
-async def send_photo(request: Request) -> dict[str, Any]:
+@router.post("/photos", status_code=201, openapi_extra=form_of("photo", **_PHOTO))
+async def send_photo(request: Request, state: Here) -> dict[str, Any]:
     """Send a photo: it is read, searched for faces and encoded once.
 
     Answers its id, its size, and the faces, largest first: their number, box, landmarks, the region
     that edits can touch, and the estimated value of every attribute the model edits.
     """
-    state = state_of(request)
     async with state.uploads.reading(request) as form:
         name, data = form.one("photo")
         model = form.fields.get("model", "")
@@ -94,27 +72,23 @@ async def send_photo(request: Request) -> dict[str, Any]:
     return {"id": state.photos.add(photo), **_described(photo, model or state.models.first)}
 
 
-def _opened(state: Any, data: bytes, name: str, model: str) -> OpenPhoto:
+def _opened(state: State, data: bytes, name: str, model: str) -> OpenPhoto:
     return OpenPhoto(state.models.editor(model), data, name.replace("\\", "/").split("/")[-1])
 
 
 def _described(photo: OpenPhoto, model: str) -> dict[str, Any]:
-    faces = []
-    for face in photo.faces:
-        attributes = {}
-        if face.editable:
-            attributes = {n: round(v, 4) for n, v in photo.before(face.number).items()}
-        faces.append(
-            {
-                "number": face.number,
-                "box": [round(float(v), 1) for v in face.face.box],
-                "landmarks": face.face.landmarks.round(1).tolist(),
-                "region": list(face.region),
-                "score": round(face.face.score, 4),
-                "editable": face.editable,
-                "attributes": attributes,
-            }
-        )
+    faces = [
+        {
+            "number": face.number,
+            "box": [round(float(v), 1) for v in face.face.box],
+            "landmarks": face.face.landmarks.round(1).tolist(),
+            "region": list(face.region),
+            "score": round(face.face.score, 4),
+            "editable": face.editable,
+            "attributes": _rounded(photo.before(face.number)) if face.editable else {},
+        }
+        for face in photo.faces
+    ]
     return {
         "name": photo.source.name,
         "output": photo.output.name,
@@ -128,39 +102,41 @@ def _described(photo: OpenPhoto, model: str) -> dict[str, Any]:
     }
 
 
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
+
+
 @router.get("/photos/{photo_id}")
-async def look(photo_id: str, request: Request) -> dict[str, Any]:
+async def look(photo_id: str, state: Here) -> dict[str, Any]:
     """What POST /api/photos answered, and the edits made last."""
-    state = state_of(request)
     photo = state.photos.get(photo_id)
     model = state.models.name_of(photo.editor)
     return {"id": photo_id, **_described(photo, model), "edits": photo.current}
 
 
 @router.delete("/photos/{photo_id}", status_code=204)
-async def forget(photo_id: str, request: Request) -> Response:
+async def forget(photo_id: str, state: Here) -> Response:
     """Have the server forget a photo now."""
-    state = state_of(request)
     state.photos.get(photo_id)
     state.photos.remove(photo_id)
     return Response(status_code=204)
 
 
-@router.get("/photos/{photo_id}/picture", response_class=Response, responses=_PICTURE)
-async def picture(photo_id: str, request: Request, side: Side = 1600) -> Response:
+@router.get("/photos/{photo_id}/picture", **_PICTURE)
+async def picture(
+    photo_id: str, state: Here, side: Annotated[int, Query(ge=32, le=4096)] = 1600
+) -> Response:
     """The photo as it was sent, upright, small enough to look at, as a JPEG."""
-    state = state_of(request)
     photo = state.photos.get(photo_id)
     return await state.work.photo(_shown, photo.photo.pixels, side, None)
 
 
-@router.get(
-    "/photos/{photo_id}/faces/{number}/preview", response_class=Response, responses=_PICTURE
-)
+@router.get("/photos/{photo_id}/faces/{number}/preview", **_PICTURE)
 async def preview(
     photo_id: str,
     number: int,
     request: Request,
+    state: Here,
     side: Annotated[int, Query(ge=32, le=1024)] = 512,
     encoding: Annotated[Literal["jpeg", "webp", "png"], Query(alias="as")] = "jpeg",
 ) -> Response:
@@ -169,23 +145,21 @@ async def preview(
     Only the decoder is run. Of several asked of one face at the same time the latest is answered,
     the others are 409. The Fader-Edit header has the values of all attributes.
     """
-    state = state_of(request)
     photo = state.photos.get(photo_id)
-    values = _numbers(photo, request, ("side", "as"))
+    values = _numbers(photo, request)
 
     def draw(wanted: Any) -> Response:
         image = photo.preview(number, values, side, wanted)
-        account = {n: round(v, 4) for n, v in photo.values(number, values).items()}
-        return _encoded(image, encoding, account)
+        return _encoded(image, encoding, _rounded(photo.values(number, values)))
 
     return await state.work.latest((photo_id, number), draw)
 
 
-@router.get("/photos/{photo_id}/faces/{number}/strip", response_class=Response, responses=_PICTURE)
+@router.get("/photos/{photo_id}/faces/{number}/strip", **_PICTURE)
 async def strip_of(
     photo_id: str,
     number: int,
-    request: Request,
+    state: Here,
     attribute: str,
     start: Annotated[float, Query(alias="from", ge=-5, le=5)] = -1,
     stop: Annotated[float, Query(alias="to", ge=-5, le=5)] = 2,
@@ -193,7 +167,6 @@ async def strip_of(
     encoding: Annotated[Literal["png", "gif"], Query(alias="as")] = "png",
 ) -> Response:
     """An attribute's slider on a face, as `fader strip`: a picture, or a GIF that moves."""
-    state = state_of(request)
     photo = state.photos.get(photo_id)
 
     def draw() -> Response:
@@ -213,11 +186,11 @@ async def strip_of(
     return await state.work.photo(draw)
 
 
-@router.post("/photos/{photo_id}/edit", response_class=Response, responses=_PICTURE)
+@router.post("/photos/{photo_id}/edit", **_PICTURE)
 async def edit_photo(
     photo_id: str,
     asked: EditRequest,
-    request: Request,
+    state: Here,
     side: Annotated[int | None, Query(ge=32, le=4096)] = None,
 ) -> Response:
     """The whole photo, edited: the file that `fader edit` would write, byte for byte.
@@ -225,7 +198,6 @@ async def edit_photo(
     With `side`, a JPEG of it to look at instead. The Fader-Edit header is JSON: the `command` that
     makes the same file, the values of each face before and after, notes.
     """
-    state = state_of(request)
     photo = state.photos.get(photo_id)
     edits = _edits(photo, asked)
 
@@ -243,16 +215,15 @@ async def edit_photo(
     return await state.work.latest((photo_id, "whole"), make, whole=True)
 
 
-@router.post("/edit", response_class=Response, responses=_PICTURE, openapi_extra=_edit_form())
-async def edit_at_once(request: Request) -> Response:
+@router.post("/edit", **_PICTURE, openapi_extra=form_of("photo", **_PHOTO, **_EDIT))
+async def edit_at_once(request: Request, state: Here) -> Response:
     """A photo in, the edited photo out, as `fader edit` writes it; nothing is kept."""
-    state = state_of(request)
     async with state.uploads.reading(request) as form:
         name, data = form.one("photo")
-        return await state.work.photo(partial(_edited_at_once, state, name, data, form))
+        return await state.work.photo(_edited_at_once, state, name, data, form)
 
 
-def _edited_at_once(state: Any, name: str, data: bytes, form: Form) -> Response:
+def _edited_at_once(state: State, name: str, data: bytes, form: Form) -> Response:
     photo = _opened(state, data, name, form.fields.get("model", ""))
     changes, which, quality = asked_changes(form, photo.editor.attributes)
     edit = photo.apply(changes, which)
@@ -261,18 +232,15 @@ def _edited_at_once(state: Any, name: str, data: bytes, form: Form) -> Response:
 
 
 def asked_changes(form: Form, known: tuple[str, ...]) -> tuple[list[Any], Any, int | None]:
-    """The changes, the faces and the quality that a form asks for, as the command line's options.
-
-    Raises :class:`~fader.errors.FaderError`.
-    """
+    """The changes, the faces and the quality that a form asks for, as the command line's options;
+    else :class:`~fader.errors.FaderError`."""
     unknown = set(form.fields) - {"set", "to", "face", "quality", "model", "start"}
     if unknown:
         raise Refused(422, f"{sorted(unknown)[0]}: no field of this form; see /docs")
     changes: list[Any] = []
-    if form.fields.get("to"):
-        changes += parse_words(form.fields["to"], known)
-    if form.fields.get("set"):
-        changes += parse_changes(form.fields["set"], known)
+    for field, parse in (("to", parse_words), ("set", parse_changes)):
+        if form.fields.get(field):
+            changes += parse(form.fields[field], known)
     if not changes:
         raise Refused(422, "nothing to change; give set, such as Smiling=1, or to")
     which: Any = form.fields.get("face") or "largest"
@@ -303,24 +271,23 @@ def _edits(photo: OpenPhoto, asked: EditRequest) -> dict[int, Values]:
 
 def _account(photo: OpenPhoto, edits: Edits, edit: Edit, asked: EditRequest) -> dict[str, Any]:
     command = photo.command(edits)
-    if command and asked.quality:
-        command += f" --quality {asked.quality}"
-    if command and not asked.provenance:
-        command += " --no-provenance"
+    if command:
+        command += f" --quality {asked.quality}" if asked.quality else ""
+        command += "" if asked.provenance else " --no-provenance"
     faces = {
         number: {
-            "before": {n: round(v, 4) for n, v in photo.before(number).items()},
-            "after": {n: round(v, 4) for n, v in photo.values(number, values).items()},
+            "before": _rounded(photo.before(number)),
+            "after": _rounded(photo.values(number, values)),
         }
         for number, values in edits.items()
     }
     return {"command": command, "faces": faces, "notes": list(edit.notes)}
 
 
-def _numbers(photo: OpenPhoto, request: Request, others: tuple[str, ...]) -> dict[str, float]:
+def _numbers(photo: OpenPhoto, request: Request) -> dict[str, float]:
     values = {}
     for key, text in request.query_params.items():
-        if key in (*others, "token"):
+        if key in ("side", "as", "token"):
             continue
         known = attribute_name(key, photo.editor.attributes)
         try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from fader.documents import check_regular
 from fader.errors import FaderError
 from fader.models.released.inert import InertError, Name, Record, read_inert
 
-#: Bytes of a file, of the pickles in it (which hold the classes' source), and of one of a number.
+# Bytes of a file, of the pickles in it (which hold the classes' source), and of one of a number.
 _LARGEST, _PICKLE, _SMALL = 1 << 30, 1 << 20, 1 << 14
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 # Members of a tar file, and storages and tensors of one; a network has some dozens.
@@ -52,81 +53,61 @@ class _Storage:
     place: int | None = None
 
 
-class Checkpoint:
-    """A file of ``torch.save``: its ``root`` as inert data, and the tensors of that.
+class Checkpoint(io.FileIO):
+    """A file of ``torch.save``, open until the block ends: its ``root`` as inert data, and tensors.
 
     ``names`` are those that it may name beside :data:`TENSOR_NAMES`. No number is read before it is
-    asked for. To be closed. Raises :class:`FaderError` that names the file for one that is
-    damaged, of another kind, or asks for other names.
+    asked for. Raises :class:`FaderError` that names the file for one that is damaged, of another
+    kind, or asks for other names.
     """
 
     def __init__(self, path: Path, names: set[str]) -> None:
         self.path, self.names = path, names | TENSOR_NAMES
         try:
             check_regular(path, _LARGEST)
-            self.file = io.FileIO(path)
+            super().__init__(path)
         except OSError as error:
             raise FaderError(f"{path}: cannot be read ({error.strerror})") from None
         try:
             with _told(self.path):
-                self.size = self.file.seek(0, io.SEEK_END)
-                self.root = _reader(self._head(0, 512).read())(self)
+                self.size = self.seek(0, io.SEEK_END)
+                start = self._head(0, 512).read()
+                older = _read_tar if start[257:262] == b"ustar" else _read_stream
+                read = _read_zip if start.startswith(b"PK\x03\x04") else older
+                self.root = read(self)
         except BaseException:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-    def __enter__(self) -> Checkpoint:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def tensor(self, value: Any, shape: tuple[int, ...]) -> Tensor:
-        """The tensor or parameter that ``value`` stands for, in float32.
-
-        Raises :class:`FaderError` when it is none, or not of ``shape``.
-        """
+        """The tensor or parameter of ``shape`` that ``value`` stands for, in float32; else
+        :class:`FaderError`."""
         with _told(self.path):
             if isinstance(value, Record) and value.name in _PARAMETER:
                 value = value.args[0]
-            if not (isinstance(value, Record) and value.name in _REBUILD):
-                raise InertError("has something else where a tensor should be")
+            rebuilt = isinstance(value, Record) and value.name in _REBUILD
+            _need(rebuilt, "has something else where a tensor should be")
             storage, start, *sides = value.args[:4]
             size, stride = (_whole(side.args[0] if isinstance(side, Record) else side)
                             for side in sides)  # fmt: skip
             (start,) = _whole((start,))
-            if size != shape:
-                raise InertError(f"has a tensor of {_by(size)} where one of {_by(shape)} belongs")
-            return self._read(storage, start, size, stride)
-
-    def _read(
-        self, storage: Any, start: int, size: tuple[int, ...], stride: tuple[int, ...]
-    ) -> Tensor:
-        if not isinstance(storage, _Storage) or storage.place is None:
-            raise InertError("lacks the numbers of a tensor")
-        extent = 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        if start + extent > storage.count:
-            raise InertError("has a tensor that goes beyond its numbers")
-        each = storage.dtype.itemsize
-        data = self._exactly(storage.place + start * each, extent * each)
-        numbers = torch.frombuffer(bytearray(data), dtype=storage.dtype)
-        return numbers.as_strided(size, stride).float().contiguous()
-
-    # --- what the readers of the three kinds share ---
+            _need(size == shape, f"has a tensor of {_by(size)} where one of {_by(shape)} belongs")
+            there = isinstance(storage, _Storage) and storage.place is not None
+            _need(there, "lacks the numbers of a tensor")
+            extent = 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+            _need(start + extent <= storage.count, _BEYOND)
+            each = storage.dtype.itemsize
+            data = self._exactly(storage.place + start * each, extent * each)
+            numbers = torch.frombuffer(bytearray(data), dtype=storage.dtype)
+            return numbers.as_strided(size, stride).float().contiguous()
 
     def _head(self, place: int, most: int) -> io.BytesIO:
-        self.file.seek(place)
-        return io.BytesIO(self.file.read(most))
+        self.seek(place)
+        return io.BytesIO(self.read(most))
 
     def _exactly(self, place: int, count: int) -> bytes:
-        if place + count > self.size:
-            raise InertError("is cut short")
-        self.file.seek(place)
-        return self.file.read(count)
+        _need(place + count <= self.size, "is cut short")
+        return self._head(place, count).getvalue()
 
 
 @contextmanager
@@ -153,12 +134,6 @@ class _Bounded(io.FileIO):
         return super().read(size)
 
 
-def _reader(start: bytes) -> Callable[[Checkpoint], Any]:
-    if start.startswith(b"PK\x03\x04"):
-        return _read_zip
-    return _read_tar if start[257:262] == b"ustar" else _read_stream
-
-
 # --- zip: torch 1.6 and later ---------------------------------------------------------------
 
 
@@ -166,8 +141,7 @@ def _read_zip(of: Checkpoint) -> Any:
     with _Bounded(of.path) as file, zipfile.ZipFile(file) as archive:
         entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         order = entries.get("byteorder")
-        if order and archive.read(_stored(order, 16)) != b"little":
-            raise InertError("has its numbers in big-endian order, which is not read")
+        _need(not order or archive.read(_stored(order, 16)) == b"little", _BIG_ENDIAN)
         pickled = archive.read(_stored(entries["data.pkl"], _PICKLE))
     storages: dict[str, _Storage] = {}
 
@@ -175,10 +149,12 @@ def _read_zip(of: Checkpoint) -> Any:
         _, kind, key, _, count = _identity(identity, "storage", 5)
         if _key(key) not in storages:
             storages[key] = _storage(kind, count)
-            place, size = _place(of, _stored(entries[f"data/{key}"], _LARGEST))
-            if size != storages[key].count * storages[key].dtype.itemsize:
-                raise InertError("has numbers of another length than it says")
-            storages[key].place = place
+            entry = _stored(entries[f"data/{key}"], _LARGEST)
+            header = of._exactly(entry.header_offset, 30)
+            size = storages[key].count * storages[key].dtype.itemsize
+            _need(entry.file_size == size, _OTHER_LENGTH)
+            # The lengths of the name and of what is beside it, which come before the numbers.
+            storages[key].place = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))
         return storages[key]
 
     return read_inert(io.BytesIO(pickled), of.names, persistent)
@@ -186,17 +162,11 @@ def _read_zip(of: Checkpoint) -> Any:
 
 def _stored(entry: zipfile.ZipInfo, most: int) -> zipfile.ZipInfo:
     """An entry that takes as many bytes of the file as it gives, and at most ``most``."""
-    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-        raise InertError("is compressed, as no file of torch.save is")
-    if entry.file_size > most:
-        raise InertError(f"has {entry.file_size:,} bytes of {entry.filename[:80]}, too many")
+    as_it_is = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+    _need(as_it_is, "is compressed, as no file of torch.save is")
+    too_many = f"has {entry.file_size:,} bytes of {entry.filename[:80]}, too many"
+    _need(entry.file_size <= most, too_many)
     return entry
-
-
-def _place(of: Checkpoint, entry: zipfile.ZipInfo) -> tuple[int, int]:
-    header = of._exactly(entry.header_offset, 30)
-    name, extra = struct.unpack("<HH", header[26:30])
-    return entry.header_offset + 30 + name + extra, entry.file_size
 
 
 # --- a stream of pickles and numbers: torch 0.1.10 to 1.5 -----------------------------------
@@ -220,12 +190,10 @@ def _read_stream(of: Checkpoint) -> Any:
 
     # The first pickles are read with the same list, so that a pickle of something else is refused
     # by what it asks for.
-    if read_inert(head, of.names) != _MAGIC:
-        raise InertError("is no file of torch.save")
-    if read_inert(head, of.names) != _PROTOCOL:
-        raise InertError("is a file of torch.save of an unknown version")
-    if not read_inert(head, of.names)["little_endian"]:
-        raise InertError("has its numbers in big-endian order, which is not read")
+    _need(read_inert(head, of.names) == _MAGIC, "is no file of torch.save")
+    known = read_inert(head, of.names) == _PROTOCOL
+    _need(known, "is a file of torch.save of an unknown version")
+    _need(read_inert(head, of.names)["little_endian"], _BIG_ENDIAN)
     root = read_inert(head, of.names, persistent)
     keys = read_inert(head, set())
     place = head.tell()
@@ -240,12 +208,10 @@ def _read_stream(of: Checkpoint) -> Any:
 def _numbers(of: Checkpoint, place: int, storage: _Storage) -> int:
     """Where the numbers of ``storage`` end, that begin with their count at ``place``."""
     (count,) = struct.unpack("<q", of._exactly(place, 8))
-    if count != storage.count:
-        raise InertError("has numbers of another length than it says")
+    _need(count == storage.count, _OTHER_LENGTH)
     storage.place = place + 8
     end = storage.place + count * storage.dtype.itemsize
-    if end > of.size:
-        raise InertError("is cut short")
+    _need(end <= of.size, "is cut short")
     return end
 
 
@@ -253,7 +219,11 @@ def _numbers(of: Checkpoint, place: int, storage: _Storage) -> int:
 
 
 def _read_tar(of: Checkpoint) -> Any:
-    members = _members(of)
+    members: dict[str, tuple[int, int]] = {}  # first byte and size, by name
+    with _Bounded(of.path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        for member in itertools.islice(archive, _MOST_MEMBERS):
+            if member.isreg() and not member.issparse():
+                members[member.name.removeprefix("./")] = member.offset_data, member.size
     objects = _tar_storages(of, members["storages"])
     _tar_tensors(of, members["tensors"], objects)
 
@@ -264,19 +234,6 @@ def _read_tar(of: Checkpoint) -> Any:
 
     start, size = members["pickle"]
     return read_inert(of._head(start, min(size, _PICKLE)), of.names, persistent)
-
-
-def _members(of: Checkpoint) -> dict[str, tuple[int, int]]:
-    """First byte and size of what is in the tar file, by name."""
-    found = {}
-    with _Bounded(of.path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
-        for _ in range(_MOST_MEMBERS):
-            member = archive.next()
-            if member is None:
-                break
-            if member.isreg() and not member.issparse():
-                found[member.name.removeprefix("./")] = member.offset_data, member.size
-    return found
 
 
 def _tar_storages(of: Checkpoint, region: tuple[int, int]) -> dict[int, Any]:
@@ -291,11 +248,9 @@ def _tar_storages(of: Checkpoint, region: tuple[int, int]) -> dict[int, Any]:
     for key, root, start, count in views:
         whole = objects[_key(root)]
         start, count = _whole((start, count))
-        if start + count > whole.count:
-            raise InertError("has a tensor that goes beyond its numbers")
-        objects[_key(key)] = _Storage(
-            whole.dtype, count, whole.place + start * whole.dtype.itemsize
-        )
+        _need(start + count <= whole.count, _BEYOND)
+        place = whole.place + start * whole.dtype.itemsize
+        objects[_key(key)] = _Storage(whole.dtype, count, place)
     return objects
 
 
@@ -304,8 +259,7 @@ def _tar_tensors(of: Checkpoint, region: tuple[int, int], objects: dict[int, Any
     for _ in range(_count(number)):
         (key, storage, _), place = _next(of, place)
         (sides,) = struct.unpack("<i", of._exactly(place, 4))
-        if not 0 <= sides <= 8:
-            raise InertError("has a tensor of impossible sides")
+        _need(0 <= sides <= 8, "has a tensor of impossible sides")
         # Four bytes of nothing follow the number of sides.
         values = struct.unpack(f"<{2 * sides + 1}q", of._exactly(place + 8, 8 * (2 * sides + 1)))
         place += 8 + 8 * len(values)
@@ -324,36 +278,43 @@ def _next(of: Checkpoint, place: int) -> tuple[Any, int]:
 # --- what the file says, checked ------------------------------------------------------------
 
 
+_BEYOND = "has a tensor that goes beyond its numbers"
+_BIG_ENDIAN = "has its numbers in big-endian order, which is not read"
+_OTHER_LENGTH = "has numbers of another length than it says"
+
+
+def _need(fine: Any, otherwise: str) -> None:
+    if not fine:
+        raise InertError(otherwise)
+
+
 def _identity(identity: Any, kind: str, length: int) -> tuple[Any, ...]:
-    if not (isinstance(identity, tuple) and len(identity) == length and identity[0] == kind):
-        raise InertError("asks for a persistent object that no file of torch.save has")
+    known = isinstance(identity, tuple) and len(identity) == length and identity[0] == kind
+    _need(known, "asks for a persistent object that no file of torch.save has")
     return identity
 
 
 def _storage(kind: Any, count: Any) -> _Storage:
-    if not isinstance(kind, Name) or kind.text not in _STORAGES:
-        raise InertError("has numbers of an unknown kind")
+    known = isinstance(kind, Name) and kind.text in _STORAGES
+    _need(known, "has numbers of an unknown kind")
     return _Storage(_STORAGES[kind.text], *_whole((count,)))
 
 
 def _key(value: Any) -> Any:
     # To hash a tuple goes as deep as the tuple, beyond what the process can bear.
-    if not isinstance(value, (str, int)):
-        raise InertError("has a key that is none")
+    _need(isinstance(value, (str, int)), "has a key that is none")
     return value
 
 
 def _whole(values: Any) -> tuple[int, ...]:
-    if not isinstance(values, tuple) or not all(
-        type(n) is int and 0 <= n < 1 << 40 for n in values
-    ):
-        raise InertError("has sizes that are none")
+    fine = isinstance(values, tuple) and all(type(n) is int and 0 <= n < 1 << 40 for n in values)
+    _need(fine, "has sizes that are none")
     return values
 
 
 def _count(number: Any) -> int:
-    if type(number) is not int or not 0 <= number <= _MOST_TENSORS:
-        raise InertError("has a number of tensors that is none")
+    fine = type(number) is int and 0 <= number <= _MOST_TENSORS
+    _need(fine, "has a number of tensors that is none")
     return number
 
 

@@ -33,8 +33,8 @@ _LAYERS = {
     "UpsamplingNearest2d": "upsampling",
     "PixelShuffle": "pixelshuffle",
 }
-#: All that such a file may name: its class, torch's layers, and what these keep beside numbers.
-NAMES = {
+# All that such a file may name: its class, torch's layers, and what these keep beside numbers.
+_NAMES = {
     _AUTOENCODER,
     *(f"torch.nn.modules.{module}.{name}" for name, module in _LAYERS.items()),
     "torch.nn.backends.thnn._get_thnn_function_backend",
@@ -42,24 +42,18 @@ NAMES = {
     "__builtin__.set",
 }
 
-#: What a layer must be like, for ours to do the same; a tuple's sides are alike.
+# What a layer must be like, for ours to do the same; a tuple's sides are alike.
+_CONV = {"kernel_size": 4, "stride": 2, "padding": 1, "dilation": 1, "groups": 1}
+_AFTER_UPSAMPLING = {**_CONV, "kernel_size": 3, "stride": 1}
 _NEEDED: dict[str, dict[str, Any]] = {
-    "Conv2d": {"kernel_size": 4, "stride": 2, "padding": 1, "dilation": 1, "groups": 1},
-    "ConvTranspose2d": {
-        "kernel_size": 4,
-        "stride": 2,
-        "padding": 1,
-        "output_padding": 0,
-        "dilation": 1,
-        "groups": 1,
-    },
+    "Conv2d": _CONV,
+    "ConvTranspose2d": {**_CONV, "output_padding": 0},
     "BatchNorm2d": {"eps": 1e-5, "affine": True},
     "InstanceNorm2d": {"eps": 1e-5, "affine": True},
     "LeakyReLU": {"negative_slope": 0.2},
     "UpsamplingNearest2d": {"scale_factor": 2},
 }
-_AFTER_UPSAMPLING = {**_NEEDED["Conv2d"], "kernel_size": 3, "stride": 1}
-#: What newer layers have beside it; where it is missing, it is like this.
+# What newer layers have beside it; where it is missing, it is like this.
 _USUAL: dict[str, dict[str, Any]] = {
     "Conv2d": {"padding_mode": "zeros"},
     "ConvTranspose2d": {"padding_mode": "zeros"},
@@ -69,15 +63,13 @@ _USUAL: dict[str, dict[str, Any]] = {
 
 
 def import_checkpoint(path: Path, attributes: Sequence[str] = ()) -> FaderModel:
-    """The model in a released checkpoint: a whole ``AutoEncoder``, pickled by torch.
-
-    Its decodings are those of the original, in evaluation mode. Nothing in the file is executed or
-    imported. ``attributes`` are for a checkpoint that does not name its own.
+    """The model in a released checkpoint, a whole ``AutoEncoder`` pickled by torch, of the same
+    decodings. ``attributes`` are for one that does not name its own. Nothing in it is run.
 
     Raises :class:`FaderError` that names the file for any other or a damaged file, or a network
     that ours cannot be.
     """
-    with Checkpoint(path, NAMES) as checkpoint:
+    with Checkpoint(path, _NAMES) as checkpoint:
         try:
             return _converted(checkpoint, attributes)
         except FaderError as error:
@@ -88,17 +80,19 @@ def import_checkpoint(path: Path, attributes: Sequence[str] = ()) -> FaderModel:
 def _converted(checkpoint: Checkpoint, attributes: Sequence[str]) -> FaderModel:
     root, path = checkpoint.root, checkpoint.path
     if not (isinstance(root, Record) and root.name == _AUTOENCODER):
+        kind = root.name if isinstance(root, Record) else f"a {type(root).__name__}"
         raise FaderError(
-            f"holds {_kind(root)}, and what can be imported is a whole AutoEncoder of the released "
-            "code, as its train.py saved it"
+            f"holds {kind}, and what can be imported is a whole AutoEncoder of the released code, "
+            "as its train.py saved it"
         )
-    state = _state(root)
-    parts = _children(root)
+    state, parts = _state(root), _children(root)
     encoder, decoder = (
         [_Layer(one) for one in _children(parts.get(name)).values()]
         for name in ("enc_layers", "dec_layers")
     )
-    channels = [layer.channels for layer in encoder]
+    channels: list[Any] = [
+        layer.states[0].get("out_channels") if layer.states else None for layer in encoder
+    ]
     if not channels or not all(type(count) is int for count in channels):
         raise FaderError("has no encoder that is known")
     settings = {
@@ -130,19 +124,13 @@ class _Layer:
     """A level of the network: the modules of a ``Sequential``, without those that do nothing."""
 
     def __init__(self, sequential: Any) -> None:
-        modules = _children(sequential).values()
         self.kinds: list[str] = []
         self.states: list[dict[str, Any]] = []
-        for module in modules:
+        for module in _children(sequential).values():
             kind = module.name.rpartition(".")[2] if isinstance(module, Record) else "nothing"
             if kind != "Dropout":  # it is for training
                 self.kinds.append(kind)
                 self.states.append(_state(module))
-
-    @property
-    def channels(self) -> Any:
-        """What its first convolution gives, in an encoder."""
-        return self.states[0].get("out_channels") if self.states else None
 
     def check(self, kinds: Sequence[str], where: str) -> None:
         """Raise :class:`FaderError` unless it is made of ``kinds``, and each is as ours is."""
@@ -152,13 +140,10 @@ class _Layer:
                 f"{', '.join(kinds)}"
             )
         for i, (kind, state) in enumerate(zip(kinds, self.states, strict=True)):
-            needed = _NEEDED.get(kind, {})
-            if i and kind == "Conv2d":
-                needed = _AFTER_UPSAMPLING
-            for name, value in needed.items():
-                _same(f"{where}: {kind}", name, state.get(name), value)
-            for name, value in _USUAL.get(kind, {}).items():
-                _same(f"{where}: {kind}", name, state.get(name, value), value)
+            after = i > 0 and kind == "Conv2d"
+            needed, usual = _NEEDED.get(kind, {}), _USUAL.get(kind, {})
+            for name, value in {**(_AFTER_UPSAMPLING if after else needed), **usual}.items():
+                _same(f"{where}: {kind}", name, state.get(name, usual.get(name)), value)
 
 
 class _Weights:
@@ -172,14 +157,12 @@ class _Weights:
 
     def encoder(self, i: int, layer: _Layer) -> None:
         """Level ``i`` from the image."""
-        norm = [self.norm] if i else []
-        layer.check(["Conv2d", *norm, "LeakyReLU"], f"encoder layer {i + 1}")
+        layer.check(["Conv2d", *([self.norm] if i else []), "LeakyReLU"], f"encoder layer {i + 1}")
         outer, inner = self.channels[i - 1] if i else 3, self.channels[i]
-        place = f"encoder.{i}"
-        self._put(f"{place}.0.weight", layer.states[0], (inner, outer, 4, 4))
-        self._put(f"{place}.0.bias", layer.states[0], (inner,))
-        if norm:
-            self._put_norm(f"{place}.1", layer.states[1], inner)
+        self._put(f"encoder.{i}.0.weight", layer.states[0], (inner, outer, 4, 4))
+        self._put(f"encoder.{i}.0.bias", layer.states[0], (inner,))
+        if i:
+            self._put_norm(f"encoder.{i}.1", layer.states[1], inner)
 
     def decoder(self, i: int, layer: _Layer) -> None:
         """Level ``i`` from the latent code."""
@@ -189,19 +172,17 @@ class _Weights:
                 f"{where} enlarges by pixel shuffle, which cannot be imported; convtranspose and "
                 "upsampling can"
             )
-        enlarge = ["ConvTranspose2d"]
-        if "UpsamplingNearest2d" in layer.kinds:
-            enlarge = ["UpsamplingNearest2d", "Conv2d"]
-        end = [self.norm, "ReLU"] if level else ["Tanh"]
-        layer.check([*enlarge, *end], where)
+        repeated = "UpsamplingNearest2d" in layer.kinds
+        enlarge = ["UpsamplingNearest2d", "Conv2d"] if repeated else ["ConvTranspose2d"]
+        layer.check([*enlarge, *([self.norm, "ReLU"] if level else ["Tanh"])], where)
         inner, outer = self.channels[level], self.channels[level - 1] if level else 3
         code, skipped = 2 * len(self.config.attributes), inner if 0 < i <= self.config.skip else 0
         inputs, state = inner + code + skipped, layer.states[len(enlarge) - 1]
         place = f"decoder.{i}"
-        if len(enlarge) == 1:
-            weight = self._tensor(state, "weight", (inputs, outer, 4, 4))
-        else:
+        if repeated:
             weight = _transposed(self._tensor(state, "weight", (outer, inputs, 3, 3)))
+        else:
+            weight = self._tensor(state, "weight", (inputs, outer, 4, 4))
         # Theirs is given features, the code and the skip; ours features, the skip and the code.
         own, told, joined = weight.split([inner, code, skipped])
         self.found[f"{place}.up.weight"] = torch.cat([own, joined, told])
@@ -212,10 +193,8 @@ class _Weights:
             self._put_norm(f"{place}.norm", layer.states[len(enlarge)], outer)
 
     def _put_norm(self, place: str, state: dict[str, Any], channels: int) -> None:
-        names = ["weight", "bias"]
-        if not self.config.instance_norm:
-            names += ["running_mean", "running_var"]
-        for name in names:
+        moving = () if self.config.instance_norm else ("running_mean", "running_var")
+        for name in ("weight", "bias", *moving):
             self._put(f"{place}.{name}", state, (channels,))
 
     def _put(self, name: str, state: dict[str, Any], shape: tuple[int, ...]) -> None:
@@ -227,11 +206,7 @@ class _Weights:
 
 def _transposed(weight: Tensor) -> Tensor:
     """The weights C′×C×3×3 of a convolution of maps doubled by repetition, as those C×C′×4×4 of a
-    transposed one that gives the same.
-
-    A pixel of the doubled map sees two of the map, one of them once or twice: rows and columns of
-    the four taps are sums of those of the three.
-    """
+    transposed one that gives the same: sums of rows and columns, since pixels are seen twice."""
     sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
     return torch.einsum("iy,ocyx,jx->coij", sums, weight, sums).contiguous()
 
@@ -242,13 +217,13 @@ def _attributes(named: Any, given: Sequence[str]) -> tuple[str, ...]:
         if not given:
             raise FaderError("does not name its attributes; name them with --attrs, such as Male")
         return tuple(given)
-    pairs: list[Any] = named if isinstance(named, list) else [None]
-    if not all(_is_pair(pair) and len(pair[0]) < 100 for pair in pairs):
+    known = isinstance(named, list) and all(_is_pair(one) and len(one[0]) < 100 for one in named)
+    if not known:
         raise FaderError("names its attributes in a way that is not known")
-    for name, count in pairs:
+    for name, count in named:
         if count != 2:
             raise FaderError(f"edits {name!r}, which has not two values; only such can be imported")
-    names = tuple(attribute_name(name) for name, _ in pairs)
+    names = tuple(attribute_name(name) for name, _ in named)
     if given and tuple(given) != names:
         raise FaderError(f"edits {', '.join(names)} by what it says; leave out --attrs")
     return names
@@ -287,7 +262,3 @@ def _entries(value: Any) -> dict[str, Any]:
 def _is_pair(value: Any) -> bool:
     """Whether it is a text and something."""
     return isinstance(value, (list, tuple)) and len(value) == 2 and type(value[0]) is str
-
-
-def _kind(root: Any) -> str:
-    return root.name if isinstance(root, Record) else f"a {type(root).__name__}"

@@ -49,7 +49,13 @@ def read_inert(
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "STOP":
                 return machine.pop()
-            machine.step(opcode.name, argument)
+            if opcode.name == "INST":  # a GLOBAL that calls
+                machine.name(*str(argument).split(" ", 1))
+            if opcode.name not in _ACTIONS:
+                raise InertError(
+                    f"has the instruction {opcode.name}, which no file of torch.save has"
+                )
+            _ACTIONS[opcode.name](machine, argument)
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
         raise InertError(f"is damaged or cut short ({str(error)[:80]})") from None
     raise InertError("is cut short")
@@ -58,100 +64,51 @@ def read_inert(
 class _Machine:
     """Pickle's stack machine, without anything that calls."""
 
-    def __init__(
-        self, names: Collection[str], persistent: Callable[[Any], Any] | None = None
-    ) -> None:
+    def __init__(self, names: Collection[str], persistent: Callable[[Any], Any] | None) -> None:
         self.names, self.persistent = names, persistent
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def step(self, name: str, argument: Any) -> None:
-        if name in _VALUES:
-            self.stack.append(argument)
-        elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name])
-        elif name in _EMPTY:
-            self.stack.append(_EMPTY[name]())
-        elif name in ("GLOBAL", "INST"):
-            self.name(*argument.split(" ", 1))
-            if name == "INST":
-                raise InertError(_NO_INSTRUCTION.format(name))
-        elif name.startswith("TUPLE") and name != "TUPLE":
-            self.stack[-int(name[5:]) :] = [tuple(self.take(int(name[5:])))]
-        elif name not in ("PROTO", "FRAME"):
-            action = getattr(self, f"on_{name.lower()}", None)
-            if action is None:
-                raise InertError(_NO_INSTRUCTION.format(name))
-            action(*([] if argument is None else [argument]))
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
 
     def pop(self) -> Any:
         return self.stack.pop()
 
-    def take(self, count: int) -> list[Any]:
-        """The topmost values, which stay."""
-        if len(self.stack) < count:
-            raise IndexError("too few values")
-        return self.stack[-count:]
+    def mark(self) -> None:
+        self.marked.append(self.stack)
+        self.stack = []
 
     def since_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.marked.pop()
         return items
 
+    def put(self, place: int) -> None:
+        self.memo[place] = self.stack[-1]
+
     def name(self, module: str, name: str) -> None:
         text = f"{module}.{name}"
         if text not in self.names:
             raise InertError(f"asks for {text[:120]}")
-        self.stack.append(Name(text))
+        self.push(Name(text))
 
-    def on_stack_global(self) -> None:
+    def name_on_stack(self) -> None:
         name, module = self.pop(), self.pop()
         self.name(_a(str, module), _a(str, name))
 
-    def on_mark(self) -> None:
-        self.marked.append(self.stack)
-        self.stack = []
+    def make_tuple(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise IndexError("too few values")
+        self.stack[-count:] = [tuple(self.stack[-count:])]
 
-    def on_tuple(self) -> None:
+    def make_dict(self) -> None:
         items = self.since_mark()
-        self.stack.append(tuple(items))
-
-    def on_list(self) -> None:
-        items = self.since_mark()
-        self.stack.append(items)
-
-    def on_dict(self) -> None:
-        items = self.since_mark()
-        self.stack.append({})
+        self.push({})
         self.set_items(items)
 
-    def on_put(self, index: int) -> None:
-        self.memo[index] = self.stack[-1]
-
-    on_binput = on_long_binput = on_put
-
-    def on_memoize(self) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def on_get(self, index: int) -> None:
-        self.stack.append(self.memo[index])
-
-    on_binget = on_long_binget = on_get
-
-    def on_append(self) -> None:
-        item = self.pop()
-        _a(list, self.stack[-1]).append(item)
-
-    def on_appends(self) -> None:
-        items = self.since_mark()
+    def extend(self, items: list[Any]) -> None:
         _a(list, self.stack[-1]).extend(items)
-
-    def on_setitem(self) -> None:
-        value, key = self.pop(), self.pop()
-        self.set_items([key, value])
-
-    def on_setitems(self) -> None:
-        self.set_items(self.since_mark())
 
     def set_items(self, items: list[Any]) -> None:
         mapping = _a(dict, self.stack[-1])
@@ -159,36 +116,54 @@ class _Machine:
             # A tuple's hash goes as deep as the tuple, beyond what the process can bear.
             mapping[_a((str, int), key)] = value
 
-    def on_reduce(self) -> None:
+    def make(self) -> None:
         args, made = _a(tuple, self.pop()), _a(Name, self.pop())
-        if made.text == "collections.OrderedDict" and not args:
-            self.stack.append({})
-        else:
-            self.stack.append(Record(made.text, args))
+        ordered = made.text == "collections.OrderedDict" and not args
+        self.push({} if ordered else Record(made.text, args))
 
-    on_newobj = on_reduce
-
-    def on_build(self) -> None:
+    def build(self) -> None:
         state = self.pop()
         _a(Record, self.stack[-1]).state = state
 
-    def on_binpersid(self) -> None:
+    def persist(self) -> None:
         if self.persistent is None:
             raise InertError("asks for a persistent object where there is none")
-        self.stack.append(self.persistent(self.pop()))
+        self.push(self.persistent(self.pop()))
 
 
-_NO_INSTRUCTION = "has the instruction {}, which no file of torch.save has"
-_VALUES = {
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "BINFLOAT", "FLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
-}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], Any]] = {
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
+_VALUES = (
+    "INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
+    "BINBYTES SHORT_BINBYTES UNICODE BINUNICODE SHORT_BINUNICODE"
+)
+# What an instruction does, given its argument; there are no others.
+_ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    **dict.fromkeys(("PROTO", "FRAME"), lambda m, _: None),
+    **dict.fromkeys(_VALUES.split(), lambda m, value: m.push(value)),
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "EMPTY_LIST": lambda m, _: m.push([]),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "MARK": lambda m, _: m.mark(),
+    "TUPLE": lambda m, _: m.push(tuple(m.since_mark())),
+    "TUPLE1": lambda m, _: m.make_tuple(1),
+    "TUPLE2": lambda m, _: m.make_tuple(2),
+    "TUPLE3": lambda m, _: m.make_tuple(3),
+    "LIST": lambda m, _: m.push(m.since_mark()),
+    "DICT": lambda m, _: m.make_dict(),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda m, place: m.put(place)),
+    "MEMOIZE": lambda m, _: m.put(len(m.memo)),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda m, place: m.push(m.memo[place])),
+    "APPEND": lambda m, _: m.extend([m.pop()]),
+    "APPENDS": lambda m, _: m.extend(m.since_mark()),
+    "SETITEM": lambda m, _: m.set_items([m.pop(), m.pop()][::-1]),
+    "SETITEMS": lambda m, _: m.set_items(m.since_mark()),
+    "GLOBAL": lambda m, text: m.name(*text.split(" ", 1)),
+    "STACK_GLOBAL": lambda m, _: m.name_on_stack(),
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda m, _: m.make()),
+    "BUILD": lambda m, _: m.build(),
+    "BINPERSID": lambda m, _: m.persist(),
 }
 
 
