@@ -91,7 +91,7 @@ class Guard:
                 "printed, or start it with --allow-host NAME",
             )
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        foreign = origin is not None and urlsplit(origin).netloc.casefold() != hosts[0].casefold()
+        foreign = origin is not None and _host_of(origin) != hosts[0].casefold()
         get = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
         visit = get and scope["path"] in _PAGES
         if foreign or (site in ("cross-site", "same-site") and not visit):
@@ -151,3 +151,10 @@ def _cookie(headers: Headers) -> str:
 
 def _same(given: str, token: str) -> bool:
     return secrets.compare_digest(given.encode(errors="replace"), token.encode(errors="replace"))
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.casefold()
+    except ValueError:  # no address at all, such as http://[
+        return ""

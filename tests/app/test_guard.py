@@ -87,6 +87,7 @@ def test_its_own_names_are_taken(client):
         {"origin": "http://evil.example"},
         {"origin": "http://127.0.0.1:1"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
         {"sec-fetch-site": "same-site"},
     ],
