@@ -34,9 +34,9 @@ SHARED = {
     *(package for level in (0, 1, 2, 3) for package in LEVELS[level]),
     "data",
     *(f"models.{name}" for name in ("classifier", "folders", "model", "pretrained")),
-    *(f"models.{name}" for name in ("schema", "weights")),
+    *(f"models.{name}" for name in ("schema", "small_maps", "weights")),
     *(f"train.{name}" for name in ("loop", "run", "inputs", "device", "ema", "schedule")),
-    *(f"train.{name}" for name in ("settings", "classifier")),
+    *(f"train.{name}" for name in ("adam", "settings", "classifier")),
     *(f"evaluate.{name}" for name in ("judge", "page", "reconstruction", "statistics")),
     *(f"commands.{name}" for name in ("CommandGroup", "echo", "options")),
 }
