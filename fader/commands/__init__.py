@@ -116,22 +116,25 @@ def _failures_in_words() -> Iterator[None]:
         ) from error
     except OSError as error:
         # A place that cannot be read or written, which no one has put into words yet.
-        if isinstance(error, BrokenPipeError):
+        full = error.errno in FULL
+        if isinstance(error, BrokenPipeError) or (error.filename is None and not full):
             raise
-        reason = "the disk is full" if error.errno in FULL else error.strerror
+        told = "the disk is full; free some space and run the same again"
         if error.filename is not None:
-            place = visible(os.fsdecode(error.filename))
-            raise click.ClickException(f"{place}: {reason}") from error
-        if error.errno not in FULL:
-            raise
-        raise click.ClickException(f"{reason}; free some space and run the same again") from error
+            reason = "the disk is full" if full else error.strerror
+            told = f"{visible(os.fsdecode(error.filename))}: {reason}"
+        raise click.ClickException(told) from error
 
 
 @click.group(
     cls=CommandGroup,
     package="fader.commands",
     summaries=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    },
     epilog="Example: fader edit photo.jpg --set Smiling=0",
 )
 @click.version_option(__version__, "--version", prog_name="fader")
