@@ -63,10 +63,8 @@ WORDS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Change:
-    """One asked change: set ``attribute`` to ``value``, or move it by ``value`` when relative.
-
-    With ``face`` it is for the n-th largest face of the photo alone, from 1.
-    """
+    """One asked change: set ``attribute`` to ``value``, or move it by ``value`` when relative. With
+    ``face`` it is for the n-th largest face of the photo alone, from 1."""
 
     attribute: str
     value: float

@@ -58,14 +58,16 @@ cluster_options = with_options(
 )
 
 
-def cluster_of(engine: str, **options: Any) -> Cluster | None:
-    """The cluster that :data:`cluster_options` ask for, None for this machine alone."""
+def cluster_of(engine: str, options: dict[str, Any]) -> Cluster | None:
+    """The cluster that a command's options ask for, which are taken out of them; None for this
+    machine alone."""
+    names = "address", "actors", "cpus_per_actor", "gpus_per_actor"
+    address, actors, cpus, gpus = asked = [options.pop(name) for name in names]
     if engine == "ray":
         from fader.edit.cluster.engine import Cluster
 
-        cpus, gpus = options["cpus_per_actor"] or 1, options["gpus_per_actor"] or 0
-        return Cluster(options["address"], options["actors"], cpus, gpus)
-    for name, value in options.items():
+        return Cluster(address, actors, cpus or 1, gpus or 0)
+    for name, value in zip(names, asked, strict=True):
         if value is not None:
             raise click.UsageError(f"--{name.replace('_', '-')}: is for --engine ray")
     return None

@@ -168,16 +168,12 @@ def command(
     variants: tuple[str, ...],
     workers: int | None,
     engine: str,
-    address: str | None,
-    actors: tuple[int, int] | None,
-    cpus_per_actor: float | None,
-    gpus_per_actor: float | None,
     overwrite: bool,
     model: str,
     device: str,
     runtime: Runtime,
     as_json: bool,
-    **how: Any,
+    **options: Any,
 ) -> None:
     """Edit face attributes in photos, or in all photos of a folder.
 
@@ -187,13 +183,7 @@ def command(
     if not (sets or words or variants):
         raise click.UsageError("nothing to change; give --set, such as --set Smiling=0, or --to")
     names = _variant_names(variants)
-    cluster = cluster_of(
-        engine,
-        address=address,
-        actors=actors,
-        cpus_per_actor=cpus_per_actor,
-        gpus_per_actor=gpus_per_actor,
-    )
+    cluster = cluster_of(engine, options)
     folder: Path | None = None
     files: list[tuple[Path, list[Path]]] = []
     if cluster:
@@ -209,7 +199,7 @@ def command(
     changes = [change for text in words for change in parse_words(text, known)]
     changes += [change for text in sets for change in parse_changes(text, known)]
     sides = combinations(variants, known) if variants else ()
-    job = Job(changes, overwrite=overwrite, variants=sides, **how)
+    job = Job(changes, overwrite=overwrite, variants=sides, **options)
     if cluster:
         run = _edit_on_cluster(editor, source, target, job, device, cluster)
     elif folder and out:

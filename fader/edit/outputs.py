@@ -91,9 +91,7 @@ def write_edit(
     edit: Edit, source: Path, output: Path, quality: int | None = None, provenance: bool = True
 ) -> tuple[str, ...]:
     """Write an edit of the file ``source``: see :meth:`Edit.save`; answers what could not be kept.
-
-    Where nothing was changed and the format stays, the file itself is copied.
-    """
+    Where nothing was changed and the format stays, the file itself is copied."""
     if _stays(edit, source, output, quality):
         copy_file(source, output)
         return ()

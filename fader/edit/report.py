@@ -96,10 +96,8 @@ class Report:
         return key if whole else "", frozenset(self._destination / one for one in owned), shared
 
     def add(self, relative: Path, key: str, results: Sequence[Result]) -> None:
-        """Write down what became of an input.
-
-        Raises :class:`~fader.errors.FaderError` when that is not possible.
-        """
+        """Write down what became of an input. Raises :class:`~fader.errors.FaderError` when that is
+        not possible."""
         rows = [self._row(text(relative), key, result) for result in results]
         self._kept.take(rows, self._order[text(relative)])
         try:

@@ -82,9 +82,7 @@ class Edit:
     @property
     def provenance(self) -> Provenance | None:
         """The mark for the result's file: what was asked for and done. None for no change.
-
-        Estimates stay out of it: what a classifier made of a face is nobody else's to read.
-        """
+        Estimates stay out of it: what a classifier made of a face is nobody else's to read."""
         if any(change.face for change in self.asked):
             done = {name for edit in self.faces for name in edit.changed}
             asked = [str(change) for change in self.asked if change.attribute in done]
@@ -100,9 +98,7 @@ class Edit:
         self, path: str | os.PathLike[str], *, quality: int | None = None, provenance: bool = True
     ) -> tuple[str, ...]:
         """Write the result with all that the photo's file had: see :func:`fader.photo.save_photo`.
-
-        ``provenance=False`` leaves out the mark that says the photo was edited.
-        """
+        ``provenance=False`` leaves out the mark that says the photo was edited."""
         mark = self.provenance if provenance else None
         return save_photo(self.photo, path, quality=quality, provenance=mark)
 

@@ -257,10 +257,8 @@ class OpenPhoto:
         return edit_bytes(edit, source, self.output, quality=quality, provenance=provenance)[0]
 
     def _asked(self, edits: Edits) -> tuple[list[Change], int | None]:
-        """All changes, and the number of the one face they are for, if it is one.
-
-        A command for one face names it by --face, so that no face but that one is looked at.
-        """
+        """All changes, and the number of the one face they are for, if it is one. A command for one
+        face names it by --face, so that no face but that one is looked at."""
         asked = {number: self.changes(number, values) for number, values in sorted(edits.items())}
         asked = {number: changes for number, changes in asked.items() if changes}
         one = next(iter(asked)) if len(asked) == 1 else None

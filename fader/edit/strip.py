@@ -26,11 +26,8 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class Strip:
-    """A face at every one of ``values`` of each of ``attributes``.
-
-    ``cells`` is (attributes, values, side, side, 3) uint8; ``estimates`` has the present value of
-    each attribute, 0..1.
-    """
+    """A face at every one of ``values`` of each of ``attributes``. ``cells`` is (attributes,
+    values, side, side, 3) uint8; ``estimates`` has the present value of each attribute, 0..1."""
 
     attributes: tuple[str, ...]
     values: tuple[float, ...]
@@ -38,10 +35,8 @@ class Strip:
     cells: np.ndarray
 
     def grid(self) -> Image.Image:
-        """All cells with labels: a row per attribute, a column per value.
-
-        The value nearest to a face's estimate is framed, when the estimate is in the range.
-        """
+        """All cells with labels: a row per attribute, a column per value. The value nearest to a
+        face's estimate is framed, when the estimate is in the range."""
         side, pitch, top, font = self._measures()
         labels = [
             f"{name}\nestimate {estimate:.2f}"

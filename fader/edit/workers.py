@@ -15,10 +15,8 @@ Answer = TypeVar("Answer")
 
 
 def sensible_workers(editor: Editor, tasks: int) -> int:
-    """How many processes are worth their start for so many photos.
-
-    On a CPU one per processor, eight at most. A GPU is shared badly.
-    """
+    """How many processes are worth their start for so many photos. On a CPU one per processor,
+    eight at most. A GPU is shared badly."""
     if editor.device != "cpu" or not (_forks(editor) or editor.source):
         return 1
     # Forks are at work at once; other processes load the model first.

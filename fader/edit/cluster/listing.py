@@ -118,9 +118,7 @@ def _output(name: Path, variant: str) -> str:
 
 def table_paths(table: str) -> Iterator[str]:
     """The paths of a CSV or Parquet table, a few at a time; cells that are empty are passed over.
-
-    Raises :class:`~fader.errors.FaderError` when it cannot be read.
-    """
+    Raises :class:`~fader.errors.FaderError` when it cannot be read."""
     folder, name = place_of(root_of(table)), table.replace("\\", "/").rpartition("/")[2]
     try:
         with folder.opened(name) as file:

@@ -19,10 +19,8 @@ NOTES = ".fader-cluster"
 
 
 class DiskPlace:
-    """A folder on a disk that all machines see by the same path.
-
-    Names in it are relative, with ``/`` between their parts. What fails is an :class:`OSError`.
-    """
+    """A folder on a disk that all machines see by the same path. Names in it are relative, with
+    ``/`` between their parts. What fails is an :class:`OSError`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = Path(os.path.abspath(folder))
@@ -51,10 +49,8 @@ class DiskPlace:
         return (self._folder / name).read_bytes()
 
     def write(self, name: str, data: bytes, mode: int | None = None) -> None:
-        """Write a file, whole or not at all, with permissions no wider than ``mode``.
-
-        Raises :class:`~fader.errors.FaderError`, also where a link would lead elsewhere.
-        """
+        """Write a file, whole or not at all, with permissions no wider than ``mode``. Raises
+        :class:`~fader.errors.FaderError`, also where a link would lead elsewhere."""
         parts = PurePosixPath(name).parts
         if ".." in parts:
             raise FaderError(f"{self.full(name)}: leads out of the output folder; rename the photo")
@@ -171,10 +167,8 @@ Place = DiskPlace | _UrlPlace
 
 
 def place_of(address: str) -> Place:
-    """The place at a path or URL.
-
-    Raises :class:`~fader.errors.FaderError` for a URL of an unknown kind.
-    """
+    """The place at a path or URL. Raises :class:`~fader.errors.FaderError` for a URL of an unknown
+    kind."""
     if not is_url(address):
         return DiskPlace(Path(address))
     system, root = open_system(address)
@@ -183,10 +177,8 @@ def place_of(address: str) -> Place:
 
 
 def photo_content(address: str) -> tuple[bytes, int | None]:
-    """The bytes of a photo at a path or URL, and its permissions where it has some.
-
-    Raises :class:`~fader.errors.UnreadableImageError`.
-    """
+    """The bytes of a photo at a path or URL, and its permissions where it has some. Raises
+    :class:`~fader.errors.UnreadableImageError`."""
     if not is_url(address):
         return photo_file(address)
     try:

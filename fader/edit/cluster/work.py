@@ -100,10 +100,8 @@ class Worker:
         return Editor(self._run.model, self._run.device, self._run.runtime)
 
     def __call__(self, batch: str) -> str:
-        """The rows about a batch, as JSON; every photo gets some.
-
-        Raises :class:`~fader.errors.DiskFullError`, and what goes wrong with notes.
-        """
+        """The rows about a batch, as JSON; every photo gets some. Raises
+        :class:`~fader.errors.DiskFullError`, and what goes wrong with notes."""
         tasks = json.loads(batch)["tasks"]
         if not tasks:
             return batch
