@@ -43,6 +43,8 @@ COMMANDS = {
     "cache": "Show or clear what is kept of data that was prepared on the way.",
 }
 
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+
 
 class CommandGroup(click.Group):
     """A group that imports a subcommand when it is asked for, and turns failures into sentences.
@@ -119,9 +121,9 @@ def _failures_in_words() -> Iterator[None]:
         full = error.errno in FULL
         if isinstance(error, BrokenPipeError) or (error.filename is None and not full):
             raise
-        told = "the disk is full; free some space and run the same again"
+        reason = "the disk is full" if full else error.strerror
+        told = f"{reason}; free some space and run the same again"
         if error.filename is not None:
-            reason = "the disk is full" if full else error.strerror
             told = f"{visible(os.fsdecode(error.filename))}: {reason}"
         raise click.ClickException(told) from error
 
@@ -130,11 +132,7 @@ def _failures_in_words() -> Iterator[None]:
     cls=CommandGroup,
     package="fader.commands",
     summaries=COMMANDS,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
-        "show_default": True,
-    },
+    context_settings=_SETTINGS,
     epilog="Example: fader edit photo.jpg --set Smiling=0",
 )
 @click.version_option(__version__, "--version", prog_name="fader")
