@@ -7,54 +7,21 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fader.errors import FaderError, UnknownAttributeError
 
-ATTRIBUTES: tuple[str, ...] = (
-    "5_o_Clock_Shadow",
-    "Arched_Eyebrows",
-    "Attractive",
-    "Bags_Under_Eyes",
-    "Bald",
-    "Bangs",
-    "Big_Lips",
-    "Big_Nose",
-    "Black_Hair",
-    "Blond_Hair",
-    "Blurry",
-    "Brown_Hair",
-    "Bushy_Eyebrows",
-    "Chubby",
-    "Double_Chin",
-    "Eyeglasses",
-    "Goatee",
-    "Gray_Hair",
-    "Heavy_Makeup",
-    "High_Cheekbones",
-    "Male",
-    "Mouth_Slightly_Open",
-    "Mustache",
-    "Narrow_Eyes",
-    "No_Beard",
-    "Oval_Face",
-    "Pale_Skin",
-    "Pointy_Nose",
-    "Receding_Hairline",
-    "Rosy_Cheeks",
-    "Sideburns",
-    "Smiling",
-    "Straight_Hair",
-    "Wavy_Hair",
-    "Wearing_Earrings",
-    "Wearing_Hat",
-    "Wearing_Lipstick",
-    "Wearing_Necklace",
-    "Wearing_Necktie",
-    "Young",
-)
+_NAMES = """
+5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair
+Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair
+Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face
+Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair
+Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young
+"""
+
+ATTRIBUTES: tuple[str, ...] = tuple(_NAMES.split())
 
 #: A group is a choice: ``Hair=Blond`` sets ``Blond_Hair`` to 1 and the other members to 0.
 GROUPS: dict[str, dict[str, str]] = {
@@ -93,16 +60,11 @@ WORDS: dict[str, str] = {
     "no-hat": "Wearing_Hat=0",
 }
 
-_BY_FOLDED = {name.casefold(): name for name in ATTRIBUTES}
-_GROUP_BY_FOLDED = {name.casefold(): name for name in GROUPS}
-
 
 @dataclass(frozen=True)
 class Change:
-    """One asked change: set ``attribute`` to ``value``, or move it by ``value`` when relative.
-
-    With ``face`` it is for the n-th largest face of the photo alone, from 1.
-    """
+    """One asked change: set ``attribute`` to ``value``, or move it by ``value`` when relative. With
+    ``face`` it is for the n-th largest face of the photo alone, from 1."""
 
     attribute: str
     value: float
@@ -118,6 +80,15 @@ class Change:
         return f"{face}{self.attribute}={self.value:{'+g' if self.relative else 'g'}}"
 
 
+def _parts(text: str) -> list[str]:
+    return [part for part in map(str.strip, text.split(",")) if part]
+
+
+def _spelled(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that ``name`` is in other letters, small or capital."""
+    return next((one for one in choices if one.casefold() == name.casefold()), None)
+
+
 def _suggest(name: str, choices: Iterable[str]) -> str:
     by_folded = {choice.casefold(): choice for choice in choices}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
@@ -127,32 +98,27 @@ def _suggest(name: str, choices: Iterable[str]) -> str:
 def attribute_name(name: str, known: Sequence[str] = ATTRIBUTES) -> str:
     """The exact spelling of an attribute, given in any case (``smiling`` → ``Smiling``).
 
-    ``known`` are the names to choose from: CelebA's forty, or those of one model. Raises
+    ``known`` are CelebA's forty, or those of one model. Raises
     :class:`~fader.errors.UnknownAttributeError` with a suggestion for a typo, or with the
     model's own list for a CelebA attribute that the model lacks.
     """
-    folded = name.strip().replace("-", "_").replace(" ", "_").casefold()
-    for candidate in known:
-        if candidate.casefold() == folded:
-            return candidate
-    if folded in _BY_FOLDED and known is not ATTRIBUTES:
+    name = name.strip()
+    plain = name.replace("-", "_").replace(" ", "_")
+    if found := _spelled(plain, known):
+        return found
+    if known is not ATTRIBUTES and (lacking := _spelled(plain, ATTRIBUTES)):
         raise UnknownAttributeError(
-            f"this model does not know {_BY_FOLDED[folded]}; it knows {', '.join(known)}"
+            f"this model does not know {lacking}; it knows {', '.join(known)}"
         )
-    hint = _suggest(name.strip(), known) or f"; the names are {', '.join(known)}"
-    raise UnknownAttributeError(f"unknown attribute {name.strip()!r}{hint}")
+    hint = _suggest(name, known) or f"; the names are {', '.join(known)}"
+    raise UnknownAttributeError(f"unknown attribute {name!r}{hint}")
 
 
 def rivals(name: str, known: Sequence[str]) -> tuple[str, ...]:
-    """The attributes among ``known`` that a face with ``name`` does not have: the others of its
-    group (:data:`GROUPS`). Blond hair is not black."""
-    return tuple(
-        other
-        for members in GROUPS.values()
-        if name in members.values()
-        for other in members.values()
-        if other != name and other in known
-    )
+    """The others of ``name``'s group (:data:`GROUPS`) that are ``known``, which a face with it does
+    not have: blond hair is not black."""
+    groups = [members.values() for members in GROUPS.values() if name in members.values()]
+    return tuple(other for group in groups for other in group if other != name and other in known)
 
 
 def parse_attributes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[str, ...]:
@@ -162,8 +128,8 @@ def parse_attributes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[str,
     :class:`~fader.errors.FaderError` when nothing is named.
     """
     names: list[str] = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        group = _GROUP_BY_FOLDED.get(part.casefold())
+    for part in _parts(text):
+        group = _spelled(part, GROUPS)
         names += GROUPS[group].values() if group else [attribute_name(part, known)]
     if not names:
         raise FaderError("no attribute named; give at least one, such as Male,Young")
@@ -182,19 +148,18 @@ def parse_changes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change,
     unknown attribute.
     """
     changes: list[Change] = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
+    for part in _parts(text):
+        name, equals, value = map(str.strip, part.partition("="))
         if not (equals and name and value):
             raise FaderError(f"{part!r} is not NAME=VALUE, such as Male=0 or Smiling=+0.5")
-        number, colon, rest = name.partition(":")
         face = None
+        number, colon, rest = map(str.strip, name.partition(":"))
         if colon:
-            if not (number.strip().isdecimal() and int(number)):
+            if not (number.isdecimal() and int(number)):
                 raise FaderError(f"{part!r}: before the colon goes a face's number, from 1")
-            face, name = int(number), rest.strip()
-        group = _GROUP_BY_FOLDED.get(name.casefold())
-        if group:
-            changes += [replace(c, face=face) for c in _group_changes(group, value, known)]
+            face, name = int(number), rest
+        if group := _spelled(name, GROUPS):
+            changes += _group_changes(group, value, known, face)
             continue
         attribute = attribute_name(name, known)
         try:
@@ -212,7 +177,7 @@ def parse_changes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change,
 def parse_words(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change, ...]:
     """``"female,older"`` → the changes these words stand for (see :data:`WORDS`)."""
     changes: list[Change] = []
-    for word in filter(None, (piece.strip().casefold() for piece in text.split(","))):
+    for word in map(str.casefold, _parts(text)):
         if word not in WORDS:
             hint = _suggest(word, WORDS) or f"; the words are {', '.join(WORDS)}"
             raise FaderError(f"unknown word {word!r} for --to{hint}")
@@ -226,14 +191,16 @@ def parse_words(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change, .
     return tuple(changes)
 
 
-def _group_changes(group: str, value: str, known: Sequence[str]) -> list[Change]:
+def _group_changes(
+    group: str, value: str, known: Sequence[str], face: int | None
+) -> Iterator[Change]:
     members = GROUPS[group]
-    choice = next((key for key in members if key.casefold() == value.casefold()), None)
+    choice = _spelled(value, members)
     if choice is None:
         raise FaderError(
             f"{group}={value}: the value is one of {', '.join(members)}{_suggest(value, members)}"
         )
     wanted = attribute_name(members[choice], known)
-    return [
-        Change(name, 1.0 if name == wanted else 0.0) for name in members.values() if name in known
-    ]
+    for name in members.values():
+        if name in known:
+            yield Change(name, float(name == wanted), face=face)

@@ -40,22 +40,15 @@ def read_json(path: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise FaderError(f"{path}: cannot be read ({error.strerror})") from None
-    except RecursionError:
-        raise FaderError(f"{path}: not readable as JSON (nested too deeply)") from None
-    except ValueError as error:
-        raise FaderError(f"{path}: not readable as JSON ({error})") from None
+    except (RecursionError, ValueError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise FaderError(f"{path}: not readable as JSON ({why})") from None
     if not isinstance(value, dict):
         raise FaderError(f"{path}: not readable as JSON (a {type(value).__name__}, no object)")
-    if _is_deeper(value, DEEPEST):
-        raise FaderError(f"{path}: not readable as JSON (nested too deeply)")
-    return value
-
-
-def _is_deeper(value: Any, most: int) -> bool:
-    level = [value]
-    for _ in range(most):
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
         inside = (v.values() if isinstance(v, dict) else v for v in level)
         level = [v for values in inside for v in values if isinstance(v, (dict, list))]
-        if not level:
-            return False
-    return True
+    if level:
+        raise FaderError(f"{path}: not readable as JSON (nested too deeply)")
+    return value

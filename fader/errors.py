@@ -22,10 +22,8 @@ class NotFiniteError(FaderError):
 
 
 class NoFaceError(FaderError):
-    """A readable photo in which no face (or not the asked one) was found.
-
-    ``found`` is the number of faces that are there, for all that.
-    """
+    """A readable photo in which no face (or not the asked one) was found. ``found`` is the number
+    of faces that are there, for all that."""
 
     found: int = 0
 

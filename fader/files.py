@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,12 +28,9 @@ FORMULA = tuple("=+-@\t\r")
 _NUMBER = r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?"
 NUMBERS = re.compile(rf"{_NUMBER}(;{_NUMBER})*", re.IGNORECASE)
 
-# How often to take a lock whose file was removed meanwhile, by whoever held it. Some network file
-# systems number their files anew each time, so that they never look the same.
-_TRIES = 20
-
-# Seconds between two looks at a lock that is waited for.
-_PATIENCE = 0.5
+# How often to take a lock whose file was removed meanwhile, by whoever held it (some network file
+# systems number their files anew each time), and seconds between two looks at one waited for.
+_TRIES, _PATIENCE = 20, 0.5
 
 
 @contextmanager
@@ -45,18 +42,16 @@ def atomic_path(
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block succeeds.
 
     The temporary file has the same suffix (writers such as Pillow choose the format by it), is
-    flushed to disk before the rename, as the folder is after it, and is removed if the block
-    raises. A kill leaves it: :func:`sweep_temporaries`. Where ``folder``, on the same disk, is
-    given, it is made there, and whoever gave that flushes and clears it.
+    flushed to disk, as the folder is, and removed if the block raises. A kill leaves it:
+    :func:`sweep_temporaries`. With ``folder``, on the same disk, it is made there, and whoever gave
+    that flushes and clears it.
 
     The result has the :func:`permissions` of a new file, no wider than ``mode``. What the disk
     refuses is an :class:`OSError` that names ``path``, not the temporary file.
     """
     path = Path(path)
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(
-        prefix=_TEMPORARY, suffix=path.suffix, dir=folder or path.parent
-    )
+    handle, name = tempfile.mkstemp(path.suffix, _TEMPORARY, folder or path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -94,6 +89,17 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_lines(
+    path: str | os.PathLike[str], lines: Iterable[str], folder: str | os.PathLike[str] | None = None
+) -> None:
+    """Write ``lines``, which end as they are to end, to ``path`` atomically, as UTF-8."""
+    with (
+        atomic_path(path, folder) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        file.writelines(lines)
+
+
 def harmless_cell(cell: str) -> str:
     """A table's cell that no spreadsheet takes for a formula: one gets an apostrophe in front."""
     return f"'{cell}" if cell.startswith(FORMULA) and not NUMBERS.fullmatch(cell) else cell
@@ -114,10 +120,8 @@ def make_folder(path: str | os.PathLike[str]) -> None:
 
 
 def flush(handle: int) -> None:
-    """Have the disk write down an open file, where it can be asked to.
-
-    Raises :class:`OSError` when there is no room or the disk fails.
-    """
+    """Have the disk write down an open file, where it can be asked to; :class:`OSError` says that
+    there is no room or the disk fails."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -136,10 +140,8 @@ def flush_folder(path: str | os.PathLike[str]) -> None:
 
 
 def sweep_temporaries(folder: str | os.PathLike[str]) -> None:
-    """Remove what killed processes left of :func:`atomic_path` in ``folder``.
-
-    Only for who holds the folder's :func:`file_lock`: the others' may be in use.
-    """
+    """Remove what killed processes left of :func:`atomic_path` in ``folder``. Only for who holds
+    the folder's :func:`file_lock`: the others' may be in use."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _OUR_TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
@@ -153,23 +155,21 @@ def file_lock(
 ) -> Iterator[None]:
     """Keep other processes out of what the file ``path`` stands for while the block runs.
 
-    The system frees it when a process dies, in whatever way. The file, and the folder for it, are
-    made, and the file is removed in the end. Only a lock that another process has counts as held:
-    with ``wait`` it is waited for, else :class:`~fader.errors.FaderError` says ``held``. Disks that
-    know no locks do without.
-
-    Raises :class:`~fader.errors.FaderError` as well where the file cannot be made.
+    The file, and the folder for it, are made, and the file is removed in the end; the system frees
+    it when a process dies. A lock that another process has is waited for with ``wait``, else
+    :class:`~fader.errors.FaderError` says ``held``, as it does where the file cannot be made. Disks
+    that know no locks do without.
     """
     path = Path(path)
+    held = held or (
+        f"{path.parent}: another process is at work there; wait until it is done, or choose "
+        "another folder"
+    )
     try:
         make_folder(path.parent)
         while (handle := _open_locked(path)) is None:
             if not wait:
-                raise FaderError(
-                    held
-                    or f"{path.parent}: another process is at work there; wait until it is "
-                    "done, or choose another folder"
-                )
+                raise FaderError(held)
             time.sleep(_PATIENCE)
     except OSError as error:
         raise FaderError(f"{path.parent}: cannot be written to ({error.strerror})") from None

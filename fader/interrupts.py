@@ -16,10 +16,8 @@ import click
 
 
 def stop_on_sigterm() -> None:
-    """For the rest of the command that runs, a scheduler's stop is a Ctrl-C.
-
-    What called the command from Python has its own handler back afterwards.
-    """
+    """For the rest of the command that runs, a scheduler's stop is a Ctrl-C; what called it from
+    Python has its own handler back afterwards."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler) or signal.SIG_DFL
     click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, before))
 
@@ -28,8 +26,8 @@ def stop_on_sigterm() -> None:
 def held_interrupts() -> Iterator[Callable[[], bool]]:
     """Hold back Ctrl-C (and SIGTERM where it means the same) until what is under way is whole.
 
-    Yields a function that says whether there was one; the caller is to act on it. A second one is
-    not held back. Signals with another handler, and threads, which get none, are left as they are.
+    Yields a function that says whether there was one, to be acted on. A second one is not held
+    back. Signals with another handler, and threads, which get none, are left as they are.
     """
     asked: list[int] = []
 
@@ -38,10 +36,9 @@ def held_interrupts() -> Iterator[Callable[[], bool]]:
             signal.default_int_handler(number, frame)
         asked.append(number)
 
-    ours = []
-    if threading.current_thread() is threading.main_thread():
-        every = (signal.SIGINT, signal.SIGTERM)
-        ours = [n for n in every if signal.getsignal(n) is signal.default_int_handler]
+    here = threading.current_thread() is threading.main_thread()
+    every = (signal.SIGINT, signal.SIGTERM) if here else ()
+    ours = [n for n in every if signal.getsignal(n) is signal.default_int_handler]
     for number in ours:
         signal.signal(number, hold)
     try:

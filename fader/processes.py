@@ -40,23 +40,20 @@ def processors() -> int:
 class _Process(Generic[Task]):
     process: multiprocessing.process.BaseProcess
     connection: Connection
-    alone: bool
-    """Whether it gets one task at a time, of those that were there when another process died."""
+    alone: bool  # gets one task at a time, of those that were there when another process died
     tasks: list[Task] = field(default_factory=list)
     told_to_end: bool = False
 
 
 class WorkerPool(Generic[Task, Answer]):
-    """``make()`` at work on tasks, in one process or several; iterating yields each task with its
-    answer.
+    """``make()`` at work on tasks; iterating yields each task with its answer. To be closed.
 
-    With one of ``workers`` the work is done here. With more, each is a process of its own that
-    calls ``make`` once and computes with one thread: a ``forked`` one shares all that is loaded
-    here and is ready at once (safe where this process has no threads at work), another starts
-    anew, and gets ``make`` and the tasks pickled. A task whose process dies is tried again alone;
-    if that dies too, the answer is ``lost(task)``. What is raised in a process is raised here.
-    Once ``interrupted`` answers True, no more is begun nor waited for; what is under way is then
-    to be had from :meth:`finish`. To be closed in any case.
+    With one of ``workers`` the work is done here. With more, each is a process that calls ``make``
+    once and computes with one thread: a ``forked`` one shares all that is loaded here (safe where
+    this process has no threads at work), another starts anew, and gets ``make`` and the tasks
+    pickled. A task whose process dies is tried again alone; if that dies too, the answer is
+    ``lost(task)``. What is raised in a process is raised here. Once ``interrupted`` answers True,
+    no more is begun nor waited for; :meth:`finish` gives what is under way.
     """
 
     #: Asked again and again, for waiting is not to be in the way of the keyboard.
@@ -128,8 +125,8 @@ class WorkerPool(Generic[Task, Answer]):
 
     def _started(self) -> _Process[Task]:
         here, there = self._context.Pipe()
-        arguments = (self._make, there, self._stop, self._forked)
-        process = self._context.Process(target=_serve, args=arguments, daemon=True)
+        given = (self._make, there, self._stop, self._forked)
+        process = self._context.Process(target=_serve, args=given, daemon=True)
         with warnings.catch_warnings():
             # Python warns of all forks of a process that has threads.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -187,18 +184,15 @@ def _serve(make: Callable[[], Work], connection: Connection, stop: Any, forked: 
     # What Pillow warns of is answered by results, in one sentence each.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        _compute_with_one_thread(forked)
+        # One process per processor: threads inside them would only get in each other's way. A fork
+        # may not touch those of OpenCV, which were ended before.
+        compute_with(1, opencv=not forked)
         work = make()
         while (task := connection.recv()) is not None and not stop.is_set():
             connection.send((task, work(task), None))
     except Exception as error:
         with suppress(OSError):  # nobody listens any more: the parent was killed
             connection.send((None, None, error))
-
-
-def _compute_with_one_thread(forked: bool) -> None:
-    # One process per processor: threads inside them would only get in each other's way.
-    compute_with(1, opencv=not forked)  # for a fork done before: it may not touch those threads
 
 
 def compute_with(threads: int, opencv: bool = True) -> None:
@@ -217,9 +211,8 @@ def compute_with(threads: int, opencv: bool = True) -> None:
 def keep_memory() -> None:
     """Keep the memory of one photo, or training step, for the next, where the C library is glibc.
 
-    It would give large buffers back to the system each time and get them anew, all zero, page by
-    page: half of the time that reading and writing a photo of 12 megapixels takes, and a
-    fourteenth of a training step's.
+    To get it anew, all zero, is half of the time that reading and writing a photo of 12 megapixels
+    takes, and a fourteenth of a training step's.
     """
     trim_threshold, mmap_max = -1, -4  # the names' values in malloc.h
     with suppress(OSError, AttributeError, TypeError):

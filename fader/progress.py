@@ -36,8 +36,7 @@ class Progress:
         """So many more are done."""
         self.done += n
         self._bar.update(n)
-        last = self._began if self._written is None else self._written
-        if self._lines and time.monotonic() - last >= EVERY:
+        if self._lines and time.monotonic() - (self._written or self._began) >= EVERY:
             self._line()
 
     def describe(self, text: str) -> None:
@@ -64,13 +63,10 @@ class Progress:
             return
         self._written = time.monotonic()
         rate = (self.done - self._first) / max(self._written - self._began, 1e-9)
-        left = ""
+        line = f"{self.unit} {self.done} of {self.total}, {rate:.3g} a second"
         if self.done < self.total and rate:
-            left = f", {tqdm.format_interval((self.total - self.done) / rate)} left"
-        text = f": {self._text}" if self._text else ""
+            line += f", {tqdm.format_interval((self.total - self.done) / rate)} left"
+        if self._text:
+            line += f": {self._text}"
         with suppress(OSError, ValueError):  # ValueError: it is closed
-            print(
-                f"{self.unit} {self.done} of {self.total}, {rate:.3g} a second{left}{text}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(line, file=sys.stderr, flush=True)

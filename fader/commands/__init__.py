@@ -43,6 +43,8 @@ COMMANDS = {
     "cache": "Show or clear what is kept of data that was prepared on the way.",
 }
 
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+
 
 class CommandGroup(click.Group):
     """A group that imports a subcommand when it is asked for, and turns failures into sentences.
@@ -116,22 +118,21 @@ def _failures_in_words() -> Iterator[None]:
         ) from error
     except OSError as error:
         # A place that cannot be read or written, which no one has put into words yet.
-        if isinstance(error, BrokenPipeError):
+        full = error.errno in FULL
+        if isinstance(error, BrokenPipeError) or (error.filename is None and not full):
             raise
-        reason = "the disk is full" if error.errno in FULL else error.strerror
+        reason = "the disk is full" if full else error.strerror
+        told = f"{reason}; free some space and run the same again"
         if error.filename is not None:
-            place = visible(os.fsdecode(error.filename))
-            raise click.ClickException(f"{place}: {reason}") from error
-        if error.errno not in FULL:
-            raise
-        raise click.ClickException(f"{reason}; free some space and run the same again") from error
+            told = f"{visible(os.fsdecode(error.filename))}: {reason}"
+        raise click.ClickException(told) from error
 
 
 @click.group(
     cls=CommandGroup,
     package="fader.commands",
     summaries=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=_SETTINGS,
     epilog="Example: fader edit photo.jpg --set Smiling=0",
 )
 @click.version_option(__version__, "--version", prog_name="fader")

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import sys
 import webbrowser
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from fader.commands.echo import say
-from fader.commands.options import device_option, model_option, runtime_option
+from fader.commands.options import PATH, compute_options, model_option
 from fader.errors import FaderError
 
-if TYPE_CHECKING:
-    from fader.edit.runtime import Runtime
+_POSITIVE = click.FloatRange(0, min_open=True)
 
 
 @click.command(epilog="Example: fader app --models runs/ --port 8000")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--host", default="127.0.0.1", help="The address to listen at.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=7860,
-    show_default=True,
     help="The port; 0 takes any that is free.",
 )
 @click.option(
     "--token",
     envvar="FADER_TOKEN",
     default="",
+    show_default=False,
     help="The secret that clients must know, also $FADER_TOKEN; --host of another machine's reach "
     "needs one.",
 )
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--generators",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
     help="Runs of cgan train, whose checkpoints the page can draw faces with.",
 )
@@ -57,23 +55,20 @@ if TYPE_CHECKING:
     "--max-upload",
     type=click.FloatRange(0, 4096, min_open=True),
     default=64,
-    show_default=True,
     metavar="MB",
     help="The largest upload.",
 )
 @click.option(
     "--memory",
-    type=click.FloatRange(0, min_open=True),
+    type=_POSITIVE,
     default=2048,
-    show_default=True,
     metavar="MB",
     help="What all open photos may take; the longest unused is forgotten first.",
 )
 @click.option(
     "--idle",
-    type=click.FloatRange(0, min_open=True),
+    type=_POSITIVE,
     default=60,
-    show_default=True,
     metavar="MINUTES",
     help="How long a photo is kept that nobody asks for.",
 )
@@ -82,22 +77,9 @@ if TYPE_CHECKING:
     default=None,
     help="Whether to open the page; by default if this is a terminal.",
 )
-@device_option
-@runtime_option
+@compute_options
 def command(
-    host: str,
-    port: int,
-    token: str,
-    hosts: tuple[str, ...],
-    model: str,
-    models: tuple[str, ...],
-    generators: Path | None,
-    max_upload: float,
-    memory: float,
-    idle: float,
-    browser: bool | None,
-    device: str,
-    runtime: Runtime,
+    max_upload: float, memory: float, idle: float, browser: bool | None, **options: Any
 ) -> None:
     """Open a page to edit photos, folders and draw faces in, with an HTTP API.
 
@@ -106,18 +88,7 @@ def command(
     from fader.app.settings import MB, Settings
 
     settings = Settings(
-        host=host,
-        port=port,
-        token=token,
-        hosts=hosts,
-        max_upload=round(max_upload * MB),
-        memory=round(memory * MB),
-        idle=idle * 60,
-        model=model,
-        models=models,
-        generators=generators,
-        device=device,
-        runtime=runtime,
+        max_upload=round(max_upload * MB), memory=round(memory * MB), idle=idle * 60, **options
     )
     settings.check()
     try:

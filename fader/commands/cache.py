@@ -24,29 +24,21 @@ def command(clear: bool, as_json: bool) -> None:
 
     found = entries()
     kept = [entry for entry in found if not (clear and remove(entry))]
+    before, after = (sum(entry.size for entry in some) for some in (found, kept))
     if as_json:
-        document = {
-            "folder": str(cache_folder()),
-            "limit_bytes": cache_limit(),
-            "entries": [
-                {"name": entry.path.name, "bytes": entry.size, "used": round(entry.used)}
-                for entry in kept
-            ],
-        }
-        say_json(document)
+        listed = [
+            {"name": entry.path.name, "bytes": entry.size, "used": round(entry.used)}
+            for entry in kept
+        ]
+        say_json({"folder": str(cache_folder()), "limit_bytes": cache_limit(), "entries": listed})
     else:
         for entry in kept:
             day = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d")
             state = "in use, kept" if clear else f"used {day}"
             say(f"{entry.path}: {entry.size / 1e6:.1f} MB, {state}")
-        freed = sum(entry.size for entry in found) - sum(entry.size for entry in kept)
-        total = sum(entry.size for entry in kept)
+        summary = f"{after / 1e6:.1f} MB of at most {cache_limit() / 1e9:g} GB"
         if clear:
-            say(f"{cache_folder()}: {freed / 1e6:.1f} MB removed", err=True)
-        else:
-            say(
-                f"{cache_folder()}: {total / 1e6:.1f} MB of at most {cache_limit() / 1e9:g} GB",
-                err=True,
-            )
+            summary = f"{(before - after) / 1e6:.1f} MB removed"
+        say(f"{cache_folder()}: {summary}", err=True)
     if clear and kept:
         raise SystemExit(1)

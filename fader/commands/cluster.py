@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fader.commands.options import user_parameter
+from fader.commands.options import user_parameter, with_options
 from fader.errors import FaderError
 from fader.urls import is_url
 
@@ -24,68 +23,53 @@ def _actors(text: str) -> tuple[int, int]:
     return numbers[0], numbers[-1]
 
 
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where a folder's photos are edited."""
-    options = [
-        click.option(
-            "--engine",
-            type=click.Choice(["local", "ray"]),
-            default="local",
-            show_default=True,
-            help="Where a folder's photos are edited; with ray, PHOTO and OUT may be URLs such as "
-            "s3://bucket/photos, and PHOTO a table of paths, .csv or .parquet.",
-        ),
-        click.option(
-            "--address",
-            metavar="HOST:PORT|auto",
-            help="The Ray cluster of --engine ray; default: one that is started here for the run.",
-        ),
-        click.option(
-            "--actors",
-            metavar="MIN[,MAX]",
-            callback=user_parameter(_actors),
-            help="Processes of --engine ray that edit; default: as many as the cluster has room "
-            "for.",
-        ),
-        click.option(
-            "--cpus-per-actor",
-            type=click.FloatRange(0, min_open=True),
-            metavar="N",
-            help="Processors for each; default: 1.",
-        ),
-        click.option(
-            "--gpus-per-actor",
-            type=click.FloatRange(0),
-            metavar="N",
-            help="GPUs, or parts of one, for each; default: 0.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+#: The options that say where a folder's photos are edited.
+cluster_options = with_options(
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        help="Where a folder's photos are edited; with ray, PHOTO and OUT may be URLs such as "
+        "s3://bucket/photos, and PHOTO a table of paths, .csv or .parquet.",
+    ),
+    click.option(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="The Ray cluster of --engine ray; default: one that is started here for the run.",
+    ),
+    click.option(
+        "--actors",
+        metavar="MIN[,MAX]",
+        callback=user_parameter(_actors),
+        help="Processes of --engine ray that edit; default: as many as the cluster has room for.",
+    ),
+    click.option(
+        "--cpus-per-actor",
+        type=click.FloatRange(0, min_open=True),
+        metavar="N",
+        help="Processors for each; default: 1.",
+    ),
+    click.option(
+        "--gpus-per-actor",
+        type=click.FloatRange(0),
+        metavar="N",
+        help="GPUs, or parts of one, for each; default: 0.",
+    ),
+)
 
 
-def cluster_of(
-    engine: str,
-    address: str | None,
-    actors: tuple[int, int] | None,
-    cpus: float | None,
-    gpus: float | None,
-) -> Cluster | None:
-    """The cluster that the options ask for, None for this machine alone."""
+def cluster_of(engine: str, options: dict[str, Any]) -> Cluster | None:
+    """The cluster that a command's options ask for, which are taken out of them; None for this
+    machine alone."""
+    names = "address", "actors", "cpus_per_actor", "gpus_per_actor"
+    address, actors, cpus, gpus = asked = [options.pop(name) for name in names]
     if engine == "ray":
         from fader.edit.cluster.engine import Cluster
 
         return Cluster(address, actors, cpus or 1, gpus or 0)
-    asked = {
-        "--address": address,
-        "--actors": actors,
-        "--cpus-per-actor": cpus,
-        "--gpus-per-actor": gpus,
-    }
-    for name, value in asked.items():
+    for name, value in zip(names, asked, strict=True):
         if value is not None:
-            raise click.UsageError(f"{name}: is for --engine ray")
+            raise click.UsageError(f"--{name.replace('_', '-')}: is for --engine ray")
     return None
 
 

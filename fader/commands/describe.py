@@ -10,46 +10,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.commands.echo import say, say_json
-from fader.commands.options import (
-    device_option,
-    json_option,
-    make_editor,
-    model_option,
-    runtime_option,
-)
+from fader.commands.options import PATH, editor_options, json_option, make_editor
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
     from fader.edit.editor import Editor
     from fader.edit.results import Description
-    from fader.edit.runtime import Runtime
     from fader.photo import Provenance
 
 
 @click.command(epilog="Example: fader describe photo.jpg --json")
-@click.argument(
-    "photos", nargs=-1, required=True, metavar="PHOTO...", type=click.Path(path_type=Path)
-)
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...", type=PATH)
 @click.option("--all", "everything", is_flag=True, help="Also the attributes below one half.")
-@model_option
-@device_option
-@runtime_option
+@editor_options
 @json_option
-def command(
-    photos: tuple[Path, ...],
-    everything: bool,
-    model: str,
-    device: str,
-    runtime: Runtime,
-    as_json: bool,
-) -> None:
+def command(photos: tuple[Path, ...], everything: bool, as_json: bool, **options: Any) -> None:
     """Find the faces in photos, or in those of a folder, and estimate their attributes.
 
     For each face its place and size, and the attributes it more likely has than not, the surest
     first. --json gives box, landmarks and all attributes. A photo whose
     metadata says that a trained model edited it is said to be such.
     """
-    editor = make_editor(model, device, runtime)
+    editor = make_editor(**options)
     _ = editor.networks  # A model that is not there is one failure, not one per photo.
     document, failed = [], False
     for photo, alone in _each(photos):
@@ -94,14 +76,13 @@ def _described(
     """A photo's mark, its faces, and what to say where there are none; None if it is unreadable."""
     from fader.photo import open_photo
 
+    provenance = None
     try:
         opened = open_photo(photo)
+        provenance = opened.provenance
+        return provenance, editor.describe(opened.pixels), f"{photo}: no face found"
     except FaderError as error:
-        return None, None, str(error)
-    try:
-        return opened.provenance, editor.describe(opened.pixels), f"{photo}: no face found"
-    except FaderError as error:
-        return opened.provenance, None, str(error)
+        return provenance, None, str(error)
 
 
 def _print(

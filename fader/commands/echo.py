@@ -59,10 +59,8 @@ def _give_up_stdout(error: OSError) -> None:
 
 
 def silence_stdout() -> None:
-    """Drop what standard output still holds, and all that it is given from now on.
-
-    Python would try to write it once more in the end, and fail again.
-    """
+    """Drop what standard output still holds, and all that it is given from now on. Python would try
+    to write it once more in the end, and fail again."""
     with suppress(OSError, ValueError):
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, sys.stdout.fileno())

@@ -16,24 +16,20 @@ from fader.attributes import WORDS, parse_changes, parse_words
 from fader.commands.cluster import check_cluster_use, cluster_of, cluster_options
 from fader.commands.echo import say, say_json
 from fader.commands.options import (
-    device_option,
+    editor_options,
     json_option,
     make_editor,
-    model_option,
     names_folder,
     overwrite_option,
-    runtime_option,
     user_parameter,
 )
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
-    from fader.edit.choice import Which
     from fader.edit.cluster.engine import Cluster
-    from fader.edit.editor import Editor, Output
+    from fader.edit.editor import Editor
     from fader.edit.job import FileId, Job, Result
     from fader.edit.runtime import Runtime
-
 
 # What can become of a photo; of its variants, the worst counts.
 _BAD = ("edited", "skipped", "no-face", "unreadable", "failed")
@@ -120,7 +116,6 @@ class _EditCommand(click.Command):
 @click.option(
     "--face",
     default="largest",
-    show_default=True,
     metavar="largest|all|N",
     callback=user_parameter(_face),
     help="Which face to edit; N counts from the largest, which is 1.",
@@ -142,7 +137,6 @@ class _EditCommand(click.Command):
     "--output",
     type=click.Choice(["photo", "crop", "pair"]),
     default="photo",
-    show_default=True,
     help="The whole photo; the decoder's own image of the face; or before and after together.",
 )
 @click.option(
@@ -154,6 +148,7 @@ class _EditCommand(click.Command):
 @click.option(
     "--provenance/--no-provenance",
     default=True,
+    show_default=False,
     help="Whether outputs say that they were edited, in their metadata; they do.",
 )
 @click.option(
@@ -163,32 +158,22 @@ class _EditCommand(click.Command):
 )
 @cluster_options
 @overwrite_option
-@model_option
-@device_option
-@runtime_option
+@editor_options
 @json_option
 def command(
     photos: tuple[str, ...],
     sets: tuple[str, ...],
     words: tuple[str, ...],
     out: str | None,
-    face: Which,
-    where: tuple[float, ...] | None,
     variants: tuple[str, ...],
-    output: Output,
-    quality: int | None,
-    provenance: bool,
     workers: int | None,
     engine: str,
-    address: str | None,
-    actors: tuple[int, int] | None,
-    cpus_per_actor: float | None,
-    gpus_per_actor: float | None,
     overwrite: bool,
     model: str,
     device: str,
     runtime: Runtime,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Edit face attributes in photos, or in all photos of a folder.
 
@@ -198,7 +183,7 @@ def command(
     if not (sets or words or variants):
         raise click.UsageError("nothing to change; give --set, such as --set Smiling=0, or --to")
     names = _variant_names(variants)
-    cluster = cluster_of(engine, address, actors, cpus_per_actor, gpus_per_actor)
+    cluster = cluster_of(engine, options)
     folder: Path | None = None
     files: list[tuple[Path, list[Path]]] = []
     if cluster:
@@ -214,7 +199,7 @@ def command(
     changes = [change for text in words for change in parse_words(text, known)]
     changes += [change for text in sets for change in parse_changes(text, known)]
     sides = combinations(variants, known) if variants else ()
-    job = Job(changes, face, output, overwrite, quality, where, provenance, sides)
+    job = Job(changes, overwrite=overwrite, variants=sides, **options)
     if cluster:
         run = _edit_on_cluster(editor, source, target, job, device, cluster)
     elif folder and out:
@@ -235,11 +220,9 @@ def _on_this_machine(
     for name in photos if out is None else (*photos, out):
         if "://" in name:
             raise click.UsageError(f"{name}: is a URL; add --engine ray")
-    paths = tuple(Path(photo) for photo in photos)
-    place = None if out is None else Path(out)
-    folder = _folder(paths, place)
-    is_folder = names_folder(out) if out else False
-    return folder, [] if folder else _places(paths, place, names, is_folder)
+    paths = tuple(map(Path, photos))
+    folder = _folder(paths, None if out is None else Path(out))
+    return folder, [] if folder else _places(paths, out, names)
 
 
 def _variant_names(variants: tuple[str, ...]) -> list[str]:
@@ -253,7 +236,7 @@ def _variant_names(variants: tuple[str, ...]) -> list[str]:
         raise click.BadParameter(str(error), param_hint="--variants") from None
 
 
-def _told(run: Generator[Result, None, None], as_json: bool) -> set[str]:
+def _told(run: Generator[Result], as_json: bool) -> set[str]:
     """Tell all results of ``run``, each as it comes or as JSON at the end; their statuses."""
     results: list[Result] = []
     statuses: set[str] = set()
@@ -278,7 +261,7 @@ def _told(run: Generator[Result, None, None], as_json: bool) -> set[str]:
 
 def _edit_files(
     editor: Editor, files: list[tuple[Path, list[Path]]], job: Job
-) -> Generator[Result, None, None]:
+) -> Generator[Result]:
     from tqdm import tqdm
 
     from fader.edit.job import edit_file
@@ -291,7 +274,7 @@ def _edit_files(
 
 def _edit_folder(
     editor: Editor, folder: Path, out: Path, job: Job, workers: int | None
-) -> Generator[Result, None, None]:
+) -> Generator[Result]:
     """Edit a folder's photos and sum up at the end."""
     from fader.edit.folder import edit_folder, look_through
     from fader.edit.report import REPORT
@@ -305,7 +288,7 @@ def _edit_folder(
 
 def _edit_on_cluster(
     editor: Editor, source: str, target: str, job: Job, device: str, cluster: Cluster
-) -> Generator[Result, None, None]:
+) -> Generator[Result]:
     from fader.edit.cluster.engine import edit_on_cluster
     from fader.edit.cluster.places import place_of
     from fader.edit.report import REPORT
@@ -317,15 +300,14 @@ def _edit_on_cluster(
 
 def _summed(
     batch: Generator[list[Result]], total: int | None, others: Counter[str], report: object
-) -> Generator[Result, None, None]:
+) -> Generator[Result]:
     """The results of many photos, with a progress bar, summed up at the end."""
     from tqdm import tqdm
 
     from fader.edit.folder import counted
 
     counts: Counter[str] = Counter()
-    faces = 0
-    begin = time.monotonic()
+    faces, begin = 0, time.monotonic()
     with tqdm(total=total, disable=None, unit="photo") as bar, closing(batch):
         for results in batch:
             counts[max((result.status for result in results), key=_BAD.index)] += 1
@@ -333,15 +315,11 @@ def _summed(
             bar.set_postfix(faces=faces, failures=counts["failed"] + counts["unreadable"])
             bar.update()
             yield from results
-    seconds = time.monotonic() - begin
+    seconds, done = time.monotonic() - begin, sum(counts.values())
     parts = ", ".join(f"{counts[status]} {status}" for status in _BAD if counts[status])
     passed = f"; passed over: {counted(others)}" if others else ""
-    done = sum(counts.values())
-    say(
-        f"{done} photos: {parts}; {faces} faces; {seconds:.1f} s "
-        f"({done / seconds:.1f} photos/s){passed}; report: {report}",
-        err=True,
-    )
+    pace = f"{seconds:.1f} s ({done / seconds:.1f} photos/s)"
+    say(f"{done} photos: {parts}; {faces} faces; {pace}{passed}; report: {report}", err=True)
 
 
 def _folder(photos: tuple[Path, ...], out: Path | None) -> Path | None:
@@ -363,21 +341,22 @@ def _folder(photos: tuple[Path, ...], out: Path | None) -> Path | None:
 
 
 def _places(
-    photos: tuple[Path, ...], out: Path | None, names: list[str], is_folder: bool
+    photos: tuple[Path, ...], out: str | None, names: list[str]
 ) -> list[tuple[Path, list[Path]]]:
-    """Each photo with its output files, one per variant; ``is_folder`` says that ``out`` is one."""
+    """Each photo with its output files, one per variant."""
     from fader.edit.outputs import beside, inside
 
-    if out is None:
-        places = [(photo, [beside(photo, name) for name in names]) for photo in photos]
-    elif len(photos) == 1 and len(names) == 1 and not (is_folder or out.is_dir()):
-        return [(photos[0], [out])]
-    elif out.is_file():
-        raise click.UsageError(f"-o {out}: is a file, and what is asked for needs a folder")
-    else:
-        places = [
-            (photo, [inside(out, Path(photo.name), name) for name in names]) for photo in photos
-        ]
+    folder = Path(out or "")
+    if out is not None:
+        if len(photos) == len(names) == 1 and not (names_folder(out) or folder.is_dir()):
+            return [(photos[0], [folder])]
+        if folder.is_file():
+            raise click.UsageError(f"-o {folder}: is a file, and what is asked for needs a folder")
+
+    def place_of(photo: Path, name: str) -> Path:
+        return beside(photo, name) if out is None else inside(folder, Path(photo.name), name)
+
+    places = [(photo, [place_of(photo, name) for name in names]) for photo in photos]
     taken: dict[Path, Path] = {}
     for photo, outputs in places:
         for place in outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,9 +29,7 @@ from fader.commands.options import (
     help="A run of fader train-classifier, or a model, whose classifier scores the edits; "
     "the default is the judge that comes in the package.",
 )
-@click.option(
-    "--split", type=click.Choice(["test", "valid", "train"]), default="test", show_default=True
-)
+@click.option("--split", type=click.Choice(["test", "valid", "train"]), default="test")
 @click.option("--limit", type=click.IntRange(1), help="Only so many faces, drawn at random.")
 @click.option(
     "--html",
@@ -39,20 +38,18 @@ from fader.commands.options import (
     help="Also write a report with pictures: one HTML file.",
 )
 @overwrite_option
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, type=click.IntRange(0))
 @device_option
 @json_option
 def command(
     model: str,
     data: Path | str,
     judge: str | None,
-    split: str,
-    limit: int | None,
     report: Path | None,
     overwrite: bool,
-    seed: int,
     device: str,
     as_json: bool,
+    **drawn: Any,
 ) -> None:
     """Measure how well a model edits, on faces of people it never saw.
 
@@ -72,7 +69,7 @@ def command(
     loaded = load_model(model, where)
     arbiter = load_judge(judge, loaded, where)
     store = open_store(data, loaded.size)
-    evaluation = evaluate(loaded, arbiter, store, name=model, split=split, limit=limit, seed=seed)
+    evaluation = evaluate(loaded, arbiter, store, name=model, **drawn)
     # First what took long; the report may fail for want of a place.
     if as_json:
         say_json(evaluation.document)

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from fader.commands.echo import say
-from fader.commands.options import overwrite_option, refuse_replacing
+from fader.commands.options import PATH, overwrite_option, refuse_replacing
+from fader.errors import FaderError
 
 
 @click.command(
@@ -16,7 +17,7 @@ from fader.commands.options import overwrite_option, refuse_replacing
     \b
     fader export runs/mine
     fader export runs/mine mine-onnx/
-    """,
+    """
 )
 @click.argument("model", metavar="NAME|FOLDER|HUB_ID")
 @click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
@@ -24,7 +25,7 @@ from fader.commands.options import overwrite_option, refuse_replacing
     "--photo",
     "photos",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A photo whose faces the networks are compared on; default: faces in the package.",
 )
 @overwrite_option
@@ -34,7 +35,6 @@ def command(model: str, folder: Path | None, photos: tuple[Path, ...], overwrite
     FOLDER is by default onnx/ in the model's own, where fader edit finds it. All networks are
     compared with PyTorch, and what differs is not written. The folder is printed.
     """
-    from fader.errors import FaderError
     from fader.models.folders import CONFIG, find_model, is_onnx_form
 
     source = find_model(model)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fader.commands.echo import say
+from fader.errors import FaderError
 from fader.urls import path_or_url
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ device_option = click.option(
     help="Where to compute; auto takes a GPU when there is one.",
 )
 
-runtime_option = click.option(
+_runtime_option = click.option(
     "--runtime",
     type=click.Choice(["auto", "torch", "onnx"]),
     default="auto",
@@ -54,9 +55,29 @@ overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace an output that is already there."
 )
 
+#: A file or folder, as a :class:`~pathlib.Path`.
+PATH = click.Path(path_type=Path)
 
 #: What --data is, in every command that opens it with :func:`open_store`.
 DATA: dict[str, Any] = {"type": path_or_url, "metavar": "PATH|URL"}
+
+
+def with_options(
+    *options: Callable[..., Any],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """All these options, in their order, as one decorator."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+#: What :func:`make_editor` takes.
+compute_options = with_options(device_option, _runtime_option)
+editor_options = with_options(model_option, compute_options)
 
 
 def names_folder(text: str) -> bool:
@@ -66,15 +87,12 @@ def names_folder(text: str) -> bool:
 
 def refuse_replacing(path: Path | None, overwrite: bool) -> None:
     """Refuse, before the work for it is done, to write what is there already."""
-    from fader.errors import FaderError
-
     if path is not None and os.path.lexists(path) and not overwrite:
         raise FaderError(f"{path}: is already there; add --overwrite, or give another name")
 
 
 def user_parameter(parse: Callable[[str], Any]) -> Callable[..., Any]:
     """A click callback that parses each given text with ``parse``; its failures are bad usage."""
-    from fader.errors import FaderError
 
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         try:
@@ -90,8 +108,6 @@ def user_parameter(parse: Callable[[str], Any]) -> Callable[..., Any]:
 @contextmanager
 def usage() -> Iterator[None]:
     """What fails in here was asked for wrongly: bad usage (exit 2), not failed work (exit 1)."""
-    from fader.errors import FaderError
-
     try:
         yield
     except FaderError as error:

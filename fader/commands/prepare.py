@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fader.commands.echo import say
+from fader.commands.options import PATH
 from fader.urls import path_or_url
 
 _ALIGNMENTS = {
@@ -16,17 +18,13 @@ _ALIGNMENTS = {
 }
 
 
-@click.command(
-    "prepare",
-    epilog="Example: fader prepare data/celeba data/celeba-128 --size 128",
-)
-@click.argument("source", type=click.Path(path_type=Path))
+@click.command("prepare", epilog="Example: fader prepare data/celeba data/celeba-128 --size 128")
+@click.argument("source", type=PATH)
 @click.argument("dest", type=path_or_url)
 @click.option(
     "--size",
     type=click.IntRange(16, 1024),
     default=128,
-    show_default=True,
     help="Width and height of the aligned faces, in pixels.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one per processor.")
@@ -44,16 +42,7 @@ _ALIGNMENTS = {
     help="Take the images for CelebA's own aligned 178x218 ones, or detect every face; default: "
     "by the list of landmarks, without one aligned if CelebA's at 178x218, else detected.",
 )
-def command(
-    source: Path,
-    dest: Path | str,
-    size: int,
-    workers: int | None,
-    limit: int | None,
-    hard: bool,
-    labels: Path | None,
-    aligned: bool | None,
-) -> None:
+def command(source: Path, dest: Path | str, size: int, hard: bool, **options: Any) -> None:
     """Align the faces of SOURCE into the store DEST, which training reads.
 
     SOURCE is a folder with CelebA (img_align_celeba.zip or img_align_celeba/, and
@@ -67,16 +56,7 @@ def command(
     if isinstance(dest, str):
         raise click.UsageError(f"{dest}: prepare into a folder, and put it there with fader shard")
     before = is_prepared(dest)
-    store = prepare(
-        source,
-        dest,
-        size=size,
-        workers=workers,
-        limit=limit,
-        soft=not hard,
-        labels=labels,
-        aligned=aligned,
-    )
+    store = prepare(source, dest, size=size, soft=not hard, **options)
     rejected = store.meta["rejected"]
     say(
         f"{dest}: {'already done, ' if before else ''}{len(store)} faces of {size}x{size}, "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fader.commands.echo import say
-from fader.commands.options import user_parameter
+from fader.commands.options import PATH, user_parameter
 from fader.errors import FaderError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _repo_id(text: str) -> str:
 @click.option("--private", is_flag=True, help="A new repository is for yourself alone.")
 @click.option(
     "--evaluation",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="What fader evaluate --json printed, for the card; default: evaluation.json in the run "
     "or model, where there is one.",
 )
@@ -79,14 +79,11 @@ def _card(
             return with_metadata(own.read_text("utf-8", "replace"), licence)
         except FaderError as error:
             raise FaderError(f"{folder}: {error}") from None
-    if evaluation is None:
-        return model_card(model, repo_id, licence)
     try:
-        return model_card(model, repo_id, licence, read_json(evaluation))
+        document = None if evaluation is None else read_json(evaluation)
+        return model_card(model, repo_id, licence, document)
     except FileNotFoundError:
         raise FaderError(f"{evaluation}: no such file") from None
     except FaderError as error:
-        text = str(error)
-        raise FaderError(
-            text if text.startswith(str(evaluation)) else f"{evaluation}: {text}"
-        ) from None
+        text = str(error).removeprefix(f"{evaluation}: ")
+        raise FaderError(f"{evaluation}: {text}") from None

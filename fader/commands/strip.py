@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from fader.attributes import parse_attributes
 from fader.commands.echo import say
 from fader.commands.options import (
-    device_option,
+    PATH,
+    editor_options,
     make_editor,
-    model_option,
     names_folder,
     overwrite_option,
-    runtime_option,
     user_parameter,
 )
-
-if TYPE_CHECKING:
-    from fader.edit.runtime import Runtime
 
 
 @click.command(
     epilog="Example: fader strip photo.jpg --attr Smiling --attr Male --from -1 --to 2 -o strip.png"
 )
-@click.argument("photo", type=click.Path(path_type=Path))
+@click.argument("photo", type=PATH)
 @click.option(
     "--attr",
     "attributes",
@@ -36,13 +32,12 @@ if TYPE_CHECKING:
     callback=user_parameter(parse_attributes),
     help="The attribute to slide; each gives a row. Repeat it, or separate names by commas.",
 )
-@click.option("--from", "start", type=float, default=-1, show_default=True, help="First value.")
-@click.option("--to", "stop", type=float, default=2, show_default=True, help="Last value.")
+@click.option("--from", "start", type=float, default=-1, help="First value.")
+@click.option("--to", "stop", type=float, default=2, help="Last value.")
 @click.option(
     "--steps",
     type=click.IntRange(2, 200),
     default=9,
-    show_default=True,
     help="How many values; the frames of a GIF go there and back.",
 )
 @click.option(
@@ -52,16 +47,10 @@ if TYPE_CHECKING:
     help="The picture to write, or the folder for it, as in new/; .gif gives an animation.",
 )
 @click.option(
-    "--face",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Which face, counted from the largest.",
+    "--face", type=click.IntRange(1), default=1, help="Which face, counted from the largest."
 )
 @overwrite_option
-@model_option
-@device_option
-@runtime_option
+@editor_options
 def command(
     photo: Path,
     attributes: tuple[tuple[str, ...], ...],
@@ -71,9 +60,7 @@ def command(
     out: str,
     face: int,
     overwrite: bool,
-    model: str,
-    device: str,
-    runtime: Runtime,
+    **options: Any,
 ) -> None:
     """Show attributes' sliders on one face, as a picture or GIF.
 
@@ -89,9 +76,8 @@ def command(
     if names_folder(out) or place.is_dir():
         place /= f"{photo.stem}.strip.png"
     refuse_overwriting(place, [photo], overwrite)
-    editor = make_editor(model, device, runtime)
     names = [name for group in attributes for name in group]
-    result = strip(editor, photo, names, start, stop, steps, face=face)
+    result = strip(make_editor(**options), photo, names, start, stop, steps, face=face)
     if place.suffix.lower() == ".gif":
         first, *rest = result.loop()
         write(first, place, photo, save_all=True, append_images=rest, duration=120, loop=0)

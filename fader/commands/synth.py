@@ -7,29 +7,24 @@ from pathlib import Path
 import click
 
 from fader.commands.echo import say
+from fader.commands.options import PATH
 
 
 @click.command(epilog="Example: fader synth drawn-faces -n 2000")
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest", type=PATH)
 @click.option(
     "-n",
     "--number",
     type=click.IntRange(3, 999_999),
     default=5000,
-    show_default=True,
     help="How many faces to draw; a tenth each are for validation and test.",
 )
 @click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="The same seed draws the same faces.",
+    "--seed", type=click.IntRange(min=0), default=0, help="The same seed draws the same faces."
 )
 @click.option(
     "--counterfactuals/--no-counterfactuals",
     default=True,
-    show_default=True,
     help="Also draw each test face with every one of its attributes changed.",
 )
 def command(dest: Path, number: int, seed: int, counterfactuals: bool) -> None:

@@ -12,6 +12,7 @@ from fader.attributes import parse_attributes
 from fader.commands.echo import say, say_json
 from fader.commands.options import (
     DATA,
+    PATH,
     device_option,
     json_option,
     open_store,
@@ -54,11 +55,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Change one value of the preset, such as lambda_max=0.01 or model.layers=6. Repeatable.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="The run's folder.  [default: runs/ATTRS]",
-)
+@click.option("--out", type=PATH, help="The run's folder.  [default: runs/ATTRS]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option(
     "--classifier",
@@ -80,7 +77,6 @@ if TYPE_CHECKING:
     "compiled",
     type=click.Choice(["off", "auto"]),
     default="off",
-    show_default=True,
     help="auto: torch.compile, where a C++ compiler is found (docs/configs.md: what it pays).",
 )
 @device_option

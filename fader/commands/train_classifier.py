@@ -32,26 +32,23 @@ if TYPE_CHECKING:
 @click.option(
     "--size",
     default=128,
-    show_default=True,
     help="Side of the images it looks at, pixels; a prepared store of another size is resized.",
 )
-@click.option("--width", default=24, show_default=True, help="Channels of the first layer.")
+@click.option("--width", default=24, help="Channels of the first layer.")
 @click.option(
     "--architecture",
     type=click.Choice(["resnet", "plain"]),
     default="resnet",
-    show_default=True,
     help="resnet to guide training and to ship; plain for a judge (see fader evaluate).",
 )
-@click.option("--steps", default=2500, show_default=True, type=click.IntRange(1))
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(2))
-@click.option("--learning-rate", default=2e-3, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option("--steps", default=2500, type=click.IntRange(1))
+@click.option("--batch-size", default=64, type=click.IntRange(2))
+@click.option("--learning-rate", default=2e-3)
+@click.option("--seed", default=0)
 @click.option(
     "--identities",
     type=click.Choice(["all", "even", "odd"]),
     default="all",
-    show_default=True,
     help="Train on all people, or on the half with even or odd identity numbers.",
 )
 @click.option(

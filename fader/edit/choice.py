@@ -37,10 +37,8 @@ def choose(
     """
     try:
         faces = found if where is None else _within(photo, found, where, detect)
-        if not isinstance(which, str | int):
-            chosen = [face for number in which for face in select(faces, number)]
-        else:
-            chosen = select(faces, which)
+        asked = [which] if isinstance(which, str | int) else which
+        chosen = [face for one in asked for face in select(faces, one)]
         large = [face for face in chosen if face.side >= SMALLEST_FACE]
         if not large:
             raise NoFaceError(
@@ -58,19 +56,14 @@ def choose(
 
 
 def _within(
-    photo: Photo,
-    faces: Sequence[Face],
-    box: Box,
-    detect: Callable[[np.ndarray], Sequence[Face]],
+    photo: Photo, faces: Sequence[Face], box: Box, detect: Callable[[np.ndarray], Sequence[Face]]
 ) -> Sequence[Face]:
     """The faces whose middle is in ``box``; when none is known, it is searched closely."""
     height, width = photo.pixels.shape[:2]
-    x0, y0, x1, y1 = (float(v) for v in box)
+    x0, y0, x1, y1 = map(float, box)
+    named = f"the box {x0:g},{y0:g},{x1:g},{y1:g}"
     if not (max(x0, 0) < min(x1, width) and max(y0, 0) < min(y1, height)):
-        raise NoFaceError(
-            f"the box {x0:g},{y0:g},{x1:g},{y1:g} covers nothing of the photo, which is "
-            f"{width}x{height} pixels"
-        )
+        raise NoFaceError(f"{named} covers nothing of the photo, which is {width}x{height} pixels")
 
     def inside(face: Face) -> bool:
         x, y = (face.box[:2] + face.box[2:]) / 2
@@ -85,8 +78,7 @@ def _within(
     there = [face for one in near if inside(face := one.moved(left, top))]
     if not there:
         raise NoFaceError(
-            f"no face found in the box {x0:g},{y0:g},{x1:g},{y1:g}; elsewhere in the photo "
-            f"there are {len(faces)}"
+            f"no face found in {named}; elsewhere in the photo there are {len(faces)}"
         )
     return there
 

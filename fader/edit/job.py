@@ -20,9 +20,6 @@ from fader.errors import DiskFullError, FaderError, NoFaceError, UnreadableImage
 from fader.photo import read_photo
 
 Status = Literal["edited", "no-face", "unreadable", "skipped", "failed"]
-_EDITED: Status = "edited"
-_SKIPPED: Status = "skipped"
-
 
 #: What all names of one file have in common; None where there is no file.
 FileId = tuple[int, int] | None
@@ -182,18 +179,6 @@ def lost(photo: Path | str) -> Result:
 Put = Callable[[Callable[[Path], Any], Path], str]
 
 
-def _write(edit: Edit, photo: Path, job: Job, said: list[str], place: Path) -> None:
-    said += write_edit(edit, photo, place, quality=job.quality, provenance=job.provenance)
-
-
-def _encode(
-    edit: Edit, source: tuple[Path, bytes], job: Job, said: list[str], place: Path
-) -> bytes:
-    data, notes = edit_bytes(edit, source, place, quality=job.quality, provenance=job.provenance)
-    said += notes
-    return data
-
-
 def edit_photo(
     editor: Editor,
     photo: Path | str,
@@ -209,6 +194,16 @@ def edit_photo(
     of the output. Raises :class:`~fader.errors.DiskFullError`, which is no fault of the photo.
     """
     results: list[Result] = []
+
+    def written(edit: Edit, said: list[str], place: Path) -> bytes | None:
+        if content is None:
+            said += write_edit(edit, Path(photo), place, job.quality, job.provenance)
+            return None
+        source = (Path(photo), content)
+        data, notes = edit_bytes(edit, source, place, job.quality, job.provenance)
+        said += notes
+        return data
+
     try:
         edits = editor.variants(
             photo if content is None else read_photo(content, str(photo)),
@@ -220,13 +215,11 @@ def edit_photo(
         )
         for name, output, edit in zip(job.names, outputs, edits, strict=True):
             said = [*edit.notes]
-            if content is None:
-                left = put(partial(_write, edit, Path(photo), job, said), output)
-            else:
-                left = put(partial(_encode, edit, (Path(photo), content), job, said), output)
+            left = put(partial(written, edit, said), output)
             told = "; ".join(dict.fromkeys(said))
             detail = left or (f"{photo}: {told}" if told else "")
-            place, status = (None, _SKIPPED) if left else (output, _EDITED)
+            place = None if left else output
+            status: Status = "skipped" if left else "edited"
             results.append(Result(photo, place, status, edit.found, detail, edit.faces, name))
     except NoFaceError as error:
         results.append(Result(photo, None, "no-face", error.found, str(error)))

@@ -15,8 +15,8 @@ from fader.edit.results import Edit
 from fader.errors import FaderError
 from fader.photo import can_write, copy_file, kind_of, photo_bytes, save_image
 
-# Formats an edited photo may keep. Others cannot be written, or (GIF) hold too few colours to
-# leave untouched pixels as they are; their edits become PNGs.
+# Formats an edited photo may keep. Edits of others, which cannot be written or (GIF) hold too few
+# colours to leave untouched pixels as they are, become PNGs.
 _KEPT = {"JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "HEIF"}
 
 # What the usual file systems take for a name, in bytes.
@@ -24,10 +24,8 @@ _LONGEST_NAME = 255
 
 
 def beside(photo: Path, variant: str = "") -> Path:
-    """The default place of an edit: ``photo.jpg`` → ``photo.edited.jpg``.
-
-    A variant's name takes the place of "edited".
-    """
+    """The default place of an edit: ``photo.jpg`` → ``photo.edited.jpg``, or with the name of a
+    variant in place of "edited"."""
     suffix = photo.suffix if _keeps(photo) else ".png"
     return photo.with_name(_fitting(f"{photo.stem}.{variant or 'edited'}", suffix))
 
@@ -74,11 +72,8 @@ def plan(
 
 
 def refuse_overwriting(output: Path, inputs: Iterable[Path], overwrite: bool) -> None:
-    """Raise :class:`~fader.errors.FaderError` if writing ``output`` would destroy something.
-
-    An input is never overwritten, by whatever name or link it is reached; another file only with
-    ``overwrite``.
-    """
+    """Raise :class:`~fader.errors.FaderError` if writing ``output`` would destroy an input, by
+    whatever name or link it is reached, or another file without ``overwrite``."""
     if not os.path.lexists(output):
         return
     if output.is_dir():
@@ -96,10 +91,7 @@ def write_edit(
     edit: Edit, source: Path, output: Path, quality: int | None = None, provenance: bool = True
 ) -> tuple[str, ...]:
     """Write an edit of the file ``source``: see :meth:`Edit.save`; answers what could not be kept.
-
-    Where nothing was changed and the format stays, the file itself is copied, so that not even
-    compressing it anew takes something away.
-    """
+    Where nothing was changed and the format stays, the file itself is copied."""
     if _stays(edit, source, output, quality):
         copy_file(source, output)
         return ()
@@ -129,10 +121,8 @@ def _stays(edit: Edit, source: Path, output: Path, quality: int | None) -> bool:
 
 
 def write(image: Image.Image, output: Path, source: Path, **options: Any) -> None:
-    """Write a picture made from the photo ``source``, with its colour profile and permissions.
-
-    ``options`` are those of Pillow's writer.
-    """
+    """Write a picture made from the photo ``source``, with its colour profile and permissions, and
+    ``options`` of Pillow's writer."""
     if profile := image.info.get("icc_profile"):
         options["icc_profile"] = profile
     save_image(image, output, stat.S_IMODE(source.stat().st_mode), **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,10 +25,10 @@ class Description:
     def to_dict(self) -> dict[str, Any]:
         """The same as plain lists, numbers and strings, for JSON."""
         return {
-            "box": [round(float(v), 2) for v in self.face.box],
+            "box": _pixels(self.face.box),
             "score": round(self.face.score, 4),
-            "landmarks": [[round(float(v), 2) for v in point] for point in self.face.landmarks],
-            "attributes": {name: round(value, 4) for name, value in self.attributes.items()},
+            "landmarks": [_pixels(point) for point in self.face.landmarks],
+            "attributes": _values(self.attributes),
         }
 
 
@@ -35,9 +36,8 @@ class Description:
 class FaceEdit:
     """What was done to one face: the values its attributes were estimated at, and set to.
 
-    ``before`` and ``after`` have all attributes the model edits; those not asked for, and those
-    that were there already, are the same in both. ``achieved`` has what the classifier makes of
-    the edited face, where that was asked for, else it is empty.
+    ``before`` and ``after`` have all attributes the model edits. ``achieved`` has what the
+    classifier makes of the edited face, where that was asked for.
     """
 
     face: Face
@@ -53,13 +53,11 @@ class FaceEdit:
     def to_dict(self) -> dict[str, Any]:
         """The same as plain lists, numbers and strings, for JSON."""
         document = {
-            "box": [round(float(v), 2) for v in self.face.box],
-            "before": {name: round(value, 4) for name, value in self.before.items()},
-            "after": {name: round(value, 4) for name, value in self.after.items()},
+            "box": _pixels(self.face.box),
+            "before": _values(self.before),
+            "after": _values(self.after),
         }
-        if self.achieved:
-            document["achieved"] = {n: round(value, 4) for n, value in self.achieved.items()}
-        return document
+        return document | ({"achieved": _values(self.achieved)} if self.achieved else {})
 
 
 @dataclass(frozen=True)
@@ -84,9 +82,7 @@ class Edit:
     @property
     def provenance(self) -> Provenance | None:
         """The mark for the result's file: what was asked for and done. None for no change.
-
-        Estimates stay out of it: what a classifier made of a face is nobody else's to read.
-        """
+        Estimates stay out of it: what a classifier made of a face is nobody else's to read."""
         if any(change.face for change in self.asked):
             done = {name for edit in self.faces for name in edit.changed}
             asked = [str(change) for change in self.asked if change.attribute in done]
@@ -99,15 +95,17 @@ class Edit:
         return Provenance(" / ".join(dict.fromkeys(values))) if values else None
 
     def save(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        quality: int | None = None,
-        provenance: bool = True,
+        self, path: str | os.PathLike[str], *, quality: int | None = None, provenance: bool = True
     ) -> tuple[str, ...]:
         """Write the result with all that the photo's file had: see :func:`fader.photo.save_photo`.
-
-        ``provenance=False`` leaves out the mark that says the photo was edited.
-        """
+        ``provenance=False`` leaves out the mark that says the photo was edited."""
         mark = self.provenance if provenance else None
         return save_photo(self.photo, path, quality=quality, provenance=mark)
+
+
+def _pixels(values: Iterable[float]) -> list[float]:
+    return [round(float(v), 2) for v in values]
+
+
+def _values(attributes: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in attributes.items()}

@@ -1,9 +1,8 @@
 """A photo that stays open: read, searched and encoded once, then edited as often as one likes.
 
-What an editor does for one edit is taken apart here by how often it is needed. A move of a slider
-runs the decoder alone and draws one face at the size it is seen; a whole photo is composed by the
-very steps of ``fader edit``, with the answers of the networks remembered, so that both give the
-same bytes.
+A move of a slider runs the decoder alone and draws one face at the size it is seen; a whole photo
+is composed by the very steps of ``fader edit``, with the answers of the networks remembered, so
+that both give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import shlex
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,31 +81,38 @@ class _Stage:
         return Face(face.box, face.score, points)
 
 
+class _Kept:
+    """The last ``most`` things made, by what they were made of. To be asked by several threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._things: OrderedDict[Any, Any] = OrderedDict()
+
+    def __call__(self, key: Any, make: Callable[..., Any], *given: Any) -> Any:
+        with self._lock:
+            if key in self._things:
+                self._things.move_to_end(key)
+                return self._things[key]
+        made = make(*given)
+        with self._lock:
+            self._things[key] = made
+            while len(self._things) > self._most:
+                self._things.popitem(last=False)
+        return made
+
+
 class _Remembering(Networks):
-    """Networks that remember their last answers. To be asked by several threads."""
+    """Networks that remember their last answers."""
 
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks.backend)
-        self._answers: OrderedDict[Any, Any] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept = _Kept(_ANSWERS)
 
     def estimate(self, crops: np.ndarray) -> list[dict[str, float]]:
-        return self._kept(("estimate", _digest(crops)), partial(super().estimate, crops))
+        return self._kept(("estimate", _digest(crops)), super().estimate, crops)
 
     def encode(self, crops: np.ndarray) -> list[Any]:
-        return self._kept(("encode", _digest(crops)), partial(super().encode, crops))
-
-    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
-        with self._lock:
-            if key in self._answers:
-                self._answers.move_to_end(key)
-                return self._answers[key]
-        made = make()
-        with self._lock:
-            self._answers[key] = made
-            while len(self._answers) > _ANSWERS:
-                self._answers.popitem(last=False)
-        return made
+        return self._kept(("encode", _digest(crops)), super().encode, crops)
 
 
 @dataclass
@@ -128,17 +133,14 @@ class OpenPhoto:
     def __post_init__(self) -> None:
         self.photo = read_photo(self.data, self.name)
         self.height, self.width = self.photo.pixels.shape[:2]
-        found = self.editor.detector(self.photo.pixels)
-        self.found = found
+        pixels = self.photo.pixels
+        self.found = self.editor.detector(pixels)
         self.networks = _Remembering(self.editor.networks)
-        self._stages: OrderedDict[Any, _Stage] = OrderedDict()
-        self._lock = threading.Lock()
-        self._crops = [self.networks.crop(self.photo.pixels, [face]) for face in found]
+        self._stages = _Kept(_STAGES)
+        self._crops = [self.networks.crop(pixels, [face]) for face in self.found]
         self.faces = tuple(
-            OpenFace(
-                n, face, self.networks.estimate(crop)[0], region(face, self.photo.pixels.shape)
-            )
-            for n, (face, crop) in enumerate(zip(found, self._crops, strict=True), 1)
+            OpenFace(n, face, self.networks.estimate(crop)[0], region(face, pixels.shape))
+            for n, (face, crop) in enumerate(zip(self.found, self._crops, strict=True), 1)
         )
 
     @property
@@ -203,14 +205,11 @@ class OpenPhoto:
 
     def command(self, edits: Edits) -> str:
         """The ``fader edit`` line that makes the same file as :meth:`edited`; "" without edits."""
-        asked = self._asked(edits)
+        asked, one = self._asked(edits)
         if not asked:
             return ""
-        number = asked[0].face
         parts = ["fader", "edit", _shell_name(self.source)]
-        if all(change.face == number for change in asked):
-            asked = [Change(c.attribute, c.value, c.relative) for c in asked]
-            parts += ["--face", str(number)] if len(self.faces) > 1 else []
+        parts += ["--face", str(one)] if one and len(self.faces) > 1 else []
         parts += ["--set", ",".join(map(str, asked)), "-o", _shell_name(self.output)]
         if self.editor.source not in (None, "default"):
             parts += ["--model", self.editor.source]
@@ -240,15 +239,10 @@ class OpenPhoto:
 
     def edited(self, edits: Edits) -> Edit:
         """The whole photo with the faces edited: what ``fader edit`` makes of :meth:`command`."""
-        changes = self._asked(edits)
+        changes, one = self._asked(edits)
         if not changes:
             return Edit(self.photo, len(self.faces), (), self.photo.notes)
-        # A command for one face names it by --face, so that no face but that one is looked at.
-        one = len({change.face for change in changes}) == 1
-        which: Which = (changes[0].face or "largest") if one else "all"
-        if one:
-            changes = [Change(c.attribute, c.value, c.relative) for c in changes]
-        return self.apply(changes, which)
+        return self.apply(changes, one or "all")
 
     def apply(self, changes: list[Change], which: Which) -> Edit:
         """:meth:`~fader.edit.editor.Editor.apply` on this photo, the networks' answers kept."""
@@ -262,12 +256,17 @@ class OpenPhoto:
         source = (self.source, self.data)
         return edit_bytes(edit, source, self.output, quality=quality, provenance=provenance)[0]
 
-    def _asked(self, edits: Edits) -> list[Change]:
+    def _asked(self, edits: Edits) -> tuple[list[Change], int | None]:
+        """All changes, and the number of the one face they are for, if it is one. A command for one
+        face names it by --face, so that no face but that one is looked at."""
+        asked = {number: self.changes(number, values) for number, values in sorted(edits.items())}
+        asked = {number: changes for number, changes in asked.items() if changes}
+        one = next(iter(asked)) if len(asked) == 1 else None
         return [
-            Change(c.attribute, c.value, c.relative, number)
-            for number, values in sorted(edits.items())
-            for c in self.changes(number, values)
-        ]
+            replace(change, face=None if one else number)
+            for number, changes in asked.items()
+            for change in changes
+        ], one
 
     def _decoded(self, number: int, after: dict[str, float]) -> DecodedFace:
         edit = FaceEdit(self.faces[number - 1].face, self.before(number), after)
@@ -275,16 +274,16 @@ class OpenPhoto:
 
     def _stage(self, number: int, side: int) -> _Stage:
         """What a face is drawn on."""
-        x0, y0, x1, y1 = self.face(number).region
+        region = self.face(number).region
         others = [
             (other, values)
             for other, values in sorted(self.current.items())
-            if other != number and values and _meet(self.face(other).region, (x0, y0, x1, y1))
+            if other != number and values and _meet(self.face(other).region, region)
         ]
-        key = (number, side, repr(others))
-        with self._lock:
-            if key in self._stages:
-                return self._stages[key]
+        return self._stages((number, side, repr(others)), self._drawn, number, side, others)
+
+    def _drawn(self, number: int, side: int, others: list[tuple[int, Values]]) -> _Stage:
+        x0, y0, x1, y1 = self.faces[number - 1].region
         pixels = self.photo.pixels[y0:y1, x0:x1]
         shrink = min(1.0, side / max(pixels.shape[:2]))
         size = tuple(max(1, round(n * shrink)) for n in (x1 - x0, y1 - y0))
@@ -293,10 +292,6 @@ class OpenPhoto:
         for other, values in others:
             decoded = self._decoded(other, self.values(other, values))
             composite_into(stage.pixels, stage.placed(self.faces[other - 1].face), decoded)
-        with self._lock:
-            self._stages[key] = stage
-            while len(self._stages) > _STAGES:
-                self._stages.popitem(last=False)
         return stage
 
 

@@ -26,11 +26,8 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class Strip:
-    """A face at every one of ``values`` of each of ``attributes``.
-
-    ``cells`` is (attributes, values, side, side, 3) uint8; ``estimates`` has the present value of
-    each attribute, 0..1.
-    """
+    """A face at every one of ``values`` of each of ``attributes``. ``cells`` is (attributes,
+    values, side, side, 3) uint8; ``estimates`` has the present value of each attribute, 0..1."""
 
     attributes: tuple[str, ...]
     values: tuple[float, ...]
@@ -38,24 +35,16 @@ class Strip:
     cells: np.ndarray
 
     def grid(self) -> Image.Image:
-        """All cells with labels: a row per attribute, a column per value.
-
-        The value nearest to a face's estimate is framed, when the estimate is in the range.
-        """
-        side = self.cells.shape[2]
-        font = ImageFont.load_default(size=max(10, side // 12))
+        """All cells with labels: a row per attribute, a column per value. The value nearest to a
+        face's estimate is framed, when the estimate is in the range."""
+        side, pitch, top, font = self._measures()
         labels = [
             f"{name}\nestimate {estimate:.2f}"
             for name, estimate in zip(self.attributes, self.estimates, strict=True)
         ]
         left = 3 * _GAP + max(_text_size(label, font)[0] for label in labels)
-        top = 2 * _GAP + _text_size("0", font)[1] + _GAP
-        pitch = side + _GAP
-        picture = Image.new(
-            "RGB",
-            (left + pitch * len(self.values), top + pitch * len(self.attributes)),
-            _PAPER,
-        )
+        size = left + pitch * len(self.values), top + pitch * len(self.attributes)
+        picture = Image.new("RGB", size, _PAPER)
         draw = ImageDraw.Draw(picture)
         for column, value in enumerate(self.values):
             x = left + column * pitch + side / 2
@@ -67,20 +56,14 @@ class Strip:
                 picture.paste(Image.fromarray(cell), (left + column * pitch, y))
             marked = self._marked(row)
             if marked is not None:
-                x = left + marked * pitch
-                draw.rectangle(
-                    (x - _GAP + 1, y - _GAP + 1, x + side + _GAP - 2, y + side + _GAP - 2),
-                    outline=_MARK,
-                    width=_GAP - 1,
-                )
+                x, edge = left + marked * pitch, side + _GAP - 2
+                frame = (x - _GAP + 1, y - _GAP + 1, x + edge, y + edge)
+                draw.rectangle(frame, outline=_MARK, width=_GAP - 1)
         return picture
 
     def frames(self) -> list[Image.Image]:
         """One picture per value, the attributes side by side, from the first value to the last."""
-        side = self.cells.shape[2]
-        font = ImageFont.load_default(size=max(10, side // 12))
-        top = 3 * _GAP + _text_size("0", font)[1]
-        pitch = side + _GAP
+        side, pitch, top, font = self._measures()
         pictures = []
         for column, value in enumerate(self.values):
             size = (pitch * len(self.attributes) - _GAP, top + side)
@@ -98,6 +81,12 @@ class Strip:
         """The frames of an endless animation: there and back again."""
         frames = self.frames()
         return frames + frames[-2:0:-1]
+
+    def _measures(self) -> tuple[int, int, int, _Font]:
+        """A cell's side, the way to the next one, the height of the labels above, and the font."""
+        side = self.cells.shape[2]
+        font = ImageFont.load_default(size=max(10, side // 12))
+        return side, side + _GAP, 3 * _GAP + _text_size("0", font)[1], font
 
     def _marked(self, row: int) -> int | None:
         """The column nearest to the estimate, if that lies within (half a step of) the values."""

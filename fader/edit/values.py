@@ -19,9 +19,7 @@ _HARDLY = 0.25
 
 
 def asked_changes(
-    changes: str | Iterable[Change] | None,
-    values: Mapping[str, float | str],
-    known: Sequence[str],
+    changes: str | Iterable[Change] | None, values: Mapping[str, float | str], known: Sequence[str]
 ) -> list[Change]:
     """All asked changes in one list, their names those ``known``.
 
@@ -52,8 +50,7 @@ def settle(before: Mapping[str, float], changes: Iterable[Change]) -> dict[str, 
     A classifier hardly ever answers exactly 0 or 1. So that asking for what is there changes
     nothing, a value to set within 0..1 that is no further than :data:`ALREADY_THERE` from the
     estimate gives the estimate itself. Relative changes always move. An attribute that rises takes
-    those it excludes down with it (:func:`fader.attributes.rivals`), unless they are asked for,
-    too: black hair that is to be blond is no longer black.
+    its :func:`~fader.attributes.rivals` down with it, unless they are asked for, too.
     """
     after = dict(before)
     changes = list(changes)

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TypeVar
 
 from fader.edit.editor import Editor
-from fader.edit.runtime import Runtime
 from fader.processes import Work, WorkerPool, processors
 
 Task = TypeVar("Task")
@@ -16,10 +15,8 @@ Answer = TypeVar("Answer")
 
 
 def sensible_workers(editor: Editor, tasks: int) -> int:
-    """How many processes are worth their start for so many photos.
-
-    On a CPU one per processor, eight at most. A GPU is shared badly.
-    """
+    """How many processes are worth their start for so many photos. On a CPU one per processor,
+    eight at most. A GPU is shared badly."""
     if editor.device != "cpu" or not (_forks(editor) or editor.source):
         return 1
     # Forks are at work at once; other processes load the model first.
@@ -36,13 +33,15 @@ def editing_pool(
 ) -> WorkerPool[Task, Answer]:
     """A pool in which each of ``workers`` processes does ``make(editor)``'s work; see
     :class:`~fader.processes.WorkerPool`."""
-    if workers > 1 and _forks(editor):
+    forked = workers > 1 and _forks(editor)
+    if forked:
         _ = editor.networks, editor.detector  # loaded once, before the forks
-        return WorkerPool(partial(make, editor), tasks, workers, lost, forked=True)
-    if workers > 1 and editor.source is not None:
-        again = partial(_with_editor, make, editor.source, editor.device, editor.runtime)
-        return WorkerPool(again, tasks, workers, lost)
-    return WorkerPool(partial(make, editor), tasks, 1, lost)
+    elif workers > 1 and editor.source is not None:
+        # One that is not loaded, and so can be sent to the processes.
+        editor = Editor(editor.source, editor.device, editor.runtime)
+    else:
+        workers = 1
+    return WorkerPool(partial(make, editor), tasks, workers, lost, forked=forked)
 
 
 def _forks(editor: Editor) -> bool:
@@ -50,9 +49,3 @@ def _forks(editor: Editor) -> bool:
     # Linux; it shares the model with this process and is ready within milliseconds. What is on a
     # GPU cannot be forked.
     return sys.platform == "linux" and editor.device == "cpu"
-
-
-def _with_editor(
-    make: Callable[[Editor], Work], source: str, device: str, runtime: Runtime
-) -> Work:
-    return make(Editor(source, device, runtime))

@@ -377,13 +377,13 @@ def test_other_clouds_than_s3(editor, source, tmp_path, protocol):
         with pytest.raises(FaderError, match=f"^{table}: cannot be read .*503 try later"):
             list(table_paths(table))
         with pytest.raises(OSError), closing(DoneRows("mark", ("input",), str)) as rows:
-            rows.read(place, "2")
+            rows.read_all(place, "2")
 
 
 def test_a_report_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "report.csv").write_text("name,price\nbread,3\n")
     with pytest.raises(FaderError, match=r"report.csv: is no report of an earlier run"):
-        DoneRows("", [], str).read(place_of(str(tmp_path)), "1")
+        DoneRows("", [], str).read_all(place_of(str(tmp_path)), "1")
 
 
 # The command line

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fader.edit.cluster.work as work
-from fader.edit.cluster.listing import is_table, table_folder
+from fader.edit.cluster.listing import is_table, root_of
 from fader.edit.cluster.places import NOTES, DiskPlace, Place, place_of
 from fader.edit.cluster.rows import PHOTO, TOLD
 from fader.edit.editor import Editor
@@ -76,8 +76,11 @@ def edit_on_cluster(
     ``destination`` cannot be written.
     """
     ray = load_ray()
-    source, destination = _absolute(source), _absolute(destination)
-    _refuse_nested(source, destination)
+    source, destination = (
+        place if is_url(place) else os.path.abspath(place) for place in (source, destination)
+    )
+    if not is_table(source):
+        _refuse_nested(source, destination)
     target = place_of(destination)
     seen = False
     with _locked(target):
@@ -103,24 +106,15 @@ def _result(row: dict[str, str], photo: str, target: Place) -> Result:
     return result_of(row | {"detail": row[TOLD]}, photo, output)
 
 
-def _absolute(place: str) -> str:
-    return place if is_url(place) else os.path.abspath(place)
-
-
 def _refuse_nested(source: str, destination: str) -> None:
-    if is_table(source):
-        return
-    one, other = (f"{_real(place).rstrip('/')}/" for place in (source, destination))
+    whole = [place_of(place).full("") for place in (source, destination)]
+    real = [place if is_url(place) else os.path.realpath(place) for place in whole]
+    one, other = (f"{place.rstrip('/')}/" for place in real)
     if one.startswith(other) or other.startswith(one):
         raise FaderError(
             f"-o {destination}: and the folder to edit, {source}, lie in one another; choose a "
             "place outside"
         )
-
-
-def _real(place: str) -> str:
-    place = place_of(place).full("")
-    return place if is_url(place) else os.path.realpath(place)
 
 
 @contextmanager
@@ -144,9 +138,8 @@ def _run(
         raise FaderError("--engine ray: the model must have a name or a folder")
     if os.path.isdir(model):
         model = os.path.abspath(model)
-    root = table_folder(source) if is_table(source) else source
     # A URL as a path that is the same wherever this runs: /s3/bucket/photos.
-    both = (place_of(root).full("").replace("://", "/"), target.full("").replace("://", "/"))
+    both = (place.full("").replace("://", "/") for place in (place_of(root_of(source)), target))
     mark = source_mark(*(Path("/", place) for place in both))
     return work.Run(
         source,
@@ -235,10 +228,8 @@ def _answers(ray: Any, run: work.Run, cluster: Cluster) -> Generator[dict[str, A
 def _room(ray: Any, cluster: Cluster) -> tuple[int, int]:
     """As many actors as there is room for now."""
     there = ray.cluster_resources()
-    room = there.get("CPU", 0) / cluster.cpus
-    if cluster.gpus:
-        room = min(room, there.get("GPU", 0) / cluster.gpus)
-    most = max(1, int(room))
+    asked = {"CPU": cluster.cpus, "GPU": cluster.gpus}
+    most = max(1, int(min(there.get(kind, 0) / each for kind, each in asked.items() if each)))
     return most, most
 
 

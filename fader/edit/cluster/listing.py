@@ -22,9 +22,6 @@ from fader.urls import is_url, reason
 # then more, so that the notes about a batch cost little.
 _FEWEST, _MOST, _GROWTH = 8, 256, 64
 
-#: Names of tables of photos.
-TABLES = (".csv", ".parquet")
-
 
 @dataclass(frozen=True)
 class Task:
@@ -38,12 +35,14 @@ class Task:
 
 def is_table(source: str) -> bool:
     """Whether a source is a table of photos rather than a folder."""
-    return source.lower().endswith(TABLES) and not os.path.isdir(source)
+    return source.lower().endswith((".csv", ".parquet")) and not os.path.isdir(source)
 
 
-def table_folder(table: str) -> str:
-    """The folder that a table's relative paths start from."""
-    return table.rpartition("/")[0] if is_url(table) else str(Path(table).absolute().parent)
+def root_of(source: str) -> str:
+    """The folder that photos' names start from: the source, or that of a table."""
+    if not is_table(source):
+        return source
+    return source.rpartition("/")[0] if is_url(source) else str(Path(source).absolute().parent)
 
 
 def tasks_of(
@@ -97,42 +96,34 @@ def table_tasks(table: str, variants: Sequence[str]) -> Iterator[Task]:
     ``s3://`` or ``/``. No other row is needed to name an output: where the format cannot be kept,
     a hash in it keeps it apart from a photo of that name.
     """
-    folder = table_folder(table)
-    for text in table_paths(table):
-        if is_url(text):
-            photo, name = text, text.partition("://")[2]
-        elif text.startswith("/"):
-            photo, name = text, text
-        elif is_url(folder):
-            photo, name = f"{folder}/{text}", text
-        else:
-            photo, name = str(Path(folder, text)), text
+    folder = root_of(table)
+    for path in table_paths(table):
+        photo, name = path, path.partition("://")[2] if is_url(path) else path
+        if not (is_url(path) or path.startswith("/")):
+            photo = f"{folder}/{path}" if is_url(folder) else str(Path(folder, path))
         parts = [part for part in name.split("/") if part not in ("", ".")]
         name = "/".join("%2E%2E" if part == ".." else part for part in parts)
         if name:
-            yield Task(photo, name, [_named(PurePosixPath(name), one) for one in variants])
+            yield Task(photo, name, [_output(Path(name), one) for one in variants])
 
 
-def _named(name: PurePosixPath, variant: str) -> str:
-    output = inside(Path(), Path(name), variant)
+def _output(name: Path, variant: str) -> str:
+    output = inside(Path(), name, variant)
     if output.suffix != name.suffix:
-        mark = hashlib.blake2b(
-            str(name).encode("utf-8", "surrogatepass"), digest_size=6
-        ).hexdigest()
-        output = inside(Path(), Path(name.with_name(f"{name.name}~{mark}")), variant)
+        known = name.as_posix().encode("utf-8", "surrogatepass")
+        mark = hashlib.blake2b(known, digest_size=6).hexdigest()
+        output = inside(Path(), name.with_name(f"{name.name}~{mark}"), variant)
     return output.as_posix()
 
 
 def table_paths(table: str) -> Iterator[str]:
     """The paths of a CSV or Parquet table, a few at a time; cells that are empty are passed over.
-
-    Raises :class:`~fader.errors.FaderError` when it cannot be read.
-    """
-    folder, name = place_of(table_folder(table)), table.replace("\\", "/").rpartition("/")[2]
+    Raises :class:`~fader.errors.FaderError` when it cannot be read."""
+    folder, name = place_of(root_of(table)), table.replace("\\", "/").rpartition("/")[2]
     try:
         with folder.opened(name) as file:
             paths = _csv_paths(file) if name.lower().endswith(".csv") else _parquet_paths(file)
-            yield from (str(path).strip() for path in paths if path and str(path).strip())
+            yield from filter(None, (str(path or "").strip() for path in paths))
     except FaderError:
         raise
     except Exception as error:  # those of the stores' libraries have no base in common

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from fader.errors import FaderError, UnreadableImageError
-from fader.files import atomic_path
+from fader.files import write_lines
 from fader.photo import photo_file, write_bytes
 from fader.urls import is_disk, is_url, make_folder_for, open_system, reason, write_file
 
@@ -18,105 +18,39 @@ from fader.urls import is_disk, is_url, make_folder_for, open_system, reason, wr
 NOTES = ".fader-cluster"
 
 
-class Place(Protocol):
-    """A folder. Names in it are relative, with ``/`` between their parts."""
-
-    address: str
-
-    def full(self, name: str) -> str:
-        """The path or URL of a name."""
-
-    def listed(self, folder: str) -> tuple[list[str], list[str]]:
-        """The names of the subfolders of a folder in it (``""`` is itself), and of its files.
-
-        Raises :class:`OSError`.
-        """
-
-    def exists(self, name: str) -> bool:
-        """Whether there is a file, or a link that leads nowhere. Raises :class:`OSError`."""
-
-    def read(self, name: str) -> bytes:
-        """The content of a file. Raises :class:`OSError`."""
-
-    def write(self, name: str, data: bytes, mode: int | None = None) -> None:
-        """Write a file, whole or not at all, with permissions no wider than ``mode``.
-
-        Raises :class:`~fader.errors.FaderError`.
-        """
-
-    def write_lines(self, name: str, lines: Iterable[str]) -> None:
-        """Write a text file, whole or not at all. Raises :class:`OSError`."""
-
-    def opened(self, name: str) -> IO[bytes]:
-        """A file, to be read. Raises :class:`OSError`."""
-
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove files; :data:`NOTES` as well once it is empty. Raises :class:`OSError`."""
-
-
-def place_of(address: str) -> Place:
-    """The place at a path or URL.
-
-    Raises :class:`~fader.errors.FaderError` for a URL of an unknown kind.
-    """
-    if not is_url(address):
-        return DiskPlace(Path(address))
-    system, root = open_system(address)
-    # What fsspec finds on this machine's disk is a path like any other.
-    return DiskPlace(Path(root)) if is_disk(system) else UrlPlace(address, system, root)
-
-
-def photo_content(address: str) -> tuple[bytes, int | None]:
-    """The bytes of a photo at a path or URL, and its permissions where it has some.
-
-    Raises :class:`~fader.errors.UnreadableImageError`.
-    """
-    if not is_url(address):
-        return photo_file(address)
-    try:
-        system, path = open_system(address)
-        if is_disk(system):
-            return photo_file(path)
-        return system.cat_file(path), None
-    except FileNotFoundError:
-        raise UnreadableImageError(f"{address}: there is no such file") from None
-    except PermissionError:
-        raise UnreadableImageError(f"{address}: no permission to read it") from None
-    except UnreadableImageError:
-        raise
-    except Exception as error:  # those of the stores' libraries have no base in common
-        raise UnreadableImageError(f"{address}: cannot be read ({reason(error)})") from None
-
-
 class DiskPlace:
-    """A folder on a disk that all machines see by the same path."""
+    """A folder on a disk that all machines see by the same path. Names in it are relative, with
+    ``/`` between their parts. What fails is an :class:`OSError`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = Path(os.path.abspath(folder))
         self.address = str(self._folder)
 
     def full(self, name: str) -> str:
-        """See :class:`Place`."""
+        """The path or URL of a name."""
         return str(self._folder / name)
 
     def listed(self, folder: str) -> tuple[list[str], list[str]]:
-        """See :class:`Place`. Links to folders are among the files."""
+        """The names of the subfolders of a folder in it (``""`` is itself), and of its files, links
+        to folders among them."""
+        folders: list[str] = []
+        files: list[str] = []
         with os.scandir(self._folder / folder) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        return [name for name, inner in found if inner], [
-            name for name, inner in found if not inner
-        ]
+            for entry in entries:
+                (folders if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
+        return folders, files
 
     def exists(self, name: str) -> bool:
-        """See :class:`Place`."""
+        """Whether there is a file, or a link that leads nowhere."""
         return os.path.lexists(self._folder / name)
 
     def read(self, name: str) -> bytes:
-        """See :class:`Place`."""
+        """The content of a file."""
         return (self._folder / name).read_bytes()
 
     def write(self, name: str, data: bytes, mode: int | None = None) -> None:
-        """See :class:`Place`. Where a link would lead elsewhere, it is refused."""
+        """Write a file, whole or not at all, with permissions no wider than ``mode``. Raises
+        :class:`~fader.errors.FaderError`, also where a link would lead elsewhere."""
         parts = PurePosixPath(name).parts
         if ".." in parts:
             raise FaderError(f"{self.full(name)}: leads out of the output folder; rename the photo")
@@ -131,19 +65,15 @@ class DiskPlace:
         write_bytes(self._folder / name, data, mode, self._notes())
 
     def write_lines(self, name: str, lines: Iterable[str]) -> None:
-        """See :class:`Place`."""
-        with (
-            atomic_path(self._folder / name, self._notes()) as temporary,
-            open(temporary, "w", encoding="utf-8", newline="") as file,
-        ):
-            file.writelines(lines)
+        """Write a text file, whole or not at all."""
+        write_lines(self._folder / name, lines, self._notes())
 
     def opened(self, name: str) -> IO[bytes]:
-        """See :class:`Place`."""
+        """A file, to be read."""
         return open(self._folder / name, "rb")
 
     def remove(self, names: Iterable[str]) -> None:
-        """See :class:`Place`."""
+        """Remove files; :data:`NOTES` as well once it is empty."""
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
         notes = self._folder / NOTES
@@ -157,33 +87,31 @@ class DiskPlace:
         return notes
 
 
-class UrlPlace:
-    """A folder of an object store, or of whatever else fsspec knows."""
+class _UrlPlace:
+    """A folder of an object store, or of whatever else fsspec knows, with the methods of a
+    :class:`DiskPlace`. Stores know no permissions and no links."""
 
     def __init__(self, address: str, system: Any, root: str) -> None:
         self.address = address.rstrip("/")
         self._system, self._root = system, root.rstrip("/")
 
     def full(self, name: str) -> str:
-        """See :class:`Place`."""
         return f"{self.address}/{name}" if name else self.address
 
     def listed(self, folder: str) -> tuple[list[str], list[str]]:
-        """See :class:`Place`."""
         path = self._path(folder)
         folders: list[str] = []
         files: list[str] = []
         with self._naming(folder):
-            found = self._system.ls(path, detail=True)
-        for entry in found:
+            entries = self._system.ls(path, detail=True)
+        for entry in entries:
             name = entry["name"].rstrip("/")
-            if name.strip("/") == path.strip("/"):  # a mark that says that there is a folder
-                continue
-            (folders if entry["type"] == "directory" else files).append(name.rsplit("/", 1)[-1])
+            if name.strip("/") != path.strip("/"):  # a mark that says that there is a folder
+                names = folders if entry["type"] == "directory" else files
+                names.append(name.rsplit("/", 1)[-1])
         return folders, files
 
     def exists(self, name: str) -> bool:
-        """See :class:`Place`."""
         # What the system's own test answers to a lost connection is that there is no file.
         try:
             with self._naming(name):
@@ -192,12 +120,10 @@ class UrlPlace:
             return False
 
     def read(self, name: str) -> bytes:
-        """See :class:`Place`."""
         with self._naming(name):
             return self._system.cat_file(self._path(name))
 
     def write(self, name: str, data: bytes, mode: int | None = None) -> None:
-        """See :class:`Place`. Stores know no permissions of this kind."""
         try:
             write_file(self._system, self._path(name), data)
         except Exception as error:
@@ -205,7 +131,6 @@ class UrlPlace:
             raise FaderError(f"{self.full(name)}: {why}") from None
 
     def write_lines(self, name: str, lines: Iterable[str]) -> None:
-        """See :class:`Place`."""
         with self._naming(name):
             make_folder_for(self._system, self._path(name))
             with self._system.open(self._path(name), "wb") as file:
@@ -213,12 +138,10 @@ class UrlPlace:
                     file.write(line.encode("utf-8"))
 
     def opened(self, name: str) -> IO[bytes]:
-        """See :class:`Place`."""
         with self._naming(name):
             return self._system.open(self._path(name), "rb")
 
     def remove(self, names: Iterable[str]) -> None:
-        """See :class:`Place`."""
         if paths := [self._path(name) for name in names]:
             with self._naming(NOTES):
                 self._system.rm(paths)
@@ -238,3 +161,37 @@ class UrlPlace:
             number = getattr(error, "errno", None) or errno.EIO
             number = errno.ENOENT if isinstance(error, FileNotFoundError) else number
             raise OSError(number, reason(error), self.full(name)) from None
+
+
+Place = DiskPlace | _UrlPlace
+
+
+def place_of(address: str) -> Place:
+    """The place at a path or URL. Raises :class:`~fader.errors.FaderError` for a URL of an unknown
+    kind."""
+    if not is_url(address):
+        return DiskPlace(Path(address))
+    system, root = open_system(address)
+    # What fsspec finds on this machine's disk is a path like any other.
+    return DiskPlace(Path(root)) if is_disk(system) else _UrlPlace(address, system, root)
+
+
+def photo_content(address: str) -> tuple[bytes, int | None]:
+    """The bytes of a photo at a path or URL, and its permissions where it has some. Raises
+    :class:`~fader.errors.UnreadableImageError`."""
+    if not is_url(address):
+        return photo_file(address)
+    try:
+        system, path = open_system(address)
+        if is_disk(system):
+            return photo_file(path)
+        return system.cat_file(path), None
+    except UnreadableImageError:
+        raise
+    except FileNotFoundError:
+        why = "there is no such file"
+    except PermissionError:
+        why = "no permission to read it"
+    except Exception as error:  # those of the stores' libraries have no base in common
+        why = f"cannot be read ({reason(error)})"
+    raise UnreadableImageError(f"{address}: {why}")

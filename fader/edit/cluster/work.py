@@ -12,33 +12,37 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from fader.edit.cluster.listing import batches as in_batches
-from fader.edit.cluster.listing import is_table, table_folder, tasks_of
+from fader.edit.cluster.listing import root_of, tasks_of
 from fader.edit.cluster.places import NOTES, Place, photo_content, place_of
 from fader.edit.cluster.rows import ORDER, PHOTO, TOLD, DoneRows, note_bytes, note_rows, order
 from fader.edit.editor import Editor
 from fader.edit.folder import folding
 from fader.edit.job import Job, Result, content_key, edit_photo, finished, lost
-from fader.edit.report import REPORT, Rows, mark_skipped, row_of, text, without_folders
+from fader.edit.report import REPORT, mark_skipped, row_of, without_folders
+from fader.edit.rows import Row, Rows, text
 from fader.edit.runtime import Runtime
 from fader.errors import FaderError, UnreadableImageError
 from fader.processes import compute_with, keep_memory
+
+#: A :class:`~fader.edit.cluster.listing.Task` as JSON, with what earlier runs say of it: the key
+#: under which it was ``done``, ``owned`` outputs, whether others are ``shared``, its ``rows``.
+Task = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Run:
     """A run, as all its machines are told of it.
 
-    ``source`` and ``destination`` are absolute paths or URLs; ``settings`` is that of the job;
-    ``mark`` tells the source from others, ``name`` this run from others, later ones after earlier;
-    ``folds`` says that the destination takes small and capital letters for the same; the rest is
-    for the editors.
+    ``source`` and ``destination`` are absolute paths or URLs; ``mark`` tells the source from
+    others, ``name`` this run from others, later ones after earlier; ``folds`` says that the
+    destination takes small and capital letters for the same; the rest is for the editors.
     """
 
     source: str
@@ -59,16 +63,12 @@ class Run:
         """Makes names alike that are one file."""
         return folding if self.folds else str
 
-    def done_rows(self) -> DoneRows:
-        """An empty one."""
-        return DoneRows(self.mark, self.header, self.fold)
-
 
 def batches(run: Run) -> Iterator[str]:
     """All that is to be done, streamed; at the end which files of the source are no photos."""
     others: Counter[str] = Counter()
-    with closing(run.done_rows()) as done:
-        done.read(place_of(run.destination), run.name)
+    with closing(DoneRows(run.mark, run.header, run.fold)) as done:
+        done.read_all(place_of(run.destination), run.name)
 
         def known() -> Iterator[dict[str, Any]]:
             for task in tasks_of(run.source, run.job.names, run.fold, others):
@@ -92,31 +92,32 @@ class Worker:
             compute_with(run.threads)
             keep_memory()
         self._destination = place_of(run.destination)
-        folder = table_folder(run.source) if is_table(run.source) else run.source
-        self._within = [place_of(folder).full("-")[:-1], self._destination.full("-")[:-1]]
+        places = (place_of(root_of(run.source)), self._destination)
+        self._within = [place.full("-")[:-1] for place in places]
 
     @cached_property
     def _editor(self) -> Editor:
         return Editor(self._run.model, self._run.device, self._run.runtime)
 
     def __call__(self, batch: str) -> str:
-        """The rows about a batch, as JSON; every photo gets some.
-
-        Raises :class:`~fader.errors.DiskFullError`, and what goes wrong with notes.
-        """
-        content = json.loads(batch)
-        digest = hashlib.blake2b(batch.encode(), digest_size=12).hexdigest()
-        note = f"{NOTES}/{self._run.name}-{digest}"
-        if not content["tasks"]:
+        """The rows about a batch, as JSON; every photo gets some. Raises
+        :class:`~fader.errors.DiskFullError`, and what goes wrong with notes."""
+        tasks = json.loads(batch)["tasks"]
+        if not tasks:
             return batch
+        note = self._note(batch)
         if self._destination.exists(f"{note}.parquet"):
             rows = note_rows(self._destination.read(f"{note}.parquet"))
         else:
-            rows = self._edited(note, content["tasks"])
+            rows = self._edited(note, tasks)
             self._destination.write(f"{note}.parquet", note_bytes(rows))
         return json.dumps({"rows": rows, "others": {}})
 
-    def _edited(self, note: str, tasks: list[dict[str, Any]]) -> Rows:
+    def _note(self, what: str) -> str:
+        digest = hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
+        return f"{NOTES}/{self._run.name}-{digest}"
+
+    def _edited(self, note: str, tasks: list[Task]) -> Rows:
         place = self._destination
         there = {output for task in tasks for output in task["outputs"] if place.exists(output)}
         again = place.exists(f"{note}.json")
@@ -124,22 +125,19 @@ class Worker:
             claims = json.loads(place.read(f"{note}.json"))["claims"]
         else:
             free = {o: task["name"] for task in tasks for o in task["outputs"] if o not in there}
-            claims = {text(Path(output)): text(Path(name)) for output, name in free.items()}
+            claims = {text(output): text(name) for output, name in free.items()}
             begun = {"source": self._run.mark, "claims": claims}
             place.write(f"{note}.json", json.dumps(begun).encode())
         rows: Rows = []
         for task in tasks:
-            ours = {*task["owned"], *(o for o in task["outputs"] if text(Path(o)) in claims)}
-            foreign = frozenset(there) - ours
-            rows += (
-                self._with_care(task, there, foreign) if again else self._rows(task, there, foreign)
-            )
+            ours = {*task["owned"], *(o for o in task["outputs"] if text(o) in claims)}
+            edit = self._with_care if again else self._rows
+            rows += edit(task, there, there - ours)
         return rows
 
-    def _with_care(self, task: dict[str, Any], there: set[str], foreign: frozenset[str]) -> Rows:
+    def _with_care(self, task: Task, there: set[str], foreign: set[str]) -> Rows:
         """The rows about a task that may be deadly; the second time it is given up."""
-        digest = hashlib.blake2b(json.dumps(task["name"]).encode(), digest_size=12).hexdigest()
-        mark = f"{NOTES}/{self._run.name}-{digest}.try"
+        mark = self._note(json.dumps(task["name"])) + ".try"
         if self._destination.exists(mark):
             return self._as_rows(task, "", [lost(task["photo"])])
         self._destination.write(mark, b"\n")
@@ -147,7 +145,7 @@ class Worker:
         self._destination.remove([mark])
         return rows
 
-    def _rows(self, task: dict[str, Any], there: set[str], foreign: frozenset[str]) -> Rows:
+    def _rows(self, task: Task, there: set[str], foreign: set[str]) -> Rows:
         photo, job = task["photo"], self._run.job
         try:
             data, mode = photo_content(photo)
@@ -166,8 +164,8 @@ class Worker:
 
     def _put(
         self,
-        task: dict[str, Any],
-        foreign: frozenset[str],
+        task: Task,
+        foreign: set[str],
         mode: int | None,
         encode: Callable[[Path], bytes],
         output: Path,
@@ -180,29 +178,24 @@ class Worker:
         except FaderError as error:
             raise type(error)(str(error).replace(output.name, full, 1)) from None
         if name in foreign and not self._run.job.overwrite:
-            if self._read(name) == data:
-                return ""
+            with suppress(OSError):  # a folder, or a link that leads nowhere
+                if self._destination.read(name) == data:
+                    return ""
             what = "the edit of another photo" if task["shared"] else "a file of other origin"
             return f"{full}: {what} is there; --overwrite replaces it"
         self._destination.write(name, data, mode)
         return ""
 
-    def _read(self, name: str) -> bytes | None:
-        try:
-            return self._destination.read(name)
-        except OSError:  # a folder, or a link that leads nowhere
-            return None
-
-    def _as_rows(self, task: dict[str, Any], key: str, results: list[Result]) -> Rows:
+    def _as_rows(self, task: Task, key: str, results: list[Result]) -> Rows:
         rows = []
         for result in results:
-            output = text(Path(result.output)) if result.output else ""
+            output = text(result.output) if result.output else ""
             detail = without_folders(result.detail, self._within)
-            row = row_of(result, text(Path(task["name"])), output, detail, self._run.mark, key)
+            row = row_of(result, text(task["name"]), output, detail, self._run.mark, key)
             rows.append(self._noted(row, task, result.detail))
         return rows
 
-    def _noted(self, row: dict[str, str], task: dict[str, Any], told: str) -> dict[str, str]:
+    def _noted(self, row: Row, task: Task, told: str) -> Row:
         row = row | {PHOTO: task["photo"], TOLD: told, ORDER: order(task["name"]).hex()}
         # File names may hold bytes that are no text.
         return {name: cell.encode(errors="backslashreplace").decode() for name, cell in row.items()}
@@ -210,8 +203,8 @@ class Worker:
 
 def write_report(run: Run, destination: Place, complete: bool) -> None:
     """Make ``report.csv`` of what was there and the notes, and remove those that are done with."""
-    with closing(run.done_rows()) as done:
-        notes = done.read(destination, run.name, fresh=True)
+    with closing(DoneRows(run.mark, run.header, run.fold)) as done:
+        notes = done.read_all(destination, run.name, fresh=True)
         destination.write_lines(REPORT, done.lines(complete))
     with_rows = {name.removesuffix(".parquet") for name in notes if name.endswith(".parquet")}
     over = [name for name in notes if complete or name.rpartition(".")[0] in with_rows]
