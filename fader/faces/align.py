@@ -19,8 +19,7 @@ TEMPLATE = np.array(
 )
 
 # The model sees the square of CelebA's full width that starts at this row.
-_FRAME = 178
-_FIRST_ROW = 20
+_FRAME, _FIRST_ROW = 178, 20
 
 
 def template(size: int) -> np.ndarray:

@@ -89,14 +89,9 @@ class Detector:
         from fader.faces.mtcnn import reduced
 
         _, small = reduced(image, _TURNED_SIDE)
-        areas = {
-            quarters: sum(face.area for face in self._sure(small, quarters))
-            for quarters in (1, 2, 3)
-        }
-        quarters = max(areas, key=areas.__getitem__)
-        if not areas[quarters]:
-            return []
-        found = self._sure(image, quarters)
+        areas = [sum(face.area for face in self._sure(small, turns)) for turns in (1, 2, 3)]
+        quarters = 1 + areas.index(max(areas))
+        found = self._sure(image, quarters) if max(areas) else []
         return [_turned_back(face, quarters, image.shape) for face in found]
 
     def _sure(self, image: np.ndarray, quarters: int) -> list[Face]:

@@ -31,11 +31,9 @@ _CELL, _STRIDE, _STEP = 12, 2, 0.709
 # Black around each copy: a face of 12 pixels there may be half outside of the photo.
 _MARGIN = 6
 
-# Rows of a copy that go through the first stage at once, so that its activations stay in the cache.
-_BAND = 64
-
-# Boxes that go through the other stages at once, for the same reason.
-_BOXES = 32
+# Rows of a copy that go through the first stage at once, and boxes that go through the others, so
+# that activations stay in the cache.
+_BAND, _BOXES = 64, 32
 
 # Squares to be cut out lie on so fine a grid. Else the last bits of an answer, which depend on the
 # runtime and the processor, move some of a crop's pixels (OpenCV interpolates at 32nds of a pixel),

@@ -26,6 +26,9 @@ _REASONS: dict[type[Exception], str] = {
     PermissionError: "no permission to read it",
     MemoryError: "too large for this machine's memory",
 }
+_NO_IMAGE = "not an image, or of a kind that is not read; convert it to JPEG or PNG"
+_NEEDS_LIBRARY = "reading HEIC photos needs a library; install it with: pip install 'fader[heif]'"
+_HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
 def open_photo(source: ImageLike | Photo) -> Photo:
@@ -113,11 +116,8 @@ def _of_content(data: bytes, name: str, mode: int | None) -> Photo:
     except UnreadableImageError as error:
         raise UnreadableImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
-        reason = "not an image, or of a kind that is not read; convert it to JPEG or PNG"
-        if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-            reason = "reading HEIC photos needs a library; install it with: "
-            reason += "pip install 'fader[heif]'"
-        raise UnreadableImageError(f"{name}: {reason}") from None
+        heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC
+        raise UnreadableImageError(f"{name}: {_NEEDS_LIBRARY if heic else _NO_IMAGE}") from None
     except MemoryError:
         raise UnreadableImageError(f"{name}: {_REASONS[MemoryError]}") from None
     except Exception as error:

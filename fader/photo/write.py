@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import threading
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from fader.errors import DiskFullError, FaderError
-from fader.files import atomic_path
+from fader.files import FULL, atomic_path
 from fader.photo import jpeg, png, tiff
 from fader.photo.exif import signed_exif
 from fader.photo.formats import can_write, file_content, kind_of
@@ -166,7 +165,7 @@ def _reasons(path: Path) -> Iterator[None]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         # The last two are Pillow's answer to damaged EXIF that is to go into a TIFF.
         reason = getattr(error, "strerror", None) or error
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(error, "errno", None) in FULL:
             raise DiskFullError(f"{path}: the disk is full; no half of it was left") from None
         raise FaderError(f"{path}: could not be written ({reason})") from None
 
