@@ -19,8 +19,7 @@ TEMPLATE = np.array(
 )
 
 # The model sees the square of CelebA's full width that starts at this row.
-_FRAME = 178
-_FIRST_ROW = 20
+_FRAME, _FIRST_ROW = 178, 20
 
 
 def template(size: int) -> np.ndarray:
@@ -89,10 +88,8 @@ def warp(
     """What ``image`` shows through ``matrix`` (image → result), as a new image of ``size``.
 
     ``image`` is H×W×C (or H×W), uint8 or float32, and the result keeps its type; ``size`` is the
-    side of a square or (width, height). Where the result reaches beyond the image, the image is
-    mirrored (or all zero, with ``mirrored=False``). Between pixels it is interpolated by cubic (or
-    linear) functions. Shrinking averages over all pixels that fall
-    into one, so fine detail does not alias.
+    side of a square or (width, height). Beyond its border the image is mirrored (or zero). Between
+    pixels it is cubic (or linear). Shrinking averages over all pixels that fall into one.
     """
     import cv2
 
@@ -131,9 +128,9 @@ def warp(
         flags=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT if mirrored else cv2.BORDER_CONSTANT,
     )
-    if finer > 1:
-        result = cv2.resize(result, (width, height), interpolation=cv2.INTER_AREA)
-    return result
+    if finer == 1:
+        return result
+    return cv2.resize(result, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def align(image: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarray:

@@ -24,8 +24,7 @@ from fader.faces.detect import Face
 # of 128); contrasts under this many levels (of 255) are noise.
 _NEIGHBOURHOOD, _NOISE = 1 / 64, 6.0
 
-# How unlike the structures are (0 to 1) when the photo's own detail starts to yield, and has
-# yielded.
+# How unlike the structures are (0 to 1) when the photo's own detail starts to yield, and is gone.
 _YIELD_FROM, _YIELD_TO = 0.15, 0.6
 
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
@@ -43,12 +42,9 @@ _FINER = 4
 
 @dataclass(frozen=True)
 class DecodedFace:
-    """What a decoder makes of an aligned crop of S×S pixels.
-
-    before: the crop (or what the decoder makes of it unchanged), (S, S, 3) float32 in 0..255;
-    after: the colour that an edit puts in its place, the same; mask: where and how far,
-    (S, S) float32 in 0..1.
-    """
+    """What a decoder makes of an aligned crop: ``before``, the crop (or what the decoder makes of
+    it unchanged), and ``after``, the colour that an edit puts in its place, both (S, S, 3) float32
+    in 0..255; and ``mask``, where and how far, (S, S) float32 in 0..1."""
 
     before: np.ndarray
     after: np.ndarray
@@ -65,18 +61,12 @@ class DecodedFace:
         return np.clip(np.rint(self.before + self.change), 0, 255).astype(np.uint8)
 
     def layers(self) -> np.ndarray:
-        """The a and b of edited = photo + a − b · photo, at the decoder's size: (S, S, 4) float32.
-
-        a = m · (c − x) + w · m · x, three channels, and b = w · m, with a mask m that is no larger
-        than :func:`inside`.
-        """
+        """The a = m · (c − x) + w · m · x and b = w · m of edited = photo + a − b · photo, with a
+        mask m that is no larger than :func:`inside`: (S, S, 4) float32."""
         mask = np.minimum(self.mask, inside(len(self.mask)))
         change = mask[:, :, None] * (self.after - self.before)
         w = mask * yielding(self.before, self.before + change)
-        layers = np.empty((*self.mask.shape, 4), np.float32)
-        layers[:, :, :3] = change + w[:, :, None] * self.before
-        layers[:, :, 3] = w
-        return layers
+        return np.dstack([change + w[:, :, None] * self.before, w]).astype(np.float32, copy=False)
 
 
 def smoothstep(x: np.ndarray, start: float, end: float) -> np.ndarray:
@@ -93,7 +83,10 @@ def mask(face: Face, shape: tuple[int, ...]) -> np.ndarray:
     """
     whole = np.zeros(shape[:2], np.float32)
     x0, y0, x1, y1 = region(face, shape)
-    whole[y0:y1, x0:x1] = _mask_in(face, (x0, y0, x1, y1))
+    x, y = np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32)[:, None]
+    # In a crop of size 2 the distance from the centre, at (0.5, 0.5), is in half-widths.
+    u, v = (row[0] * x + row[1] * y + (row[2] - 0.5) for row in face.transform(2))
+    whole[y0:y1, x0:x1] = _fading(u, v, _FEATHER_FROM, _FEATHER_TO)
     return whole
 
 
@@ -133,14 +126,13 @@ def composite_into(photo: np.ndarray, face: Face, decoded: DecodedFace) -> None:
     """:func:`composite` that changes ``photo`` itself and touches only the face's part of it."""
     import cv2
 
-    # All that varies smoothly is worked out at the decoder's size, so only one image of four
-    # channels has to be enlarged.
+    # All that varies smoothly is worked out at the decoder's size: one image is to be enlarged.
     size = len(decoded.before)
     layers = decoded.layers()
     changes = np.abs(layers).max(axis=2) > 0
 
     to_photo = invert(face.transform(size))
-    touched = _centres(changes, to_photo)
+    touched = transform_points(to_photo, np.argwhere(changes)[:, ::-1])
     # How far from its centre a pixel of the decoder's reaches: two for cubic interpolation.
     reach = 2.5 * scale_of(to_photo) + 1
     if fine := scale_of(to_photo) > _FINER:
@@ -149,7 +141,7 @@ def composite_into(photo: np.ndarray, face: Face, decoded: DecodedFace) -> None:
         layers = cv2.resize(layers, None, fx=_FINER, fy=_FINER, interpolation=cv2.INTER_CUBIC)
         to_photo = invert(face.transform(size * _FINER))
     x0, y0, x1, y1 = region(face, photo.shape)
-    for top in range(y0, y1 if x0 < x1 else y0, _BAND):
+    for top in range(y0, y1, _BAND):
         bottom = min(top + _BAND, y1)
         near = touched[(touched[:, 1] > top - reach) & (touched[:, 1] < bottom + reach), 0]
         if not len(near):
@@ -166,11 +158,6 @@ def composite_into(photo: np.ndarray, face: Face, decoded: DecodedFace) -> None:
         here[...] = cv2.add(here, addition, dtype=cv2.CV_8U)
 
 
-def _centres(chosen: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Where ``matrix`` takes the centres of the pixels that are true in ``chosen``, (n, 2)."""
-    return transform_points(matrix, np.argwhere(chosen)[:, ::-1])
-
-
 @cache
 def inside(size: int) -> np.ndarray:
     """How much of a mask there is room for at the decoder's size, (S, S) float32 in 0..1: 1 over
@@ -184,24 +171,12 @@ def inside(size: int) -> np.ndarray:
 def region(face: Face, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """The part of a photo of ``shape`` (H, W[, C]) that an edit of ``face`` works on: what the
     aligned crop covers, as x0, y0, x1, y1 in pixels (ends exclusive)."""
-    corners = transform_points(
-        invert(face.transform(2)), np.array([[-0.5, -0.5], [1.5, -0.5], [-0.5, 1.5], [1.5, 1.5]])
-    )
+    crop = np.array([[-0.5, -0.5], [1.5, -0.5], [-0.5, 1.5], [1.5, 1.5]])
+    corners = transform_points(invert(face.transform(2)), crop)
     limit = np.array([shape[1], shape[0]])
     x0, y0 = np.clip(np.floor(corners.min(axis=0)), 0, limit).astype(int)
     x1, y1 = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, limit).astype(int)
     return int(x0), int(y0), int(x1), int(y1)
-
-
-def _mask_in(face: Face, region: tuple[int, int, int, int]) -> np.ndarray:
-    """The mask over one region of the photo, computed at the photo's own pixels."""
-    x0, y0, x1, y1 = region
-    # In a crop of size 2 the distance from the centre, at (0.5, 0.5), is in half-widths.
-    matrix = face.transform(2)
-    x, y = np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32)[:, None]
-    u = matrix[0, 0] * x + matrix[0, 1] * y + (matrix[0, 2] - 0.5)
-    v = matrix[1, 0] * x + matrix[1, 1] * y + (matrix[1, 2] - 0.5)
-    return _fading(u, v, _FEATHER_FROM, _FEATHER_TO)
 
 
 def _fading(u: np.ndarray, v: np.ndarray, start: float, end: float) -> np.ndarray:

@@ -41,12 +41,12 @@ class Face:
     @property
     def area(self) -> float:
         """The box's area in square pixels."""
-        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+        return float(np.prod(self.box[2:] - self.box[:2]))
 
     @property
     def side(self) -> float:
         """The longer side of the box, in pixels."""
-        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+        return float(np.max(self.box[2:] - self.box[:2]))
 
     def moved(self, x: float, y: float) -> Face:
         """The same face, ``x`` pixels further to the right and ``y`` further down."""
@@ -70,15 +70,12 @@ class Detector:
     def __init__(
         self, device: str = "cpu", min_face: int = 20, networks: Networks | None = None
     ) -> None:
-        from fader.faces.mtcnn import Cascade
-
         if networks is None:
             from fader.runtime.torch_mtcnn import TorchMtcnn
 
             # For mps it is many small steps, which cost more to send there than to do.
             networks = TorchMtcnn("cpu" if device.startswith("mps") else device)
-        self._min_face = min_face
-        self._cascade = Cascade(networks)
+        self._min_face, self._networks = min_face, networks
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         """The faces in ``image`` (H×W×3 uint8 RGB), largest first, ties from left to right."""
@@ -92,46 +89,30 @@ class Detector:
         from fader.faces.mtcnn import reduced
 
         _, small = reduced(image, _TURNED_SIDE)
-        areas = {
-            quarters: sum(
-                face.area
-                for face in self._upright(np.ascontiguousarray(np.rot90(small, quarters)))
-                if face.score >= _SURE
-            )
-            for quarters in (1, 2, 3)
-        }
-        quarters = max(areas, key=areas.__getitem__)
-        if not areas[quarters]:
-            return []
+        areas = [sum(face.area for face in self._sure(small, turns)) for turns in (1, 2, 3)]
+        quarters = 1 + areas.index(max(areas))
+        found = self._sure(image, quarters) if max(areas) else []
+        return [_turned_back(face, quarters, image.shape) for face in found]
+
+    def _sure(self, image: np.ndarray, quarters: int) -> list[Face]:
         faces = self._upright(np.ascontiguousarray(np.rot90(image, quarters)))
-        return [_turned_back(face, quarters, image.shape) for face in faces if face.score >= _SURE]
+        return [face for face in faces if face.score >= _SURE]
 
     def _upright(self, image: np.ndarray) -> list[Face]:
-        found = self._cascade.find(image, self._min_face, _LONGEST_SIDE)
-        return [
-            Face(box, float(score), landmarks)
-            for box, score, landmarks in zip(
-                found.boxes, found.scores, found.landmarks, strict=True
-            )
-        ]
+        from fader.faces.mtcnn import find_faces
+
+        return find_faces(self._networks, image, self._min_face, _LONGEST_SIDE)
 
 
 def _turned_back(face: Face, quarters: int, shape: tuple[int, ...]) -> Face:
     """A face found in ``np.rot90(image, quarters)``, at its place in the image of ``shape``."""
-    height, width = shape[:2]
-
-    def back(points: np.ndarray) -> np.ndarray:
-        x, y = points.T
-        turned = {
-            1: (width - 1 - y, x),
-            2: (width - 1 - x, height - 1 - y),
-            3: (y, height - 1 - x),
-        }
-        return np.stack(turned[quarters], axis=1)
-
-    corners = back(face.box.reshape(2, 2))
-    box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
-    return Face(box, face.score, back(face.landmarks))
+    points = np.concatenate([face.box.reshape(2, 2), face.landmarks])
+    x, y = points.T
+    right, bottom = shape[1] - 1, shape[0] - 1
+    turned = {1: (right - y, x), 2: (right - x, bottom - y), 3: (y, bottom - x)}[quarters]
+    points = np.stack(turned, axis=1)
+    box = np.concatenate([points[:2].min(axis=0), points[:2].max(axis=0)])
+    return Face(box, face.score, points[2:])
 
 
 def select(faces: Sequence[Face], which: Literal["largest", "all"] | int) -> list[Face]:

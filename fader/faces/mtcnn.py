@@ -1,11 +1,9 @@
 """The three stages of MTCNN (Zhang et al. 2016, arXiv 1604.02878), made for large photos.
 
-All but the networks themselves, which :mod:`fader.runtime` runs. The weights are those in the
-facenet-pytorch package; its code is not used. Importing it takes longer than an edit. Its detector
-spends two thirds of its time on resizing with PyTorch and on activations larger than the
-processor's caches. It also squeezes boxes that leave the photo into the part that is inside, which
-displaces the landmarks of tightly cropped faces. Here OpenCV resizes, the first stage goes over the
-photo in bands, and what lies outside the photo is black.
+The networks are run by :mod:`fader.runtime`, with facenet-pytorch's weights. Its code takes longer
+to import than an edit, resizes with PyTorch, and squeezes boxes that leave the photo into the part
+that is inside, which displaces the landmarks of tightly cropped faces. Here OpenCV resizes, the
+first stage goes over the photo in bands, and what lies outside the photo is black.
 
 Boxes are (x0, y0, x1, y1), x1 and y1 exclusive, in pixels of the image.
 """
@@ -14,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
 import numpy as np
 
 from fader.faces.align import invert, warp
+from fader.faces.detect import Face
 
 # Probabilities from which a box goes on to the next stage. The first two are the paper's code's;
 # its 0.7 for the last lets patterns in cloth and foliage through, which `--face all` would edit.
@@ -33,11 +31,9 @@ _CELL, _STRIDE, _STEP = 12, 2, 0.709
 # Black around each copy: a face of 12 pixels there may be half outside of the photo.
 _MARGIN = 6
 
-# Rows of a copy that go through the first stage at once, so that its activations stay in the cache.
-_BAND = 64
-
-# Boxes that go through the other stages at once, for the same reason.
-_BOXES = 32
+# Rows of a copy that go through the first stage at once, and boxes that go through the others, so
+# that activations stay in the cache.
+_BAND, _BOXES = 64, 32
 
 # Squares to be cut out lie on so fine a grid. Else the last bits of an answer, which depend on the
 # runtime and the processor, move some of a crop's pixels (OpenCV interpolates at 32nds of a pixel),
@@ -47,15 +43,6 @@ _GRID = 16
 # The package cuts boxes out half a pixel up and to the left of where it takes them to be, and the
 # template's landmarks were measured so.
 _SHIFT = 0.5
-
-
-@dataclass(frozen=True)
-class Found:
-    """Faces found: ``boxes`` (n, 4), ``scores`` (n,) in 0..1 and ``landmarks`` (n, 5, 2)."""
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    landmarks: np.ndarray
 
 
 class Networks(Protocol):
@@ -71,76 +58,71 @@ class Networks(Protocol):
         """Probabilities (N,), moves (N, 4) and points (N, 10)."""
 
 
-class Cascade:
-    """The search for faces with three networks."""
+def find_faces(networks: Networks, image: np.ndarray, min_face: float, longest: int) -> list[Face]:
+    """The faces in ``image`` (H×W×3 uint8 RGB).
 
-    def __init__(self, networks: Networks) -> None:
-        self._networks = networks
+    They are looked for in a copy whose sides are at most ``longest``, where a face must have
+    ``min_face`` pixels. The landmarks are what the third network says when it looks again at
+    the faces found, in the middle of what it sees and, small ones, at the image's own size. That
+    halves their scatter; faces of 30 pixels in a copy a sixth as large have theirs within 0.4 % of
+    the face's width of where they are found at full size, and not 3 %.
+    """
+    image, small = reduced(image, longest)
+    copies = _copies(small, _CELL / min_face)
+    boxes, scores = _proposed(networks, copies)
+    if len(boxes):
+        probabilities, moves = _asked(networks.second, copies, boxes, 24)
+        boxes, scores, moves = _above(_THRESHOLDS[1], probabilities, boxes, moves)
+        keep = _suppressed(boxes, scores, 0.7)
+        boxes = _squares(_moved(boxes[keep], moves[keep]))
+    if len(boxes):
+        probabilities, moves, _ = _asked(networks.third, copies, boxes, 48)
+        boxes, scores, moves = _above(_THRESHOLDS[2], probabilities, boxes, moves)
+        boxes = _moved(boxes, moves)
+        keep = _inner_suppressed(boxes, scores, 0.7)
+        boxes, scores = boxes[keep], scores[keep]
+    if not len(boxes):
+        return []
+    boxes = boxes * np.tile(np.array(image.shape[1::-1]) / small.shape[1::-1], 2)
+    around = _squares(boxes)
+    copies = copies if image is small else [image, *copies]
+    points = _asked(networks.third, copies, around, 48)[2].reshape(-1, 2, 5).swapaxes(1, 2)
+    landmarks = around[:, None, :2] + points * (around[:, 2:] - around[:, :2])[:, None] + _SHIFT
+    return [
+        Face(box, float(score), five)
+        for box, score, five in zip(boxes, scores, landmarks, strict=True)
+    ]
 
-    def find(self, image: np.ndarray, min_face: float, longest: int) -> Found:
-        """The faces in ``image`` (H×W×3 uint8 RGB).
 
-        They are looked for in a copy whose sides are at most ``longest``, where a face must have
-        ``min_face`` pixels. The landmarks are what the third network says when it looks again at
-        the faces found, now in the middle of what it sees and, small ones, at the image's own size.
-        Over five sizes and places of eight portraits that halves their scatter; faces of 30 pixels
-        in a copy a sixth as large have theirs within 0.4 % of the face's width of where they are
-        found at full size, and not 3 %.
-        """
-        image, small = reduced(image, longest)
-        copies = _copies(small, _CELL / min_face)
-        boxes, scores = self._proposed(copies)
-        if len(boxes):
-            probabilities, moves = _asked(self._networks.second, copies, boxes, 24)
-            boxes, scores, moves = _above(_THRESHOLDS[1], probabilities, boxes, moves)
-            keep = _suppressed(boxes, scores, 0.7)
-            boxes = _squares(_moved(boxes[keep], moves[keep]))
-        if len(boxes):
-            probabilities, moves, _ = _asked(self._networks.third, copies, boxes, 48)
-            boxes, scores, moves = _above(_THRESHOLDS[2], probabilities, boxes, moves)
-            boxes = _moved(boxes, moves)
-            keep = _inner_suppressed(boxes, scores, 0.7)
-            boxes, scores = boxes[keep], scores[keep]
-        if not len(boxes):
-            return Found(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
-        boxes = boxes * np.tile(np.array(image.shape[1::-1]) / small.shape[1::-1], 2)
-        around = _squares(boxes)
-        copies = copies if image is small else [image, *copies]
-        points = (
-            _asked(self._networks.third, copies, around, 48)[2].reshape(-1, 2, 5).swapaxes(1, 2)
-        )
-        landmarks = around[:, None, :2] + points * (around[:, 2:] - around[:, :2])[:, None] + _SHIFT
-        return Found(boxes, scores, landmarks)
+def _proposed(networks: Networks, copies: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Square boxes that may be faces and their probabilities, from the first stage."""
+    some = [np.zeros((0, 9), np.float32)]
+    for copy in copies[1:]:
+        scale = np.array(copy.shape[1::-1]) / copies[0].shape[1::-1]
+        rows, columns, answers = _scanned(networks, copy)
+        corners = np.stack([columns, rows], axis=1) * _STRIDE - _MARGIN
+        boxes = np.hstack([corners / scale, (corners + _CELL) / scale])
+        keep = _suppressed(boxes, answers[:, 0], 0.5)
+        some.append(np.hstack([boxes, answers])[keep])
+    rows = np.concatenate(some)
+    rows = rows[_suppressed(rows[:, :4], rows[:, 4], 0.7)]
+    return _squares(_moved(rows[:, :4], rows[:, 5:])), rows[:, 4]
 
-    def _proposed(self, copies: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Square boxes that may be faces and their probabilities, from the first stage."""
-        some = [np.zeros((0, 9), np.float32)]
-        for copy in copies[1:]:
-            scale = np.array(copy.shape[1::-1]) / copies[0].shape[1::-1]
-            rows, columns, answers = self._scanned(copy)
-            corners = np.stack([columns, rows], axis=1) * _STRIDE - _MARGIN
-            boxes = np.hstack([corners / scale, (corners + _CELL) / scale])
-            keep = _suppressed(boxes, answers[:, 0], 0.5)
-            some.append(np.hstack([boxes, answers])[keep])
-        rows = np.concatenate(some)
-        rows = rows[_suppressed(rows[:, :4], rows[:, 4], 0.7)]
-        return _squares(_moved(rows[:, :4], rows[:, 5:])), rows[:, 4]
 
-    def _scanned(self, copy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, columns and answers (probability, moves) of the squares likely to be faces."""
-        bordered = cv2.copyMakeBorder(copy, *(_MARGIN,) * 4, cv2.BORDER_CONSTANT)
-        height = bordered.shape[0]
-        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        for top in range(0, height - _CELL + 1, _BAND):
-            answers = self._networks.first(bordered[top : top + _BAND + _CELL - _STRIDE])
-            # Of two classes, face is the second.
-            likely = answers[:, :, 1] - answers[:, :, 0]
-            rows, columns = np.nonzero(likely > math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0])))
-            chosen = answers[rows, columns]
-            chosen = np.column_stack([_sigmoid(likely[rows, columns]), chosen[:, 2:]])
-            found.append((rows + top // _STRIDE, columns, chosen))
-        rows, columns, answers = zip(*found, strict=True)
-        return np.concatenate(rows), np.concatenate(columns), np.concatenate(answers)
+def _scanned(networks: Networks, copy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns and answers (probability, moves) of the squares likely to be faces."""
+    bordered = cv2.copyMakeBorder(copy, *(_MARGIN,) * 4, cv2.BORDER_CONSTANT)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for top in range(0, len(bordered) - _CELL + 1, _BAND):
+        answers = networks.first(bordered[top : top + _BAND + _CELL - _STRIDE])
+        # Of two classes, face is the second.
+        likely = answers[:, :, 1] - answers[:, :, 0]
+        rows, columns = np.nonzero(likely > math.log(_THRESHOLDS[0] / (1 - _THRESHOLDS[0])))
+        probabilities = 1 / (1 + np.exp(-likely[rows, columns]))
+        chosen = np.column_stack([probabilities, answers[rows, columns, 2:]])
+        found.append((rows + top // _STRIDE, columns, chosen))
+    rows, columns, answers = zip(*found, strict=True)
+    return np.concatenate(rows), np.concatenate(columns), np.concatenate(answers)
 
 
 def _asked(
@@ -205,12 +187,8 @@ def _cut(copies: list[np.ndarray], box: np.ndarray, size: int) -> np.ndarray:
     image = next(fine, copies[0])
     across, down = image.shape[1] / width, image.shape[0] / height
     step_x, step_y = side / size * across, side / size * down
-    to_image = np.array(
-        [
-            [step_x, 0, x0 * across + step_x / 2 - 0.5],
-            [0, step_y, y0 * down + step_y / 2 - 0.5],
-        ]
-    )
+    left, top = x0 * across + step_x / 2 - 0.5, y0 * down + step_y / 2 - 0.5
+    to_image = np.array([[step_x, 0, left], [0, step_y, top]])
     if step_x > 2:
         return warp(image, invert(to_image), size, mirrored=False)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -269,7 +247,3 @@ def _inner_suppressed(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> 
         if (shared <= overlap * np.minimum(area[i], area[kept])).all():
             kept.append(int(i))
     return np.array(kept, int)
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))

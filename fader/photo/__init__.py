@@ -1,6 +1,6 @@
 """Photos as files: read upright with all that belongs to them, and written back with it."""
 
-from fader.photo.formats import IMAGE_SUFFIXES, can_write, file_content, kind_of, opened
+from fader.photo.formats import IMAGE_SUFFIXES, can_write, kind_of
 from fader.photo.metadata import Provenance
 from fader.photo.photo import ImageLike, Photo
 from fader.photo.read import open_image, open_photo, open_reduced, photo_file, read_photo
@@ -13,12 +13,10 @@ __all__ = [
     "Provenance",
     "can_write",
     "copy_file",
-    "file_content",
     "kind_of",
     "open_image",
     "open_photo",
     "open_reduced",
-    "opened",
     "photo_bytes",
     "photo_file",
     "read_photo",

@@ -11,11 +11,11 @@ from contextlib import suppress
 
 PREFIX = b"Exif\0\0"
 
-_ORIENTATION, _SOFTWARE = 0x0112, 0x0131
-_EXIF, _GPS, _INTEROPERABILITY, _SUB_DIRECTORIES = 0x8769, 0x8825, 0xA005, 0x014A
+_ORIENTATION, _SOFTWARE, _SUB_DIRECTORIES = 0x0112, 0x0131, 0x014A
+_DIRECTORIES = (0x8769, 0x8825, 0xA005)  # EXIF's own, GPS, interoperability
 # Offsets of a picture's data, and where their lengths are: strips, tiles, a JPEG.
 _PICTURES = {0x0111: 0x0117, 0x0144: 0x0145, 0x0201: 0x0202}
-_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I"}
 _EMPTY = b"II*\0\x08\0\0\0" + b"\0\0" + b"\0\0\0\0"
 
 # More directories, or entries in one, are no camera's.
@@ -31,14 +31,12 @@ def is_tiff(block: bytes | bytearray) -> bool:
 
 def exif_orientation(exif: bytes) -> int | None:
     """The orientation a block tells, 1..8; None when it tells none."""
-    try:
+    with suppress(struct.error, ValueError):
         block = _Block(exif)
         for entry in block.entries(block.first)[0]:
             if block.tag(entry) == _ORIENTATION:
                 values = block.values(entry)
                 return values[0] if values and 1 <= values[0] <= 8 else None
-    except (struct.error, ValueError):
-        pass
     return None
 
 
@@ -49,19 +47,34 @@ def cleaned_exif(exif: bytes) -> bytes:
     is a JPEG, such as the preview in a maker's notes: they show the photo as it was. Broken EXIF is
     ``b""``.
     """
-    try:
-        block = _Block(exif)
-        return block.cleaned()
-    except (struct.error, ValueError):
-        return b""
+    with suppress(struct.error, ValueError):
+        return _Block(exif).cleaned()
+    return b""
 
 
 def signed_exif(exif: bytes, software: str) -> bytes:
     """``exif``, or a new block, that also names a program, in a new first directory at its end."""
     try:
-        return _signed(exif.removeprefix(PREFIX) or _EMPTY, software)
+        block = _Block(exif)
+        entries = {block.tag(entry): entry for entry in block.entries(block.first)[0]}
     except (struct.error, ValueError):
-        return _signed(_EMPTY, software)
+        block, entries = _Block(_EMPTY), {}
+    order, tiff = block.order, bytes(block.data)
+    directory = len(tiff) + len(tiff) % 2
+    text = software.encode("ascii", "replace") + b"\0"
+    place = directory + 2 + 12 * len(entries.keys() | {_SOFTWARE}) + 4
+    value = text.ljust(4, b"\0") if len(text) <= 4 else struct.pack(f"{order}I", place)
+    entries[_SOFTWARE] = struct.pack(f"{order}HHI", _SOFTWARE, 2, len(text)) + value
+    return b"".join(
+        (
+            PREFIX + tiff[:4] + struct.pack(f"{order}I", directory),
+            tiff[8:].ljust(directory - 8, b"\0"),
+            struct.pack(f"{order}H", len(entries)),
+            *(entries[tag] for tag in sorted(entries)),
+            b"\0\0\0\0",  # no second directory: that is a thumbnail's
+            text,
+        )
+    )
 
 
 class _Block:
@@ -90,14 +103,13 @@ class _Block:
     def values(self, entry: bytes) -> tuple[int, ...]:
         """The whole numbers of an entry; () for other kinds of values."""
         _, kind, count, place = struct.unpack(f"{self.order}HHII", entry)
-        letter = {1: "B", 3: "H", 4: "I", 13: "I"}.get(kind)
-        if letter is None or not count:
+        if kind not in _WHOLE_NUMBERS or not count:
             return ()
-        length = _WIDTHS[kind] * count
-        source, start = (entry, 8) if length <= 4 else (self.data, place)
-        if start + length > len(source):
+        form = f"{self.order}{count}{_WHOLE_NUMBERS[kind]}"
+        source, start = (entry, 8) if struct.calcsize(form) <= 4 else (self.data, place)
+        if start + struct.calcsize(form) > len(source):
             return ()
-        return struct.unpack_from(f"{self.order}{count}{letter}", source, start)
+        return struct.unpack_from(form, source, start)
 
     def cleaned(self) -> bytes:
         if not self.entries(self.first)[0]:
@@ -120,7 +132,11 @@ class _Block:
         self._erase_pictures(entries)
         if chained and following:
             self._erase_directory(following)
-        self._put(at, entries, kept, b"\0\0\0\0" if chained else None)
+        end = at + 2 + 12 * len(entries)
+        rest = bytes(4) if chained else bytes(self.data[end : end + 4])
+        new = struct.pack(f"{self.order}H", len(kept)) + b"".join(kept) + rest
+        length = min(end + 4, len(self.data)) - at
+        self.data[at : at + length] = new.ljust(length, b"\0")[:length]
 
     def _cleaned_entry(self, entry: bytes) -> bytes:
         """An entry for an upright photo, with the directories below it cleaned; b"" to drop it."""
@@ -131,20 +147,11 @@ class _Block:
             for below in self.values(entry):
                 self._erase_directory(below)
             return b""
-        if tag in (_EXIF, _GPS, _INTEROPERABILITY):
+        if tag in _DIRECTORIES:
             for below in self.values(entry)[:1]:
                 with suppress(struct.error, ValueError):  # an unreadable directory says nothing
                     self._clean(below)
         return b"" if tag in _PICTURES or tag in _PICTURES.values() else entry
-
-    def _put(
-        self, at: int, entries: list[bytes], kept: list[bytes], following: bytes | None
-    ) -> None:
-        end = at + 2 + 12 * len(entries)
-        following = bytes(self.data[end : end + 4]) if following is None else following
-        new = struct.pack(f"{self.order}H", len(kept)) + b"".join(kept) + following
-        length = min(end + 4, len(self.data)) - at
-        self.data[at : at + length] = new.ljust(length, b"\0")[:length]
 
     def _erase_directory(self, at: int) -> None:
         while at and at not in self._seen and len(self._seen) <= _MOST_DIRECTORIES:
@@ -171,8 +178,7 @@ class _Block:
                     self._erase(start, start + length)
 
     def _erase_jpegs(self) -> None:
-        data = bytes(self.data)
-        place = 0
+        data, place = bytes(self.data), 0
         while found := _JPEG_START.search(data, place):
             end = _jpeg_end(data, found.start())
             if end:
@@ -201,27 +207,3 @@ def _jpeg_end(data: bytes, start: int) -> int | None:
         if length < 2 or marker < 0xC0 or 0xD0 <= marker <= 0xD9:
             return None
     return None
-
-
-def _signed(tiff: bytes, software: str) -> bytes:
-    block = _Block(tiff)
-    order = block.order
-    old, _ = block.entries(block.first)
-    entries = {block.tag(entry): entry for entry in old}
-    directory = len(tiff) + len(tiff) % 2
-    text = software.encode("ascii", "replace") + b"\0"
-    place = directory + 2 + 12 * len(entries.keys() | {_SOFTWARE}) + 4
-    entries[_SOFTWARE] = struct.pack(f"{order}HHII", _SOFTWARE, 2, len(text), place)
-    if len(text) <= 4:
-        head = struct.pack(f"{order}HHI", _SOFTWARE, 2, len(text))
-        entries[_SOFTWARE] = head + text.ljust(4, b"\0")
-    return b"".join(
-        (
-            PREFIX + tiff[:4] + struct.pack(f"{order}I", directory),
-            tiff[8:].ljust(directory - 8, b"\0"),
-            struct.pack(f"{order}H", len(entries)),
-            *(entries[tag] for tag in sorted(entries)),
-            b"\0\0\0\0",  # no second directory: that is a thumbnail's
-            text,
-        )
-    )

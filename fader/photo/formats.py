@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, features
 
 from fader.errors import UnreadableImageError
 
@@ -35,6 +35,14 @@ _FORMATS = (
     *("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA"),
     *("QOI", "PCX", "SGI", "PSD", "ICO"),
 )
+
+_BEGINS: dict[str, bytes | tuple[bytes, ...]] = {
+    "JPEG": b"\xff\xd8\xff",
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "GIF": b"GIF8",
+    "BMP": b"BM",
+}
 
 #: Suffixes taken for photos when a folder is searched.
 IMAGE_SUFFIXES = frozenset((*_KINDS, ".jif", ".pcx", ".psd", ".sgi"))
@@ -64,8 +72,6 @@ def can_write(suffix: str) -> bool:
     if kind == "HEIF":
         return register_heif()
     if kind == "AVIF":
-        from PIL import features
-
         return bool(features.check("avif"))
     return kind is not None
 
@@ -89,9 +95,9 @@ def file_content(path: str | os.PathLike[str]) -> tuple[bytes, int]:
     """
     path = Path(path)
     if path.is_dir():
-        if not os.access(path, os.R_OK | os.X_OK):
-            raise UnreadableImageError(f"{path}: no permission to look into this folder")
-        raise UnreadableImageError(f"{path}: is a folder, not a photo")
+        seen = os.access(path, os.R_OK | os.X_OK)
+        reason = "is a folder, not a photo" if seen else "no permission to look into this folder"
+        raise UnreadableImageError(f"{path}: {reason}")
     # Opening a pipe waits for someone to write into it, unless it is not to.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as file:
@@ -105,15 +111,9 @@ def file_content(path: str | os.PathLike[str]) -> tuple[bytes, int]:
 
 def sniffed(data: bytes) -> str | None:
     """Pillow's name of the common format that ``data`` begins like, None for others."""
-    if data[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return "PNG"
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    return {b"GIF8": "GIF"}.get(data[:4], "BMP" if data[:2] == b"BM" else None)
+    return next((kind for kind, begins in _BEGINS.items() if data.startswith(begins)), None)
 
 
 def opened(data: bytes, kinds: Sequence[str] = ()) -> Image.Image:
@@ -135,9 +135,8 @@ def opened(data: bytes, kinds: Sequence[str] = ()) -> Image.Image:
     pixels = image.width * image.height
     if image.format == "JPEG" and pixels > max(_ALWAYS_ALLOWED, _JPEG_PER_BYTE * len(data)):
         # Decoders fill what is missing with grey, all of it.
-        raise UnreadableImageError(
-            f"broken or cut short (too few bytes for {pixels / 1e6:.0f} megapixels)"
-        )
+        megapixels = f"{pixels / 1e6:.0f} megapixels"
+        raise UnreadableImageError(f"broken or cut short (too few bytes for {megapixels})")
     return image
 
 
@@ -167,12 +166,8 @@ def _free_memory() -> int:
         with suppress(AttributeError, OSError, ValueError):
             free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     group = Path("/sys/fs/cgroup")
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
+    old = "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"
+    for limit, used in (("memory.max", "memory.current"), old):
+        with suppress(OSError, ValueError):
             free = min(free, int((group / limit).read_text()) - int((group / used).read_text()))
-        except (OSError, ValueError):
-            continue
     return max(free, 0)

@@ -37,12 +37,15 @@ def jpeg_contents(data: bytes) -> Contents:
     found = Contents()
     extensions: dict[bytes, dict[int, bytes]] = {}
     rest = b""
-    for marker, start, stop in _segments(data):
-        payload = data[start:stop]
+    for marker, payload, stop in _segments(data):
         if marker == _END:
             rest = data[stop:]
         elif marker == _APP1 and payload.startswith(PREFIX):
-            _take_exif(found, payload)
+            block = payload[len(PREFIX) :]
+            if found.exif and is_tiff(block):
+                found.more_exif.append(payload)
+            else:  # a block too long for one segment goes on
+                found.exif += block if found.exif else payload
         elif marker == _APP1 and payload.startswith(_XMP):
             found.xmp = found.xmp or payload[len(_XMP) :]
         elif marker == _APP1 and payload.startswith(_EXTENSION):
@@ -52,9 +55,8 @@ def jpeg_contents(data: bytes) -> Contents:
                 extensions.setdefault(name, {})[offset] = payload[place + 40 :]
         else:
             _take_other(found, marker, payload)
-    named = [parts for name, parts in extensions.items() if name in found.xmp]
-    for parts in named[:1]:
-        found.extension = b"".join(parts[offset] for offset in sorted(parts))
+    named = (parts for name, parts in extensions.items() if name in found.xmp)
+    found.extension = b"".join(part for _, part in sorted(next(named, {}).items()))
     _look_behind(found, rest)
     return found
 
@@ -62,22 +64,12 @@ def jpeg_contents(data: bytes) -> Contents:
 def has_standard_tables(data: bytes) -> bool:
     """Whether a JPEG is coded by the standard's Huffman tables, not by ones made for the picture:
     2 % more bytes, and less than half the time to write."""
-    for marker, start, stop in _segments(data):
+    for marker, payload, _ in _segments(data):
         if marker == _START_OF_SCAN:
             break
-        if marker == _HUFFMAN and _STANDARD_TABLE in data[start:stop]:
+        if marker == _HUFFMAN and _STANDARD_TABLE in payload:
             return True
     return False
-
-
-def _take_exif(found: Contents, payload: bytes) -> None:
-    block = payload[len(PREFIX) :]
-    if not found.exif:
-        found.exif = payload
-    elif is_tiff(block):
-        found.more_exif.append(payload)
-    else:  # a block too long for one segment goes on
-        found.exif += block
 
 
 def _take_other(found: Contents, marker: int, payload: bytes) -> None:
@@ -102,8 +94,8 @@ def _look_behind(found: Contents, rest: bytes) -> None:
         found.notes.append(f"{len(rest) // 1000} kB of other data behind the picture left out")
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start and stop of its payload) of each segment up to the picture's end."""
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """(marker, payload, where it stops) of each segment up to the picture's end."""
     place = 2
     while place + 4 <= len(data) or data[place : place + 2] == b"\xff\xd9":
         if data[place] != 0xFF:  # rubbish between segments, passed over as decoders do
@@ -115,14 +107,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == 0xFF:
             place += 1
         elif marker == _END:
-            yield marker, place, place + 2
+            yield marker, b"", place + 2
             return
         elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
             place += 2
         else:
             (length,) = struct.unpack_from(">H", data, place + 2)
             stop = place + 2 + max(length, 2)
-            yield marker, place + 4, stop
+            yield marker, data[place + 4 : stop], stop
             place = stop
             if marker == _START_OF_SCAN:
                 following = _NEXT_MARKER.search(data, place)
@@ -136,62 +128,53 @@ def with_contents(encoded: bytes, contents: Contents) -> tuple[bytes, list[str]]
     place, notes = 2, list[str]()
     while encoded[place + 1] == 0xE0:  # JFIF comes first
         place += 2 + struct.unpack_from(">H", encoded, place + 2)[0]
-    parts = [encoded[:place]]
-    parts += _exif_segments(contents, notes)
-    parts += _xmp_segments(contents, notes)
-    parts += _icc_segments(contents.icc or b"", notes)
-    for piece in _pieces(contents.resources, MOST - len(_PHOTOSHOP)):
-        parts.append(_segment(_APP13, _PHOTOSHOP + piece))
-    parts += [_segment(_COMMENT, comment[:MOST]) for comment in contents.comments]
-    return b"".join((*parts, encoded[place:])), notes
-
-
-def _exif_segments(contents: Contents, notes: list[str]) -> list[bytes]:
-    pieces = _pieces(contents.exif[len(PREFIX) :], MOST - len(PREFIX))
-    if any(map(is_tiff, pieces[1:])):
+    exif = _pieces(contents.exif[len(PREFIX) :], len(PREFIX))
+    if any(map(is_tiff, exif[1:])):
         notes.append("its EXIF, which is too large for a JPEG")
-        pieces = []
-    blocks = [PREFIX + piece for piece in pieces]
+        exif = []
+    blocks = [PREFIX + piece for piece in exif]
     blocks += [block for block in contents.more_exif if len(block) <= MOST]
-    return [_segment(_APP1, block) for block in blocks]
+    blocks += _xmp_payloads(contents, notes) if contents.xmp else []
+    profile = _pieces(contents.icc or b"", len(_ICC) + 2)
+    if len(profile) > 255:
+        notes.append("its colour profile, which is too large for a JPEG")
+        profile = []
+    segments = {
+        _APP1: blocks,
+        _APP2: [_ICC + bytes((n, len(profile))) + piece for n, piece in enumerate(profile, 1)],
+        _APP13: [_PHOTOSHOP + piece for piece in _pieces(contents.resources, len(_PHOTOSHOP))],
+        _COMMENT: [comment[:MOST] for comment in contents.comments],
+    }
+    parts = [
+        struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
+        for marker, payloads in segments.items()
+        for payload in payloads
+    ]
+    return b"".join((encoded[:place], *parts, encoded[place:])), notes
 
 
-def _xmp_segments(contents: Contents, notes: list[str]) -> list[bytes]:
-    if not contents.xmp:
-        return []
+def _xmp_payloads(contents: Contents, notes: list[str]) -> list[bytes]:
     main, extension, name = split_xmp(contents.xmp, MOST - len(_XMP))
     if contents.extension and extension:  # there is one place for two
         main, extension, name = split_xmp(without_extension(contents.xmp), MOST - len(_XMP))
         notes.append("the second part of its XMP, which is broken")
     elif contents.extension:
         extension, name = contents.extension, extension_name(main).decode()
-    parts = [_segment(_APP1, _XMP + main)] if main else []
+    payloads = [_XMP + main] if main else []
     if not main:
         notes.append("its XMP, which is too large for a JPEG")
-    room = MOST - len(_EXTENSION) - 40
-    for number, piece in enumerate(_pieces(extension, room)):
-        head = struct.pack(">32sII", name.encode(), len(extension), number * room)
-        parts.append(_segment(_APP1, _EXTENSION + head + piece))
-    return parts
+    place = 0
+    for piece in _pieces(extension, len(_EXTENSION) + 40):
+        head = struct.pack(">32sII", name.encode(), len(extension), place)
+        payloads.append(_EXTENSION + head + piece)
+        place += len(piece)
+    return payloads
 
 
-def _icc_segments(icc: bytes, notes: list[str]) -> list[bytes]:
-    pieces = _pieces(icc, MOST - len(_ICC) - 2)
-    if len(pieces) > 255:
-        notes.append("its colour profile, which is too large for a JPEG")
-        return []
-    return [
-        _segment(_APP2, _ICC + bytes((number, len(pieces))) + piece)
-        for number, piece in enumerate(pieces, 1)
-    ]
-
-
-def _pieces(data: bytes, room: int) -> list[bytes]:
+def _pieces(data: bytes, head: int) -> list[bytes]:
+    """``data`` in pieces that fit a segment, each behind a head of so many bytes."""
+    room = MOST - head
     return [data[i : i + room] for i in range(0, len(data), room)]
-
-
-def _segment(marker: int, payload: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
 def mended(data: bytes) -> bytes | None:
@@ -222,8 +205,7 @@ def mended(data: bytes) -> bytes | None:
 def _has_all_scans(data: bytes) -> bool:
     """Whether every coefficient of a progressive JPEG is begun to be told down to its last bit."""
     missing: set[tuple[int, int]] = set()
-    for marker, start, stop in _segments(data):
-        payload = data[start:stop]
+    for marker, payload, _ in _segments(data):
         if marker == _PROGRESSIVE and len(payload) >= 6:
             components = payload[6 : 6 + 3 * payload[5] : 3]
             missing = {(component, i) for component in components for i in range(64)}

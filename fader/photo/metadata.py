@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from PIL import ExifTags
 
 from fader._version import __version__
-from fader.photo.exif import cleaned_exif, exif_orientation
+from fader.photo.exif import PREFIX, cleaned_exif, exif_orientation
 from fader.photo.resources import separated
 from fader.photo.xmp import cleaned_xmp, marked_xmp, read_marks
 
@@ -55,9 +55,8 @@ class Contents:
 
     ``exif`` begins with its prefix; ``more_exif`` are further blocks of a JPEG; ``extension`` is
     the second part of a long ``xmp``, after cleaning only one that cannot be read; ``resources``
-    are Photoshop's, captions among them;
-    ``comments`` those of a JPEG or GIF; ``chunks`` a PNG's that describe the photo, in order, the
-    first being the two bytes on its pixels from its header; ``dpi`` the resolution.
+    are Photoshop's, captions among them; ``comments`` those of a JPEG or GIF; ``chunks`` a PNG's
+    that describe the photo, in order, the first being the two bytes on its pixels from its header.
     ``gone`` names what is beside the photo and not kept, ``notes`` are other phrases for the user.
     """
 
@@ -80,11 +79,10 @@ class Contents:
         orientations are 1. What that loses beside is said in ``notes``.
         """
         self.resources, exif, xmp = separated(self.resources)
-        self.exif = self.exif or (b"Exif\0\0" + exif if exif else b"")
+        self.exif = self.exif or (PREFIX + exif if exif else b"")
         self.xmp = self.xmp or xmp
-        orientation = exif_orientation(self.exif)
-        for block in self.more_exif:
-            orientation = orientation or exif_orientation(block)
+        told = map(exif_orientation, (self.exif, *self.more_exif))
+        orientation = next(filter(None, told), None)
         before = self.exif
         self.exif = cleaned_exif(before)
         if before.strip(b"\0") not in (b"", b"Exif") and not self.exif and len(before) > 20:

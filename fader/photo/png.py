@@ -1,4 +1,5 @@
-"""PNG files as chunks: what they hold beside the pixels, and how it is put back."""
+"""PNG files as chunks: what they hold beside the pixels, and how it is put back; and pixels of 16
+bits per channel in colour, which Pillow reads and writes with 8 only."""
 
 from __future__ import annotations
 
@@ -6,13 +7,15 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from fader.errors import UnreadableImageError
-from fader.photo.exif import PREFIX
+from fader.photo.exif import PREFIX, is_tiff
 from fader.photo.metadata import Contents
 from fader.photo.resources import parsed, with_caption
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-XMP_KEY = b"XML:com.adobe.xmp"
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_XMP_KEY = b"XML:com.adobe.xmp"
 
 # What Pillow needs to see; the rest is read here, where it cannot make it refuse the picture.
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"pHYs")
@@ -39,13 +42,11 @@ def png_contents(data: bytes) -> tuple[bytes, Contents, int]:
 
     Raises :class:`~fader.errors.UnreadableImageError` where the pixels' own chunks are damaged.
     """
-    found, pixels, frames = Contents(), [SIGNATURE], 1
+    found, pixels, frames = Contents(), [_SIGNATURE], 1
     damaged: dict[str, None] = {}
-    ended = False
     for kind, start, stop, whole in _chunks(data):
         payload = data[start:stop]
         if kind == b"IEND":
-            ended = True
             break
         if not whole:
             if kind in (b"IHDR", b"PLTE", b"IDAT"):
@@ -57,10 +58,10 @@ def png_contents(data: bytes) -> tuple[bytes, Contents, int]:
             if kind in _PIXELS:
                 pixels.append(data[start - 8 : stop + 4])
             _take_chunk(found, kind, payload)
-    if damaged:
-        found.notes.append(f"damaged parts beside the pixels left out ({', '.join(damaged)})")
-    if not ended:
+    else:
         found.notes.append("its end is missing")
+    if damaged:
+        found.notes.insert(0, f"damaged parts beside the pixels left out ({', '.join(damaged)})")
     return b"".join((*pixels, chunk(b"IEND", b""))), found, frames
 
 
@@ -75,15 +76,14 @@ def _take_chunk(found: Contents, kind: bytes, payload: bytes) -> None:
     elif kind == b"eXIf":
         found.exif = PREFIX + payload.removeprefix(PREFIX)
     elif kind == b"iCCP":
-        _, _, packed = payload.partition(b"\0")
-        found.icc = _unpacked(packed[1:]) or None
+        found.icc = _unpacked(payload.partition(b"\0")[2][1:]) or None
     elif kind == b"caBX":
         found.gone.append("content credentials (C2PA)")
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
     """(kind, start and stop of the content, whether it is whole) of each chunk."""
-    place = len(SIGNATURE)
+    place = len(_SIGNATURE)
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
         start, stop = place + 8, place + 8 + length
@@ -97,17 +97,15 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
 
 def take_text(found: Contents, kind: bytes, payload: bytes) -> None:
     """Put a text where it belongs: some hold EXIF, XMP, captions or a profile."""
-    key, _, rest = payload.partition(b"\0")
+    key, _, text = payload.partition(b"\0")
     folded = key.lower()
-    if key == XMP_KEY:
-        found.xmp = _text(kind, rest) or found.xmp
+    if key == _XMP_KEY:
+        found.xmp = _text(kind, text) or found.xmp
     elif folded.startswith(b"raw profile type "):
-        _take_profile(found, folded.rpartition(b" ")[2], _text(kind, rest))
+        _take_profile(found, folded.rpartition(b" ")[2], _text(kind, text))
     elif folded.rpartition(b":")[2] == b"orientation":
         found.chunks.append((b"tEXt", key + b"\x001"))
-    elif folded in (b"exif:thumbnail", b"thumbnail", b"thumb::image"):
-        return
-    else:
+    elif folded not in (b"exif:thumbnail", b"thumbnail", b"thumb::image"):
         found.chunks.append((kind, payload))
 
 
@@ -118,8 +116,7 @@ def _take_profile(found: Contents, kind: bytes, text: bytes) -> None:
         block = bytes.fromhex(b"".join(lines[2].split()).decode("ascii"))
     except (ValueError, IndexError):
         return
-    is_exif = block.startswith((PREFIX, b"II*\0", b"MM\0*"))
-    if kind in (b"exif", b"app1") and is_exif:
+    if kind in (b"exif", b"app1") and (block.startswith(PREFIX) or is_tiff(block)):
         found.exif = found.exif or PREFIX + block.removeprefix(PREFIX)
     elif kind in (b"xmp", b"app1"):
         found.xmp = found.xmp or block.removeprefix(b"http://ns.adobe.com/xap/1.0/\0")
@@ -130,14 +127,14 @@ def _take_profile(found: Contents, kind: bytes, text: bytes) -> None:
         found.icc = found.icc or block
 
 
-def _text(kind: bytes, rest: bytes) -> bytes:
+def _text(kind: bytes, text: bytes) -> bytes:
     if kind == b"zTXt":
-        return _unpacked(rest[1:])
+        return _unpacked(text[1:])
     if kind == b"iTXt":
-        packed = rest[:1] == b"\1"
-        text = rest[2:].split(b"\0", 2)[-1]
+        packed = text[:1] == b"\1"
+        text = text[2:].split(b"\0", 2)[-1]
         return _unpacked(text) if packed else text
-    return rest
+    return text
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -152,33 +149,33 @@ def _unpacked(data: bytes) -> bytes:
 
 def with_contents(encoded: bytes, contents: Contents, software: str | None) -> bytes:
     """A plain PNG with ``contents`` and the name of a program put in."""
-    place = len(SIGNATURE) + 25
     early, late = _described(contents, encoded[24:26], software)
     if contents.exif:
-        late.append(chunk(b"eXIf", contents.exif.removeprefix(PREFIX)))
+        late.append((b"eXIf", contents.exif.removeprefix(PREFIX)))
     if contents.xmp:
-        late.append(chunk(b"iTXt", XMP_KEY + b"\0\0\0\0\0" + contents.xmp))
+        late.append((b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + contents.xmp))
     if contents.resources:
         digits = contents.resources.hex().encode()
         lines = b"\n".join(digits[i : i + 72] for i in range(0, len(digits), 72))
         text = b"\niptc\n%8d\n" % len(contents.resources) + lines + b"\n"
-        late.append(chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))
+        late.append((b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))
     for comment in contents.comments:
         text = comment.rstrip(b"\0").decode("utf-8", "replace").encode()
-        late.append(chunk(b"iTXt", b"Comment\0\0\0\0\0" + text))
+        late.append((b"iTXt", b"Comment\0\0\0\0\0" + text))
     if software:
-        late.append(chunk(b"tEXt", b"Software\0" + software.encode("latin-1", "replace")))
-    return b"".join((encoded[:place], *early, *late, encoded[place:]))
+        late.append((b"tEXt", b"Software\0" + software.encode("latin-1", "replace")))
+    place = len(_SIGNATURE) + 25
+    return encoded[:place] + b"".join(chunk(*one) for one in early + late) + encoded[place:]
 
 
-def _described(
-    contents: Contents, pixels: bytes, software: str | None
-) -> tuple[list[bytes], list[bytes]]:
+_Chunks = list[tuple[bytes, bytes]]
+
+
+def _described(contents: Contents, pixels: bytes, software: str | None) -> tuple[_Chunks, _Chunks]:
     """The chunks before and after the palette; ``pixels`` is the header's bits and colours."""
-    early: list[bytes] = []
-    late: list[bytes] = []
+    early, late = _Chunks(), _Chunks()
     if contents.icc:
-        early.append(chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(contents.icc)))
+        early.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(contents.icc)))
     same_pixels = False
     for kind, payload in contents.chunks:
         if kind == b"IHDR":
@@ -187,5 +184,34 @@ def _described(
         replaced = software and kind in _TEXTS and payload.partition(b"\0")[0] == b"Software"
         untrue = kind in _LIKE_PIXELS and not same_pixels
         if not (replaced or untrue or (contents.icc and kind == b"sRGB")):
-            (early if kind in _BEFORE_PALETTE else late).append(chunk(kind, payload))
+            (early if kind in _BEFORE_PALETTE else late).append((kind, payload))
     return early, late
+
+
+def read_deep_png(data: bytes) -> np.ndarray | None:
+    """A PNG's pixels as stored, not turned: (H, W, 1..4) uint16 in the order R, G, B, A.
+
+    None when OpenCV does not find 16 bits in it.
+    """
+    import cv2
+
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        return None
+    values = values if values.ndim == 3 else values[:, :, None]
+    colours = values.shape[2]
+    return values[:, :, [2, 1, 0, *range(3, colours)]] if colours >= 3 else values
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """(H, W, 1..4) uint16 as a PNG of pixels alone."""
+    height, width, channels = values.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    # Filter 2 of the PNG specification, "up": each row as its difference from the one above.
+    rows = values.astype(">u2").view(np.uint8).reshape(height, -1)
+    filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(filtered.data, 6), b"IEND": b""}
+    return _SIGNATURE + b"".join(chunk(*one) for one in chunks.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,22 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from fader.errors import UnreadableImageError
-from fader.photo.exif import exif_orientation
+from fader.photo.exif import PREFIX, exif_orientation
 from fader.photo.formats import file_content, opened, sniffed
 from fader.photo.jpeg import has_standard_tables, jpeg_contents, mended
 from fader.photo.metadata import Contents
-from fader.photo.photo import ImageLike, Photo, eight_bit, stacked
-from fader.photo.pixels import Raster, of_values, raster_of, turned
-from fader.photo.png import png_contents, take_text
-from fader.photo.sixteen_bit import read_deep_png
+from fader.photo.photo import ImageLike, Photo, photo_of, photo_of_values
+from fader.photo.png import png_contents, read_deep_png, take_text
+from fader.photo.tiff import read_tiff, tiff_contents, tiff_encoding
 
-# Compressions of TIFF that lose nothing; a photo that had another one is written as deflate.
-_LOSSLESS_TIFF = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "zstd"}
+_REASONS: dict[type[Exception], str] = {
+    FileNotFoundError: "there is no such file",
+    PermissionError: "no permission to read it",
+    MemoryError: "too large for this machine's memory",
+}
+_NO_IMAGE = "not an image, or of a kind that is not read; convert it to JPEG or PNG"
+_NEEDS_LIBRARY = "reading HEIC photos needs a library; install it with: pip install 'fader[heif]'"
+_HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
 def open_photo(source: ImageLike | Photo) -> Photo:
@@ -39,7 +45,10 @@ def open_photo(source: ImageLike | Photo) -> Photo:
     if isinstance(source, np.ndarray):
         return _of_array(source)
     if isinstance(source, Image.Image):
-        return _of_image(source)
+        try:
+            return _of_pillow(source)
+        except UnreadableImageError as error:
+            raise UnreadableImageError(f"the image: {error}") from None
     if isinstance(source, bytes):
         return _of_content(source, "the image", None)
     data, mode = photo_file(path := Path(source))
@@ -53,15 +62,10 @@ def photo_file(path: str | os.PathLike[str]) -> tuple[bytes, int]:
     """
     try:
         return file_content(path)
-    except FileNotFoundError:
-        raise UnreadableImageError(f"{path}: there is no such file") from None
-    except PermissionError:
-        raise UnreadableImageError(f"{path}: no permission to read it") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UnreadableImageError(f"{path}: cannot be read ({reason})") from None
-    except MemoryError:
-        raise UnreadableImageError(f"{path}: too large for this machine's memory") from None
+    except (OSError, ValueError, MemoryError) as error:
+        reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        reason = _REASONS.get(type(error), reason)
+        raise UnreadableImageError(f"{path}: {reason}") from None
 
 
 def read_photo(data: bytes, name: str) -> Photo:
@@ -80,7 +84,7 @@ def open_reduced(source: str | os.PathLike[str] | bytes, side: int) -> Image.Ima
     A JPEG is decoded at a fraction of its size, where both sides stay as long as ``side`` pixels.
     Raises what :func:`open_photo` raises.
     """
-    try:
+    with suppress(Exception):  # broken, answered with any exception there is: told in words below
         data = source if isinstance(source, bytes) else file_content(source)[0]
         # Thumbnails and the like are no hindrance; only plain JPEGs are taken the short way.
         if sniffed(data) == "JPEG" and b"Orientation" not in data[:65536]:
@@ -88,69 +92,34 @@ def open_reduced(source: str | os.PathLike[str] | bytes, side: int) -> Image.Ima
                 if image.mode in ("L", "RGB") and (exif_orientation(_exif(image)) or 1) == 1:
                     image.draft(image.mode, (side, side))
                     return image.convert("RGB")
-    except Exception:  # broken, answered with any exception there is: told in words below
-        pass
-    return _on_white(open_photo(source))
-
-
-def _exif(image: Image.Image) -> bytes:
-    exif = image.info.get("exif")
-    return exif if isinstance(exif, bytes) else b""
-
-
-def _on_white(photo: Photo) -> Image.Image:
-    image = Image.fromarray(photo.pixels)
-    if photo.alpha8 is None:
-        return image
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=Image.fromarray(photo.alpha8))
-    return white
+    return open_photo(source).opaque().convert("RGB")
 
 
 def _of_array(values: np.ndarray) -> Photo:
-    if values.dtype != np.uint8 or not (
-        values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 3)
-    ):
+    if values.dtype != np.uint8 or values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
         raise UnreadableImageError(
             f"expected an H×W×3 uint8 RGB array, got shape {values.shape} of {values.dtype}"
         )
     if not values.size:
         raise UnreadableImageError(f"the array is empty: its shape is {values.shape}")
     # A grey array, unlike a grey file, is asked about in RGB and answered in it.
-    return Photo(values if values.ndim == 3 else stacked(values))
-
-
-def _of_image(image: Image.Image) -> Photo:
-    """A photo from what Pillow opened or made."""
-    contents = _pillow_contents(image)
-    kind = "JPEG" if image.format == "MPO" else image.format
-    if 0 in image.size:
-        raise UnreadableImageError(f"the image: has no pixels, its size is {image.size}")
-    try:
-        image.load()
-        raster = raster_of(image, kind, contents)
-    except UnreadableImageError as error:
-        raise UnreadableImageError(f"the image: {error}") from None
-    # Of TIFFs it is Pillow that turns them.
-    turn = contents.clean()
-    return _photo(
-        raster, contents, 1 if kind == "TIFF" else turn, kind, _encoding(image, kind, b"")
-    )
+    return Photo(values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2))
 
 
 def _of_content(data: bytes, name: str, mode: int | None) -> Photo:
     try:
         if not data:
             raise UnreadableImageError("is empty (zero bytes)")
-        readers = {"JPEG": _of_jpeg, "PNG": _of_png, "TIFF": _of_tiff}
-        photo = readers.get(sniffed(data) or "", _of_other)(data)
+        reader = {"JPEG": _of_jpeg, "PNG": _of_png, "TIFF": _of_tiff}.get(sniffed(data) or "")
+        photo = reader(data) if reader else _of_pillow(opened(data), data)
         return replace(photo, name=name, mode=mode)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
-        raise UnreadableImageError(f"{name}: {_why_unidentified(data)}") from None
+        heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC
+        raise UnreadableImageError(f"{name}: {_NEEDS_LIBRARY if heic else _NO_IMAGE}") from None
     except MemoryError:
-        raise UnreadableImageError(f"{name}: too large for this machine's memory") from None
+        raise UnreadableImageError(f"{name}: {_REASONS[MemoryError]}") from None
     except Exception as error:
         # Decoders answer broken data with any exception there is.
         reason = " ".join(str(error).split(" <_io")[0].split()) or type(error).__name__
@@ -171,12 +140,8 @@ def _of_jpeg(data: bytes) -> Photo:
     contents.icc = image.info.get("icc_profile")
     contents.dpi = _dpi(image.info)
     frames = getattr(image, "n_frames", 1)
-    raster = raster_of(image, "JPEG", contents)
-    encoding = _encoding(image, "JPEG", data)
-    turn = contents.clean()
-    if frames > 1 and "its gain map is left out" not in contents.notes:
-        contents.notes.insert(0, _frames_note(frames))
-    return _photo(raster, contents, turn, "JPEG", encoding)
+    photo = photo_of(image, "JPEG", contents)
+    return _finished(photo, contents, "JPEG", _encoding(image, "JPEG", data), frames)
 
 
 def _of_png(data: bytes) -> Photo:
@@ -184,8 +149,6 @@ def _of_png(data: bytes) -> Photo:
     image = opened(pixels)
     image.load()
     contents.dpi = _dpi(image.info)
-    if frames > 1:
-        contents.notes.insert(0, _frames_note(frames))
     values = None
     if pixels[24] == 16 and not image.mode.startswith("I"):
         values = read_deep_png(pixels)
@@ -193,112 +156,92 @@ def _of_png(data: bytes) -> Photo:
             values = None
             contents.notes.append("written with 8 bits per channel, not 16")
     if values is None:
-        raster = raster_of(image, "PNG", contents)
+        photo = photo_of(image, "PNG", contents)
     else:
         has_alpha = values.shape[2] in (2, 4) and image.has_transparency_data
         alpha = np.ascontiguousarray(values[:, :, -1]) if has_alpha else None
         colour = pixels[25] & 2
-        raster = of_values(values[:, :, :3] if colour else values[:, :, :1], alpha)
-    return _photo(raster, contents, contents.clean(), "PNG", {})
+        photo = photo_of_values(values[:, :, : 3 if colour else 1], alpha)
+    return _finished(photo, contents, "PNG", {}, frames)
 
 
 def _of_tiff(data: bytes) -> Photo:
-    from fader.photo.tiff import read_tiff, tiff_contents
-
     contents = tiff_contents(data)
-    stored = read_tiff(data)
-    if stored is None:
-        image = opened(data)
-        frames = getattr(image, "n_frames", 1)
-        encoding = _encoding(image, "TIFF", data)
-        image.load()
-        raster, turn = raster_of(image, "TIFF", contents), contents.clean() and 1
-    else:
-        frames, encoding = stored.pages, _tiff_encoding(stored.compression)
-        contents.notes += stored.notes
-        if stored.values.shape[2] == 4:
-            inks = Image.fromarray(eight_bit(stored.values), "CMYK")
-            raster = raster_of(inks, "TIFF", contents)
-            raster.alpha = None if stored.alpha is None else eight_bit(stored.alpha)
-        else:
-            raster = of_values(stored.values, stored.alpha)
-            if stored.associated and raster.deep is not None:
-                encoding["associated"] = True
-        turn = contents.clean()
-    if frames > 1:
-        contents.notes.insert(0, _frames_note(frames))
-    return _photo(raster, contents, turn, "TIFF", encoding)
-
-
-def _of_other(data: bytes) -> Photo:
+    if found := read_tiff(data, contents):
+        photo, encoding, frames = found
+        return _finished(photo, contents, "TIFF", encoding, frames)
     image = opened(data)
+    frames, encoding = getattr(image, "n_frames", 1), _encoding(image, "TIFF", data)
+    image.load()  # which turns it, too
+    photo = photo_of(image, "TIFF", contents)
+    return _finished(photo, contents, "TIFF", encoding, frames, upright=True)
+
+
+def _of_pillow(image: Image.Image, data: bytes = b"") -> Photo:
+    """A photo of what Pillow made or opened, where it did from a file's content."""
+    contents = _pillow_contents(image)
     kind = "JPEG" if image.format == "MPO" else image.format
     if 0 in image.size:
         raise UnreadableImageError(f"has no pixels, its size is {image.size}")
-    frames = getattr(image, "n_frames", 1)
-    contents = _pillow_contents(image)
-    if kind in ("HEIF", "AVIF"):
+    frames = getattr(image, "n_frames", 1) if data else 1
+    if data and kind in ("HEIF", "AVIF"):
         _look_into_boxes(data, image, contents)
-        frames = frames if kind == "AVIF" or frames == 1 else 1 if contents.gone else frames
+        if kind == "HEIF" and contents.gone:
+            frames = 1
     encoding = _encoding(image, kind, data)
     image.load()
-    raster = raster_of(image, kind, contents)
-    # HEIC comes turned already; of AVIF, Pillow writes what its boxes say of it into the EXIF.
-    turn = contents.clean()
-    turn = 1 if kind == "HEIF" else turn
-    if frames > 1:
-        contents.notes.insert(0, _frames_note(frames))
-    return _photo(raster, contents, turn, kind, encoding)
+    photo = photo_of(image, kind, contents)
+    # HEIC comes turned already, and TIFFs are turned by Pillow; of AVIF, it writes what its boxes
+    # say of it into the EXIF.
+    upright = kind == ("HEIF" if data else "TIFF")
+    return _finished(photo, contents, kind, encoding, frames, upright)
 
 
-def _frames_note(frames: int) -> str:
-    return f"only the first of its {frames} frames or pages"
-
-
-def _photo(
-    raster: Raster, contents: Contents, turn: int, kind: str | None, encoding: dict[str, Any]
+def _finished(
+    photo: Photo,
+    contents: Contents,
+    kind: str | None,
+    encoding: dict[str, Any],
+    frames: int,
+    upright: bool = False,
 ) -> Photo:
+    """The photo turned, unless it is ``upright``, with all that is beside its pixels."""
+    turn = contents.clean()
+    # A gain map is a frame, too.
+    if frames > 1 and not (kind == "JPEG" and "its gain map is left out" in contents.notes):
+        contents.notes.insert(0, f"only the first of its {frames} frames or pages")
     profile_space = {b"RGB ": False, b"GRAY": True}.get((contents.icc or b"")[16:20])
-    if profile_space is not raster.grey:
+    if profile_space is not photo.grey:
         contents.icc = None  # a profile for other values than those written does not apply
     notes, contents.notes = tuple(dict.fromkeys(contents.notes)), []
-    return Photo(
-        pixels=turned(raster.pixels, turn),
-        kind=kind,
-        grey=raster.grey,
-        alpha=None if raster.alpha is None else turned(raster.alpha, turn),
-        deep=None if raster.deep is None else turned(raster.deep, turn),
-        bits=raster.bits,
-        contents=contents,
-        encoding=encoding,
-        notes=notes,
-    )
+    photo = replace(photo, kind=kind, contents=contents, encoding=encoding, notes=notes)
+    return photo.turned(1 if upright else turn)
 
 
 # What is beside the pixels
 
 
+def _exif(image: Image.Image) -> bytes:
+    exif = image.info.get("exif")
+    return exif if isinstance(exif, bytes) else b""
+
+
 def _pillow_contents(image: Image.Image) -> Contents:
     """What Pillow found in a file of a kind that is not taken apart here."""
     info, found = image.info, Contents()
-    exif = info.get("exif")
-    if isinstance(exif, bytes) and exif:
-        found.exif = b"Exif\0\0" + exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0")
+    if exif := _exif(image):
+        found.exif = PREFIX + exif.removeprefix(PREFIX).removeprefix(PREFIX)
     elif image.format == "TIFF":
         found.exif = image.getexif().tobytes()
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     found.xmp = xmp.encode() if isinstance(xmp, str) else xmp if isinstance(xmp, bytes) else b""
     icc = info.get("icc_profile")
     found.icc = icc if isinstance(icc, bytes) else None
-    comment = info.get("comment")
-    if comment:
+    if comment := info.get("comment"):
         found.comments = [comment.encode() if isinstance(comment, str) else bytes(comment)]
-    if image.format == "PNG":
-        for key, text in info.items():
-            if not (isinstance(key, str) and isinstance(text, str)):
-                continue
-            if 0 < len(key) < 80 and key.isascii():
-                take_text(found, b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode())
+    for key, text in info.items() if image.format == "PNG" else ():
+        if isinstance(key, str) and isinstance(text, str) and 0 < len(key) < 80 and key.isascii():
+            take_text(found, b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode())
     found.dpi = _dpi(info)
     return found
 
@@ -338,13 +281,8 @@ def _encoding(image: Image.Image, kind: str | None, data: bytes) -> dict[str, An
     if kind == "WEBP" and _is_lossless_webp(data):
         return {"lossless": True, "exact": True}
     if kind == "TIFF":
-        return _tiff_encoding(image.info.get("compression", "raw"))
+        return tiff_encoding(image.info.get("compression", "raw"))
     return {}
-
-
-def _tiff_encoding(compression: str) -> dict[str, Any]:
-    compression = compression if compression in _LOSSLESS_TIFF else "tiff_adobe_deflate"
-    return {"compression": None if compression == "raw" else compression}
 
 
 def _is_lossless_webp(data: bytes) -> bool:
@@ -358,15 +296,8 @@ def _is_lossless_webp(data: bytes) -> bool:
 
 
 def _dpi(info: dict[Any, Any]) -> tuple[float, float] | None:
-    try:
+    with suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
         x, y = (float(v) for v in info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
-    # A TIFF without resolution is said to have 1.
-    return (x, y) if 1 < x < 65536 and 1 < y < 65536 else None
-
-
-def _why_unidentified(data: bytes) -> str:
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        return "reading HEIC photos needs a library; install it with: pip install 'fader[heif]'"
-    return "not an image, or of a kind that is not read; convert it to JPEG or PNG"
+        if 1 < x < 65536 and 1 < y < 65536:  # a TIFF without resolution is said to have 1
+            return x, y
+    return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 
-_CAPTION, _DIGEST = 0x0404, 0x0425
+#: The number of the one with the captions.
+CAPTION = 0x0404
+_DIGEST = 0x0425
 _EXIF, _EXIF3, _XMP, _ICC = 0x0422, 0x0423, 0x0424, 0x040F
 _THUMBNAILS = (0x0409, 0x040C)
 
@@ -34,27 +36,23 @@ def parsed(data: bytes) -> list[Resource]:
 
 def packed(resources: list[Resource]) -> bytes:
     """The inverse of :func:`parsed`."""
-    return b"".join(
-        b"8BIM"
-        + struct.pack(">H", number)
-        + name
-        + struct.pack(">I", len(content))
-        + content
-        + b"\0" * (len(content) % 2)
-        for number, name, content in resources
-    )
+    parts: list[bytes] = []
+    for number, name, content in resources:
+        parts += [b"8BIM", struct.pack(">H", number), name, struct.pack(">I", len(content))]
+        parts += [content, bytes(len(content) % 2)]
+    return b"".join(parts)
 
 
 def caption_of(data: bytes) -> bytes:
     """The IPTC records among resources; ``b""`` for none."""
-    return next((content for number, _, content in parsed(data) if number == _CAPTION), b"")
+    return next((content for number, _, content in parsed(data) if number == CAPTION), b"")
 
 
 def with_caption(data: bytes, records: bytes) -> bytes:
     """Resources that have IPTC ``records``, unless they have some already."""
     resources = parsed(data)
-    if records and not any(number == _CAPTION for number, _, _ in resources):
-        resources.append((_CAPTION, b"\0\0", records))
+    if records and not any(number == CAPTION for number, _, _ in resources):
+        resources.append((CAPTION, b"\0\0", records))
     return packed(resources)
 
 
@@ -70,7 +68,7 @@ def separated(data: bytes) -> tuple[bytes, bytes, bytes]:
             exif = content
         elif number == _XMP:
             xmp = content
-        elif number == _CAPTION:
+        elif number == CAPTION:
             records = _without_previews(content)
             changed |= records != content
             kept.append((number, name, records))

@@ -6,7 +6,8 @@ import io
 import logging
 import struct
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,46 +16,33 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from fader.errors import UnreadableImageError
 from fader.photo.formats import check_size, opened
 from fader.photo.metadata import DESCRIBING, Contents
-from fader.photo.resources import caption_of, packed, parsed, with_caption
+from fader.photo.photo import Photo, eight_bit, photo_of, photo_of_values
+from fader.photo.resources import CAPTION, caption_of, packed, parsed, with_caption
 
 _XMP, _CAPTION, _RESOURCES, _ICC = 700, 33723, 34377, 34675
 _RAW_CAMERA = 50706  # DNGVersion
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED = 0, 1, 2, 5
+# Channels of each kind of colour: grey with white or black as zero, RGB, inks.
+_WHITE_IS_ZERO = 0
+_CHANNELS = {_WHITE_IS_ZERO: 1, 1: 1, 2: 3, 5: 4}
+_WITH_ALPHA = (1, 2)
 _NAMES = {
-    4: "a mask",
-    8: "CIE L*a*b* colours",
-    9: "ICC L*a*b* colours",
-    10: "ITU L*a*b* colours",
-    32803: "a camera's raw values",
-    32844: "CIE Log luminances",
-    32845: "CIE Log colours",
-    34892: "a camera's raw values",
+    **{4: "a mask", 8: "CIE L*a*b* colours", 9: "ICC L*a*b* colours", 10: "ITU L*a*b* colours"},
+    **dict.fromkeys((32803, 34892), "a camera's raw values"),
+    **{32844: "CIE Log luminances", 32845: "CIE Log colours"},
 }
 _KINDS = {1: "unsigned whole numbers", 2: "whole numbers with a sign", 3: "floating-point values"}
 # Compressions that are formats of pictures themselves; Pillow reads them.
 _PICTURES = {6, 7, 34892, 33003, 33005, 34712, 50001, 52546, 34887, 2, 3, 4}
+# Those that lose nothing, in Pillow's words; a photo that had another one is written as deflate.
+_LOSSLESS = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "zstd"}
 
 
-@dataclass
-class Stored:
-    """A TIFF's pixels as they look, not turned: (H, W, 1|3|4) uint8 or uint16, and its ``alpha``.
+def read_tiff(data: bytes, contents: Contents) -> tuple[Photo, dict[str, Any], int] | None:
+    """The first page as it looks, not turned; options that repeat its encoding; how many pages.
 
-    Four channels are inks (CMYK). ``associated`` says that the file's colours are multiplied by
-    its alpha; those here are not. ``compression`` is Pillow's name of it, "" for one that it has
-    no name for.
-    """
-
-    values: np.ndarray
-    alpha: np.ndarray | None
-    associated: bool
-    compression: str
-    notes: list[str]
-    pages: int = 1
-
-
-def read_tiff(data: bytes) -> Stored | None:
-    """The first page's pixels; None for what Pillow reads as well (palettes, bits, JPEG inside).
+    None for what Pillow reads as well (palettes, bits, JPEG inside). What is not kept is noted in
+    ``contents``.
 
     Raises :class:`~fader.errors.UnreadableImageError`, which names them, for kinds of values that
     are no photo's.
@@ -68,22 +56,40 @@ def read_tiff(data: bytes) -> Stored | None:
             check_size(page.imagewidth, page.imagelength)
             if not (page.imagewidth and page.imagelength and page.samplesperpixel):
                 raise UnreadableImageError("has no pixels")
-            stored = _stored(page, data)
-            if stored is not None:
-                stored.pages = len(file.pages)
-            return stored
+            needed = _channels(page)
+            if needed is None:
+                return None
+            compression = int(page.compression)
+            values, alpha, associated = _values(page, data, needed, contents.notes)
+            pages = len(file.pages)
     except UnreadableImageError:
         raise
     except Exception as error:  # broken, answered with any exception there is
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UnreadableImageError(f"broken or cut short ({reason})") from None
+    encoding = tiff_encoding(TiffImagePlugin.COMPRESSION_INFO.get(compression, ""))
+    if needed == 4:
+        photo = photo_of(Image.fromarray(eight_bit(values), "CMYK"), "TIFF", contents)
+        photo = replace(photo, alpha=None if alpha is None else eight_bit(alpha))
+    else:
+        photo = photo_of_values(values, alpha)
+    if associated and photo.deep is not None:
+        encoding["associated"] = True
+    return photo, encoding, pages
 
 
-def _stored(page: Any, data: bytes) -> Stored | None:
+def tiff_encoding(compression: str) -> dict[str, Any]:
+    """Options of Pillow's writer for what loses nothing, as ``compression`` in its words or so."""
+    compression = compression if compression in _LOSSLESS else "tiff_adobe_deflate"
+    return {"compression": None if compression == "raw" else compression}
+
+
+def _channels(page: Any) -> int | None:
+    """How many channels of colour are to be read here, None where Pillow is to read the page."""
     _refuse_kinds(page)
-    bits, colours, compression = page.bitspersample, page.photometric, int(page.compression)
+    bits, compression = page.bitspersample, int(page.compression)
     planes = page.planarconfig == 2 and page.samplesperpixel > 1
-    needed = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _SEPARATED: 4}.get(colours)
+    needed = _CHANNELS.get(page.photometric)
     reason = ""
     if bits not in (8, 16) or needed is None:
         reason = (
@@ -97,40 +103,38 @@ def _stored(page: Any, data: bytes) -> Stored | None:
         )
     if reason and (planes or bits > 8):
         raise UnreadableImageError(reason)
-    if needed is None or reason or (bits == 8 and not planes and _is_plain(page, needed)):
-        return None  # Pillow reads it, and what is plain faster
+    if reason or needed is None:
+        return None
+    if bits == 8 and not planes:  # what is plain Pillow reads faster
+        alpha = page.photometric in _WITH_ALPHA and tuple(page.extrasamples) in ((1,), (2,))
+        return None if page.samplesperpixel == needed + alpha else needed
+    return needed
+
+
+def _values(
+    page: Any, data: bytes, colours: int, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """Pixels (H, W, colours) as they look, an alpha (H, W), and whether they were multiplied by it.
+
+    They are uint8 or uint16.
+    """
     values = _decoded(page, data)
-    if values.shape[2] < needed:
+    if values.shape[2] < colours:
         raise UnreadableImageError("broken or cut short (it has too few channels)")
-    main = values[:, :, :needed]
-    alpha, associated, notes = _alpha(page, values, needed)
-    if colours == _WHITE_IS_ZERO:
+    alpha, associated = None, False
+    # A channel too many of which nothing is said is an alpha, as OpenCV writes it.
+    kinds = page.extrasamples if 338 in page.tags else (2,) * (values.shape[2] - colours)
+    for i, kind in enumerate(kinds, colours):
+        if kind in (1, 2) and alpha is None and i < values.shape[2]:
+            alpha, associated = np.ascontiguousarray(values[:, :, i]), kind == 1
+        elif values.shape[2] > colours:
+            notes.append("a further channel is left out")
+    main = values[:, :, :colours]
+    if page.photometric == _WHITE_IS_ZERO:
         main = np.iinfo(values.dtype).max - main
     if alpha is not None and associated:
         main = _divided(main, alpha)
-    name = TiffImagePlugin.COMPRESSION_INFO.get(compression, "")
-    return Stored(np.ascontiguousarray(main), alpha, associated, name, notes)
-
-
-def _alpha(
-    page: Any, values: np.ndarray, colours: int
-) -> tuple[np.ndarray | None, bool, list[str]]:
-    """The alpha behind the colour channels, whether they are multiplied by it, and notes."""
-    alpha, associated, notes = None, False, []
-    # A channel too many of which nothing is said is an alpha, as OpenCV writes it.
-    kinds = page.extrasamples if 338 in page.tags else (2,) * (values.shape[2] - colours)
-    for i, kind in enumerate(kinds):
-        if kind in (1, 2) and alpha is None and colours + i < values.shape[2]:
-            alpha = np.ascontiguousarray(values[:, :, colours + i])
-            associated = kind == 1
-        elif values.shape[2] > colours:
-            notes.append("a further channel is left out")
-    return alpha, associated, notes
-
-
-def _is_plain(page: Any, needed: int) -> bool:
-    alpha = page.photometric in (_BLACK_IS_ZERO, _RGB) and tuple(page.extrasamples) in ((1,), (2,))
-    return page.samplesperpixel == needed + alpha
+    return np.ascontiguousarray(main), alpha, associated
 
 
 def _refuse_kinds(page: Any) -> None:
@@ -154,10 +158,10 @@ def _decoded(page: Any, data: bytes) -> np.ndarray:
     """(H, W, samples) of the file's type, in this machine's order of bytes."""
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
     compression, fill_order = int(page.compression), page.fillorder
-    across, down = (
-        (page.tilewidth, page.tilelength) if page.is_tiled else (width, page.rowsperstrip)
-    )
-    down = max(1, min(down, height) if not page.is_tiled else down)
+    if page.is_tiled:
+        across, down = page.tilewidth, max(1, page.tilelength)
+    else:
+        across, down = width, max(1, min(page.rowsperstrip, height))
     expected = -(-height // down) * -(-width // max(across, 1))
     planes = samples if page.planarconfig == 2 else 1
     if len(page.dataoffsets) < expected * planes:
@@ -192,7 +196,7 @@ def _unpacked(part: bytes, compression: int, row: int, rows: int, fill_order: in
 
 
 def _divided(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colours that were multiplied by alpha, as they were before; :func:`_multiplied` undoes it."""
+    """Colours that were multiplied by alpha, as they were before; :func:`multiplied` undoes it."""
     most = np.iinfo(values.dtype).max
     divisor = np.maximum(alpha, 1).astype(np.uint64)[:, :, None]
     whole = (values.astype(np.uint64) * most + divisor // 2) // divisor
@@ -208,40 +212,34 @@ def multiplied(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def tiff_contents(data: bytes) -> Contents:
     """What a TIFF's first directory holds beside the pixels."""
-    found = Contents()
+    found, whole, kept = Contents(), Image.Exif(), Image.Exif()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on damage: that is told in a note
-        _read_directory(data, found)
+        try:
+            whole.endian = "<" if data[:2] == b"II" else ">"
+            whole.bigtiff = b"+" in data[2:4]
+            place = struct.unpack_from(whole.endian + ("8xQ" if whole.bigtiff else "4xI"), data)[0]
+            whole.load_from_fp(io.BytesIO(data), place)
+            for tag in (*DESCRIBING, ExifTags.Base.Orientation):
+                if tag in whole:
+                    kept[tag] = whole.get_ifd(tag) if tag in tuple(ExifTags.IFD) else whole[tag]
+            found.exif = kept.tobytes() if len(kept) else b""
+            found.xmp = _bytes(whole.get(_XMP))
+            found.icc = _bytes(whole.get(_ICC)) or None
+            found.dpi = _resolution(whole)
+            found.resources = with_caption(_bytes(whole.get(_RESOURCES)), _caption(whole, data))
+        except Exception:  # broken, answered with whatever its parser ran into
+            found.notes.append("its metadata is broken and left out")
     return found
-
-
-def _read_directory(data: bytes, found: Contents) -> None:
-    try:
-        whole, kept = Image.Exif(), Image.Exif()
-        whole.endian = "<" if data[:2] == b"II" else ">"
-        whole.bigtiff = b"+" in data[2:4]
-        place = struct.unpack_from(whole.endian + ("8xQ" if whole.bigtiff else "4xI"), data)[0]
-        whole.load_from_fp(io.BytesIO(data), place)
-        for tag in (*DESCRIBING, ExifTags.Base.Orientation):
-            if tag in whole:
-                kept[tag] = whole.get_ifd(tag) if tag in tuple(ExifTags.IFD) else whole[tag]
-        found.exif = kept.tobytes() if len(kept) else b""
-        found.xmp = _bytes(whole.get(_XMP))
-        found.icc = _bytes(whole.get(_ICC)) or None
-        found.dpi = _resolution(whole)
-        found.resources = with_caption(_bytes(whole.get(_RESOURCES)), _caption(whole, data))
-    except Exception:  # broken, answered with whatever its parser ran into
-        found.notes.append("its metadata is broken and left out")
 
 
 def _resolution(whole: Image.Exif) -> tuple[float, float] | None:
     tags = ExifTags.Base
-    if tags.XResolution not in whole or tags.YResolution not in whole:
-        return None
+    x, y = whole.get(tags.XResolution), whole.get(tags.YResolution)
     per_inch = {2: 1.0, 3: 2.54}.get(whole.get(tags.ResolutionUnit, 2))
-    if per_inch is None:
+    if x is None or y is None or per_inch is None:
         return None
-    return float(whole[tags.XResolution]) * per_inch, float(whole[tags.YResolution]) * per_inch
+    return float(x) * per_inch, float(y) * per_inch
 
 
 def _bytes(value: Any) -> bytes:
@@ -266,14 +264,46 @@ def tiff_directory(contents: Contents) -> Image.Exif:
     directory = Image.Exif()
     if contents.exif:
         directory.load(contents.exif)
-    for tag in list(directory):
-        if tag not in DESCRIBING:
-            del directory[tag]
-    if contents.xmp:
-        directory[_XMP] = contents.xmp
-    if caption := caption_of(contents.resources):
-        directory[_CAPTION] = caption
-    others = [one for one in parsed(contents.resources) if one[0] != 0x0404]
-    if others:
-        directory[_RESOURCES] = packed(others)
+    for tag in set(directory) - set(DESCRIBING):
+        del directory[tag]
+    others = packed([one for one in parsed(contents.resources) if one[0] != CAPTION])
+    caption = caption_of(contents.resources)
+    for tag, value in {_XMP: contents.xmp, _CAPTION: caption, _RESOURCES: others}.items():
+        if value:
+            directory[tag] = value
     return directory
+
+
+def deep_tiff(values: np.ndarray, associated: bool, options: Mapping[str, Any]) -> bytes:
+    """(H, W, 1..4) uint16 as an uncompressed TIFF; ``options`` are those Pillow's writer takes.
+
+    ``associated`` says that colours are multiplied by the alpha in the last channel.
+    """
+    height, width, channels = values.shape
+    # Pillow knows 16 bits for grey alone. The bytes of a colour image are those of a grey one
+    # that is so many times as wide: written as that, and its directory set right afterwards.
+    exif = options.get("exif") or Image.Exif()
+    exif[TiffImagePlugin.SAMPLESPERPIXEL] = channels
+    if channels in (2, 4):
+        exif[TiffImagePlugin.EXTRASAMPLES] = 1 if associated else 2
+    grey = Image.fromarray(np.ascontiguousarray(values).reshape(height, width * channels))
+    buffer = io.BytesIO()
+    grey.save(buffer, "TIFF", **{**options, "exif": exif, "compression": None})
+    data = bytearray(buffer.getvalue())
+    data += b"\0" * (len(data) % 2)
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    corrected = {
+        TiffImagePlugin.IMAGEWIDTH: (4, 1, width),
+        TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: (3, 1, 1 if channels < 3 else 2),
+        TiffImagePlugin.BITSPERSAMPLE: (3, channels, len(data) if channels > 2 else 16 * 0x10001),
+    }
+    if channels > 2:
+        data += struct.pack(f"<{channels}H", *[16] * channels)
+    elif channels == 1:
+        corrected[TiffImagePlugin.BITSPERSAMPLE] = (3, 1, 16)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", data, at)
+        if tag in corrected:
+            struct.pack_into("<HII", data, at + 2, *corrected[tag])
+    return bytes(data)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,30 +16,26 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from fader.errors import DiskFullError, FaderError
-from fader.files import atomic_path
-from fader.photo import jpeg, png
+from fader.files import FULL, atomic_path
+from fader.photo import jpeg, png, tiff
 from fader.photo.exif import signed_exif
 from fader.photo.formats import can_write, file_content, kind_of
 from fader.photo.metadata import Contents, Provenance
 from fader.photo.photo import Photo
 from fader.photo.resources import caption_of
-from fader.photo.sixteen_bit import deep_png, deep_tiff
 from fader.photo.xmp import without_extension
 
 # What each format has a place for, of what a photo may have.
-_EVERYTHING = {"alpha", "exif", "xmp", "icc", "resources", "dpi"}
-_HOLDS = {
+_LIKE_WEBP = frozenset(("alpha", "exif", "xmp", "icc"))
+_EVERYTHING = {*_LIKE_WEBP, "resources", "dpi"}
+_HOLDS: dict[str, Set[str]] = {
     "JPEG": {"exif", "xmp", "icc", "resources", "dpi", "comments"},
     "PNG": {*_EVERYTHING, "16 bits", "comments", "chunks"},
     "TIFF": {*_EVERYTHING, "16 bits"},
-    "WEBP": {"alpha", "exif", "xmp", "icc"},
-    "AVIF": {"alpha", "exif", "xmp", "icc"},
-    "HEIF": {"alpha", "exif", "xmp", "icc"},
+    **dict.fromkeys(("WEBP", "AVIF", "HEIF"), _LIKE_WEBP),
+    **dict.fromkeys(("JPEG2000", "TGA", "QOI"), frozenset(("alpha",))),
     "GIF": {"comments"},
     "BMP": {"dpi"},
-    "JPEG2000": {"alpha"},
-    "TGA": {"alpha"},
-    "QOI": {"alpha"},
     "PPM": set(),
 }
 _WORDS = {
@@ -77,14 +72,9 @@ def save_photo(
     """
     path = Path(path)
     kind = _kind_to_write(path)
-    notes: tuple[str, ...] = ()
-
-    def encode(temporary: Path) -> None:
-        nonlocal notes
+    with _reasons(path), atomic_path(path, mode=photo.mode) as temporary:
         encoded, notes = _encoded(photo, kind, quality, provenance)
         temporary.write_bytes(encoded)
-
-    _write(path, encode, photo.mode)
     return notes
 
 
@@ -119,9 +109,14 @@ def _encoded(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on what EXIF from elsewhere holds
             return _encoded_tiff(photo, contents, options), notes
-    buffer = io.BytesIO()
-    _for_writing(photo, kind).save(buffer, kind, **options, **_told(contents, kind))
-    return buffer.getvalue(), notes
+    told = {
+        "exif": ("exif", contents.exif),
+        "xmp": ("xmp", contents.xmp),
+        "icc": ("icc_profile", contents.icc),
+        "comments": ("comment", b"\n".join(contents.comments)[:65_535]),
+    }
+    options |= {option: said for n, (option, said) in told.items() if said and n in _HOLDS[kind]}
+    return _pillow(photo, kind, **options), notes
 
 
 def save_image(
@@ -135,7 +130,8 @@ def save_image(
     kind = _kind_to_write(path)
     if kind == "JPEG":
         options = {"quality": 95, "subsampling": 0, **options}
-    _write(path, lambda temporary: image.save(temporary, kind, **options), mode)
+    with _reasons(path), atomic_path(path, mode=mode) as temporary:
+        image.save(temporary, kind, **options)
 
 
 def copy_file(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -156,15 +152,9 @@ def _kind_to_write(path: Path) -> str:
     suffix = path.suffix.lower()
     kind = kind_of(suffix)
     if kind is None or not can_write(suffix):
-        raise FaderError(
-            f"{path}: cannot write {suffix or 'a file without suffix'!s}; use .png or .jpg"
-        )
+        what = suffix or "a file without suffix"
+        raise FaderError(f"{path}: cannot write {what}; use .png or .jpg")
     return kind
-
-
-def _write(path: Path, encode: Callable[[Path], Any], mode: int | None) -> None:
-    with _reasons(path), atomic_path(path, mode=mode) as temporary:
-        encode(temporary)
 
 
 @contextmanager
@@ -175,7 +165,7 @@ def _reasons(path: Path) -> Iterator[None]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         # The last two are Pillow's answer to damaged EXIF that is to go into a TIFF.
         reason = getattr(error, "strerror", None) or error
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(error, "errno", None) in FULL:
             raise DiskFullError(f"{path}: the disk is full; no half of it was left") from None
         raise FaderError(f"{path}: could not be written ({reason})") from None
 
@@ -192,27 +182,20 @@ def _marked(contents: Contents, kind: str, provenance: Provenance | None) -> Con
     exif = signed_exif(contents.exif, str(provenance))
     if kind == "JPEG" and len(contents.exif) <= jpeg.MOST < len(exif):
         exif = contents.exif  # what was there goes before our addition
-    comments = contents.comments
-    if kind == "GIF":
-        comments = [*comments, str(provenance).encode()]
+    comments = contents.comments + [str(provenance).encode()] * (kind == "GIF")
     return replace(contents, exif=exif, xmp=provenance.marked(contents.xmp), comments=comments)
 
 
 def _unkept(photo: Photo, kind: str, provenance: Provenance | None) -> tuple[str, ...]:
     """Phrases on what of ``photo`` a file of ``kind`` cannot hold."""
     holds, has = _HOLDS[kind], photo.contents
-    told = {name for name in _WORDS if getattr(has, name) and name not in holds}
-    if told & {"resources"} and not caption_of(has.resources):
-        told.discard("resources")
-    if "chunks" in told and not any(one.endswith(b"Xt") for one, _ in has.chunks):
-        told.discard("chunks")
-    if has.icc and photo.grey and kind not in ("JPEG", "PNG", "TIFF"):
-        told.add("icc")
-    if has.extension and kind != "JPEG":
-        told.add("xmp")
-    if has.more_exif and kind != "JPEG":
-        told.add("exif")
-    words = [word for name, word in _WORDS.items() if name in told]
+    told = {name: name not in holds and bool(getattr(has, name)) for name in _WORDS}
+    told["resources"] &= bool(caption_of(has.resources))
+    told["chunks"] &= any(one.endswith(b"Xt") for one, _ in has.chunks)
+    told["icc"] |= bool(has.icc) and photo.grey and kind not in ("JPEG", "PNG", "TIFF")
+    told["xmp"] |= bool(has.extension) and kind != "JPEG"
+    told["exif"] |= bool(has.more_exif) and kind != "JPEG"
+    words = [word for name, word in _WORDS.items() if told[name]]
     notes = [f"not kept: {', '.join(words)}"] if words else []
     if photo.alpha is not None and "alpha" not in holds:
         what = "left out" if kind == "BMP" else "white"
@@ -241,50 +224,41 @@ def _options(photo: Photo, kind: str, quality: int | None) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _told(contents: Contents, kind: str) -> dict[str, Any]:
-    """The metadata as options of Pillow's writers that take them so."""
-    holds = _HOLDS[kind]
-    told: dict[str, Any] = {}
-    if "exif" in holds and contents.exif:
-        told["exif"] = contents.exif
-    if "xmp" in holds and contents.xmp:
-        told["xmp"] = contents.xmp
-    if "icc" in holds and contents.icc:
-        told["icc_profile"] = contents.icc
-    if "comments" in holds and contents.comments:
-        told["comment"] = b"\n".join(contents.comments)[:65_535]
-    return told
-
-
 # Pixels
 
 
-def _encoded_jpeg(photo: Photo, options: dict[str, Any]) -> bytes:
-    image = _for_writing(photo, "JPEG")
+def _pillow(photo: Photo, kind: str, **options: Any) -> bytes:
+    """The photo by Pillow's writer, in the mode that ``kind`` can hold and the source had."""
+    image, alpha8 = photo.opaque(), photo.alpha8
+    if alpha8 is not None and ("alpha" in _HOLDS[kind] or kind == "BMP"):
+        image = Image.fromarray(photo.pixels[:, :, 0] if photo.grey else photo.pixels)
+        image = image if kind in ("PNG", "TIFF", "BMP") else image.convert("RGB")
+        if kind != "BMP":
+            image.putalpha(Image.fromarray(alpha8))
     buffer = io.BytesIO()
-    if not (options.get("optimize") or options.get("progressive")):
-        image.save(buffer, "JPEG", **options)
-        return buffer.getvalue()
-    # Such a picture has to fit into the buffer as a whole. Pillow guesses its size, too small for
-    # noise at high qualities. A coefficient takes 26 bits at most; what is not used costs nothing.
-    with _ENCODING:
-        kept = ImageFile.MAXBLOCK
-        ImageFile.MAXBLOCK = 10 * image.width * image.height + 65_536
-        try:
-            image.save(buffer, "JPEG", **options)
-        finally:
-            ImageFile.MAXBLOCK = kept
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
+def _encoded_jpeg(photo: Photo, options: dict[str, Any]) -> bytes:
+    if not (options.get("optimize") or options.get("progressive")):
+        return _pillow(photo, "JPEG", **options)
+    # Such a picture has to fit into the buffer as a whole. Pillow guesses its size, too small for
+    # noise at high qualities. A coefficient takes 26 bits at most; what is not used costs nothing.
+    with _ENCODING:
+        kept, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, 10 * photo.pixels[:, :, 0].size + 65_536
+        try:
+            return _pillow(photo, "JPEG", **options)
+        finally:
+            ImageFile.MAXBLOCK = kept
+
+
 def _encoded_png(photo: Photo, options: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
     if any(kind == b"pHYs" for kind, _ in photo.contents.chunks):
         options = {key: value for key, value in options.items() if key != "dpi"}
     if photo.deep is None:
-        _for_writing(photo, "PNG").save(buffer, "PNG", **options)
-        return buffer.getvalue()
-    encoded = deep_png(_depth(photo))
+        return _pillow(photo, "PNG", **options)
+    encoded = png.deep_png(_depth(photo))
     if "dpi" in options:
         per_metre = b"".join(round(v / 0.0254).to_bytes(4, "big") for v in options["dpi"])
         encoded = encoded[:33] + png.chunk(b"pHYs", per_metre + b"\1") + encoded[33:]
@@ -292,16 +266,12 @@ def _encoded_png(photo: Photo, options: dict[str, Any]) -> bytes:
 
 
 def _encoded_tiff(photo: Photo, contents: Contents, options: dict[str, Any]) -> bytes:
-    from fader.photo.tiff import tiff_directory
-
-    options = {**options, "exif": tiff_directory(contents)}
+    options = {**options, "exif": tiff.tiff_directory(contents)}
     if contents.icc:
         options["icc_profile"] = contents.icc
     if photo.deep is None:
-        buffer = io.BytesIO()
-        _for_writing(photo, "TIFF").save(buffer, "TIFF", **options)
-        return buffer.getvalue()
-    return deep_tiff(_depth(photo), bool(photo.encoding.get("associated")), options)
+        return _pillow(photo, "TIFF", **options)
+    return tiff.deep_tiff(_depth(photo), bool(photo.encoding.get("associated")), options)
 
 
 def _depth(photo: Photo) -> np.ndarray:
@@ -312,24 +282,5 @@ def _depth(photo: Photo) -> np.ndarray:
         return values
     alpha = photo.alpha if photo.alpha.dtype == np.uint16 else photo.alpha * np.uint16(257)
     if photo.encoding.get("associated"):
-        from fader.photo.tiff import multiplied
-
-        values = multiplied(values, alpha)
+        values = tiff.multiplied(values, alpha)
     return np.dstack([values, alpha])
-
-
-def _for_writing(photo: Photo, kind: str) -> Image.Image:
-    """The photo in the mode that ``kind`` can hold and the source had."""
-    image = Image.fromarray(photo.pixels[:, :, 0] if photo.grey else photo.pixels)
-    alpha8 = photo.alpha8
-    if alpha8 is None or kind == "BMP":
-        return image
-    alpha = Image.fromarray(alpha8)
-    if "alpha" not in _HOLDS[kind]:  # what is transparent is seen on white, as in most viewers
-        white = Image.new(image.mode, image.size, "white")
-        white.paste(image, mask=alpha)
-        return white
-    if kind not in ("PNG", "TIFF"):
-        image = image.convert("RGB")
-    image.putalpha(alpha)
-    return image

@@ -1,26 +1,22 @@
-"""XMP packets: what they say of edits, of a photo's orientation, of things beside the photo."""
+"""XMP packets: what they say of edits, of a photo's orientation, of things beside the photo.
+
+They come from strangers: the parser expands no entities, reads up to a size, and takes time that
+grows with it.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.dom.minidom import Attr, Document, Element, Text
+from xml.parsers.expat import ExpatError
 
-from fader.photo.packets import (
-    MOST_BYTES,
-    RDF,
-    XMLNS,
-    elements,
-    empty,
-    is_element,
-    is_picture,
-    parsed,
-    root,
-    written,
-)
-
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_XMLNS = "http://www.w3.org/2000/xmlns/"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _OURS = "urn:x-fader:edits/1/"
 _NOTE = "http://ns.adobe.com/xmp/note/"
@@ -32,8 +28,8 @@ DIGITAL_SOURCE_TYPE = (
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 )
 
-# What is said of things that are not in an edited file any more: in these namespaces all, in the
-# next ones only properties whose names begin so. Beside each, what to call it.
+# What is said of things that are not in an edited file any more: in these namespaces all, in others
+# only properties whose names begin so. Beside each, what to call it.
 _GONE = {
     "http://ns.adobe.com/hdr-gain-map/1.0/": "gain map",
     "http://ns.apple.com/HDRGainMap/1.0/": "gain map",
@@ -44,14 +40,29 @@ _GONE = {
     f"{_GOOGLE}1.0/image/": "",
     f"{_GOOGLE}1.0/audio/": "sound",
 }
-_GONE_PREFIXES = {f"{_GOOGLE}dd/1.0/": "depth map"}
 _GONE_NAMES = re.compile(r"(MotionPhoto|MicroVideo|OLivePhoto|VideoLength$)")
 
 # An extension's name. Other values are not ours to take away.
 _IS_NAME = re.compile(r"[0-9A-Fa-f]{32}").fullmatch
 
-# What pictures and orientations look like in a packet that cannot be read.
+# How pictures begin, to be found in base64; and what they and orientations look like in a packet
+# that cannot be read.
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
+_SHORTEST_PICTURE = 64
 _RAW_PICTURE = re.compile(rb"/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkqA|TU0AK|Orientation|\xff\xd8\xff")
+
+_HEAD = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+_EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"></rdf:RDF></x:xmpmeta>'
+_ROOT = re.compile(r"<((?:[\w.-]{1,40}:)?(?:xmpmeta|xapmeta|RDF))[\s>]")
+_UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
+
+# A packet with more is not read: characters beside embedded pictures, begins and ends of elements,
+# attributes, levels.
+_MOST_CHARACTERS, _MOST_PIECES, _MOST_ATTRIBUTES, _DEEPEST = 4_000_000, 100_000, 100_000, 100
+_MOST_BYTES = 64_000_000
+
+# A long attribute, or the text behind a tag.
+_LONG = re.compile(r"""="[^"]{1000,}"|='[^']{1000,}'|(?<=>)[^>]{1000,}$""")
 
 
 @dataclass(frozen=True)
@@ -73,51 +84,46 @@ def cleaned_xmp(packet: bytes, extension: bytes = b"") -> Cleaned:
     Orientations become upright. Pictures in it are left out, as are gain maps, videos and
     depth maps that it promises. Where there is nothing of all that the packet is left as it is.
     """
-    document, pictures = parsed(packet)
+    document, pictures = _parsed(packet)
     if document is None:
         return Cleaned(broken=bool(packet.strip(b"\0 \t\r\n")))
     changed, broken = pictures, False
     if extension:
-        more, _ = parsed(extension)
+        more, _ = _parsed(extension)
         if more is not None:
             _join(document, more)
             extension, changed = b"", True
-        elif _RAW_PICTURE.search(extension) or len(extension) > MOST_BYTES:
+        elif _RAW_PICTURE.search(extension) or len(extension) > _MOST_BYTES:
             extension, broken = b"", True
     gone: dict[str, None] = {}
     orientation = None
-    for element in list(elements(document)):
+    for element in list(_elements(document)):
         changed |= not extension and _leave_extension(element)
-        for part, text in _properties(element):
+        attributes = [(one, one.value) for one in element.attributes.values()]
+        parts: list[tuple[Attr | Element, str]] = [*attributes, (element, _text(element))]
+        for part, text in parts:
             word = _gone(part.namespaceURI, part.localName or "")
-            if word is not None or is_picture(text):
+            if word is not None or _is_picture(text):
                 _remove(part)
                 gone[word or ""] = None
-            elif part.localName == "Orientation" and text.strip() != "1":
-                orientation = orientation or _turn(text)
+            elif part.localName == "Orientation" and (turn := text.strip()) != "1":
+                orientation = orientation or (int(turn) if turn in tuple("2345678") else None)
                 _set_text(document, part, "1")
             else:
                 continue
             changed = True
-    result = written(document) if changed else packet
+    result = _written(document) if changed else packet
     return Cleaned(result, extension, tuple(word for word in gone if word), orientation, broken)
-
-
-def _properties(element: Element) -> Iterator[tuple[Attr | Element, str]]:
-    """What may say something of the photo, with its text: the attributes and the element."""
-    for attribute in list(element.attributes.values()):
-        yield attribute, attribute.value
-    yield element, _text(element)
 
 
 def without_extension(packet: bytes) -> bytes:
     """``packet`` without the name of an extension."""
-    document, _ = parsed(packet)
+    document, _ = _parsed(packet)
     if document is None:
         return b""
-    for element in elements(document):
+    for element in _elements(document):
         _leave_extension(element)
-    return written(document)
+    return _written(document)
 
 
 def extension_name(packet: bytes) -> bytes:
@@ -126,44 +132,44 @@ def extension_name(packet: bytes) -> bytes:
     return found[1] if found else b""
 
 
-def _leave_extension(element: Element) -> bool:
-    if not _IS_NAME(element.getAttributeNS(_NOTE, "HasExtendedXMP")):
-        return False
-    element.removeAttributeNS(_NOTE, "HasExtendedXMP")
-    return True
-
-
 def marked_xmp(packet: bytes, edits: str, software: str) -> bytes:
     """``packet`` (or a new one) that also says the photo is a composite, and made by what.
 
     What the packet says else is kept; where it already names a digital source type, ours takes
     its place, and earlier edits of ours are named before the new ones.
     """
-    document, _ = parsed(packet)
-    if document is None or not document.getElementsByTagNameNS(RDF, "RDF"):
-        document = empty()
+    document, _ = _parsed(packet)
+    if document is None or not document.getElementsByTagNameNS(_RDF, "RDF"):
+        document = _empty()
     earlier = _value(document, _OURS, "Edits")
-    edits = f"{earlier}; {edits}" if earlier else edits
-    ours = {(_IPTC, "DigitalSourceType"), (_OURS, "Edits"), (_OURS, "Software")}
+    marks = {
+        (_IPTC, "Iptc4xmpExt", "DigitalSourceType"): DIGITAL_SOURCE_TYPE,
+        (_OURS, "fader", "Software"): software,
+        (_OURS, "fader", "Edits"): f"{earlier}; {edits}" if earlier else edits,
+    }
+    ours = {(namespace, name) for namespace, _, name in marks}
     about = ""
-    for element in list(elements(document)):
-        for attribute in list(element.attributes.values()):
-            if (attribute.namespaceURI, attribute.localName) in ours:
-                _remove(attribute)
-        about = about or element.getAttributeNS(RDF, "about")
-        if (element.namespaceURI, element.localName) in ours:
-            _remove(element)
-    for element in list(document.getElementsByTagNameNS(RDF, "Description")):
+    for element in list(_elements(document)):
+        parts: list[Attr | Element] = [*element.attributes.values(), element]
+        about = about or element.getAttributeNS(_RDF, "about")
+        for part in parts:
+            if (part.namespaceURI, part.localName) in ours:
+                _remove(part)
+    for element in list(document.getElementsByTagNameNS(_RDF, "Description")):
         if element.getAttribute("xmlns:fader") == _OURS and not element.childNodes:
             _remove(element)  # our own of an earlier edit
-    rdf = document.getElementsByTagNameNS(RDF, "RDF")[0]
-    rdf.appendChild(_mark(document, rdf, about, edits, software))
-    return written(document)
+    rdf = document.getElementsByTagNameNS(_RDF, "RDF")[0]
+    description = _description(document, rdf, about, Iptc4xmpExt=_IPTC, fader=_OURS)
+    for (namespace, prefix, name), text in marks.items():
+        element = document.createElementNS(namespace, f"{prefix}:{name}")
+        element.appendChild(document.createTextNode(text))
+        description.appendChild(element)
+    return _written(document)
 
 
 def read_marks(packet: bytes) -> tuple[str, str, str]:
     """A packet's digital source type, our edits in it, and the software; "" for nothing."""
-    document, _ = parsed(packet)
+    document, _ = _parsed(packet)
     if document is None:
         return "", "", ""
     software = _value(document, _OURS, "Software") or _value(document, _BASIC, "CreatorTool")
@@ -178,96 +184,78 @@ def split_xmp(packet: bytes, most: int) -> tuple[bytes, bytes, str]:
     """
     if len(packet) <= most:
         return packet, b"", ""
-    document, _ = parsed(packet)
-    if document is None:
+    document, _ = _parsed(packet)
+    if document is None or not (found := document.getElementsByTagNameNS(_RDF, "RDF")):
         return b"", b"", ""
-    main_rdf = document.getElementsByTagNameNS(RDF, "RDF")[:1]
-    if not main_rdf:
-        return b"", b"", ""
-    mark = document.createElementNS(RDF, f"{_prefix(main_rdf[0])}Description")
-    mark.setAttributeNS(RDF, f"{_prefix(main_rdf[0])}about", "")
-    mark.setAttributeNS(XMLNS, "xmlns:xmpNote", _NOTE)
+    parts = [part for part in found[0].childNodes if isinstance(part, Element)]
+    mark = _description(document, found[0], "", xmpNote=_NOTE)
     mark.setAttributeNS(_NOTE, "xmpNote:HasExtendedXMP", "0" * 32)
-    main_rdf[0].appendChild(mark)
-    extension = empty()
-    target = extension.getElementsByTagNameNS(RDF, "RDF")[0]
+    extension = _empty()
+    target = extension.getElementsByTagNameNS(_RDF, "RDF")[0]
     # Whatever is in the way of fitting, by our mark first, then by size.
-    parts = [part for part in main_rdf[0].childNodes if part is not mark and is_element(part)]
     parts.sort(key=lambda part: (part.getAttribute("xmlns:fader") != _OURS, -len(part.toxml())))
-    size = len(written(document))
+    size = len(_written(document))
     for part in parts:
         if size <= most:
             break
         size -= _move(part, target, size - most)
     if size > most:
         return b"", b"", ""
-    content = root(extension).toxml().encode()
+    content = next(_elements(extension)).toxml().encode()
     # Names the extension, nothing is kept safe by it.
     name = hashlib.md5(content, usedforsecurity=False).hexdigest().upper()
     mark.setAttributeNS(_NOTE, "xmpNote:HasExtendedXMP", name)
-    return written(document), content, name
+    return _written(document), content, name
 
 
 def _move(part: Element, target: Element, excess: int) -> int:
     """Move a description, or as much of it as is needed, to ``target``; the bytes that saved."""
     whole = len(part.toxml().encode())
-    children = [child for child in part.childNodes if is_element(child)]
-    if part.getAttribute("xmlns:fader") == _OURS or whole <= 2 * excess or not children:
-        _remove(part)
-        target.appendChild(part)
-        return whole
-    twin = part.cloneNode(False)
-    assert twin is not None  # an element can always be copied
-    for attribute in list(twin.attributes.values()):
-        if attribute.namespaceURI not in (XMLNS, RDF):
-            twin.removeAttributeNode(attribute)
-    target.appendChild(twin)
-    saved = 0
-    for child in sorted(children, key=lambda child: -len(child.toxml())):
-        if saved >= excess:
-            break
-        saved += len(child.toxml().encode())
-        part.removeChild(child)
-        twin.appendChild(child)
-    if saved < excess:
-        _remove(part)
-        target.appendChild(part)
-        return whole
-    return saved
+    children = [child for child in part.childNodes if isinstance(child, Element)]
+    if part.getAttribute("xmlns:fader") != _OURS and whole > 2 * excess and children:
+        twin = part.cloneNode(False)
+        assert twin is not None  # an element can always be copied
+        for attribute in list(twin.attributes.values()):
+            if attribute.namespaceURI not in (_XMLNS, _RDF):
+                twin.removeAttributeNode(attribute)
+        target.appendChild(twin)
+        saved = 0
+        for child in sorted(children, key=lambda child: -len(child.toxml())):
+            saved += len(child.toxml().encode())
+            twin.appendChild(child)
+            if saved >= excess:
+                return saved
+    target.appendChild(part)
+    return whole
 
 
-def _mark(document: Document, rdf: Element, about: str, edits: str, software: str) -> Element:
-    description = document.createElementNS(RDF, f"{_prefix(rdf)}Description")
-    description.setAttributeNS(RDF, f"{_prefix(rdf)}about", about)
-    description.setAttributeNS(XMLNS, "xmlns:Iptc4xmpExt", _IPTC)
-    description.setAttributeNS(XMLNS, "xmlns:fader", _OURS)
-    for namespace, name, text in (
-        (_IPTC, "Iptc4xmpExt:DigitalSourceType", DIGITAL_SOURCE_TYPE),
-        (_OURS, "fader:Software", software),
-        (_OURS, "fader:Edits", edits),
-    ):
-        element = document.createElementNS(namespace, name)
-        element.appendChild(document.createTextNode(text))
-        description.appendChild(element)
+def _description(document: Document, rdf: Element, about: str, **namespaces: str) -> Element:
+    """A new description in ``rdf`` that knows ``namespaces``, by prefix."""
+    prefix = f"{rdf.prefix}:" if rdf.prefix else ""
+    description = document.createElementNS(_RDF, f"{prefix}Description")
+    description.setAttributeNS(_RDF, f"{prefix}about", about)
+    for name, namespace in namespaces.items():
+        description.setAttributeNS(_XMLNS, f"xmlns:{name}", namespace)
+    rdf.appendChild(description)
     return description
 
 
-def _prefix(rdf: Element) -> str:
-    return f"{rdf.prefix}:" if rdf.prefix else ""
+def _leave_extension(element: Element) -> bool:
+    if not _IS_NAME(element.getAttributeNS(_NOTE, "HasExtendedXMP")):
+        return False
+    element.removeAttributeNS(_NOTE, "HasExtendedXMP")
+    return True
 
 
 def _gone(namespace: str | None, name: str) -> str | None:
     """What a property tells of that is gone ("" for nothing that has a name), None for others."""
-    if namespace == XMLNS or not namespace:
+    if namespace == _XMLNS or not namespace:
         return None
     if namespace == _BASIC and name == "Thumbnails":
         return ""
-    if namespace in _GONE:
-        return _GONE[namespace]
-    for prefix, word in _GONE_PREFIXES.items():
-        if namespace.startswith(prefix):
-            return word
-    return "video" if _GONE_NAMES.match(name) else None
+    if namespace.startswith(f"{_GOOGLE}dd/1.0/"):
+        return "depth map"
+    return _GONE.get(namespace, "video" if _GONE_NAMES.match(name) else None)
 
 
 def _text(element: Element) -> str:
@@ -292,14 +280,9 @@ def _remove(part: Attr | Element) -> None:
         part.parentNode.removeChild(part)
 
 
-def _turn(text: str) -> int | None:
-    text = text.strip()
-    return int(text) if text in tuple("2345678") else None
-
-
 def _value(document: Document, namespace: str, name: str) -> str:
     """The text of a simple property, written as an element or as an attribute."""
-    for element in elements(document):
+    for element in _elements(document):
         if element.namespaceURI == namespace and element.localName == name:
             return _text(element).strip()
         if value := element.getAttributeNS(namespace, name):
@@ -309,15 +292,100 @@ def _value(document: Document, namespace: str, name: str) -> str:
 
 def _join(document: Document, more: Document) -> None:
     """Put the descriptions of an extension beside those of the packet it belongs to."""
-    targets = document.getElementsByTagNameNS(RDF, "RDF")
-    sources = more.getElementsByTagNameNS(RDF, "RDF")
-    if targets and sources:
-        prefixes = {
-            name: value for name, value in sources[0].attributes.items() if name.startswith("xmlns")
-        }
-        for child in list(sources[0].childNodes):
-            if is_element(child):
-                for name, value in prefixes.items():
-                    if not child.hasAttribute(name):
-                        child.setAttributeNS(XMLNS, name, value)
-                targets[0].appendChild(document.importNode(child, True))
+    targets = document.getElementsByTagNameNS(_RDF, "RDF")
+    sources = more.getElementsByTagNameNS(_RDF, "RDF")
+    if not (targets and sources):
+        return
+    prefixes = [(n, value) for n, value in sources[0].attributes.items() if n.startswith("xmlns")]
+    for child in sources[0].childNodes:
+        if isinstance(child, Element):
+            for name, value in prefixes:
+                if not child.hasAttribute(name):
+                    child.setAttributeNS(_XMLNS, name, value)
+            targets[0].appendChild(document.importNode(child, True))
+
+
+# Reading and writing
+
+
+def _parsed(packet: bytes) -> tuple[Document | None, bool]:
+    """The document in a packet, None if it cannot be read; and whether pictures were left out."""
+    if not packet or len(packet) > _MOST_BYTES:
+        return None, False
+    if packet[:4].count(0) == 0:
+        packet = packet.strip(b"\0")
+    text = packet.decode(_UTF16.get(packet[:2], "utf-8-sig"), "replace")
+    start = _ROOT.search(text)
+    if start is None or (end := text.rfind(f"</{start[1]}>")) < 0:
+        return None, False
+    text = text[start.start() : end + len(start[1]) + 3]
+    # Long texts would take the parser time that grows with their square.
+    pieces = text.split("<")
+    pictures = False
+    for i, piece in enumerate(pieces):
+        if len(piece) > 1500:
+            pieces[i] = _LONG.sub(_without_picture, piece)
+            pictures |= len(pieces[i]) < len(piece)
+    text = "<".join(pieces)
+    attributes = text.count('="') + text.count("='")
+    sizes = (
+        (len(text), _MOST_CHARACTERS),
+        (len(pieces), _MOST_PIECES),
+        (attributes, _MOST_ATTRIBUTES),
+    )
+    if any(size > most for size, most in sizes):
+        return None, False
+    from defusedxml import DefusedXmlException
+    from defusedxml.minidom import parseString
+
+    try:
+        document = parseString(text.encode("utf-8", "replace"), forbid_dtd=True)
+        list(_elements(document, _DEEPEST))
+    except (ExpatError, DefusedXmlException, ValueError, RecursionError):
+        return None, False
+    return document, pictures
+
+
+def _without_picture(found: re.Match[str]) -> str:
+    """A long text, or what takes its place if it is a picture."""
+    text = found[0]
+    if text.startswith("="):
+        return '=""' if _is_picture(text[2:-1]) else text
+    return " " if _is_picture(text) else text
+
+
+def _is_picture(text: str) -> bool:
+    """Whether a text is a picture in base64."""
+    if len(text) < _SHORTEST_PICTURE:
+        return False
+    begin = "".join(text[:400].split()).rstrip("=")[:64]
+    try:
+        data = base64.b64decode(begin[: len(begin) // 4 * 4], validate=True)
+    except ValueError:
+        return False
+    return data.startswith(_PICTURES) or data[4:8] == b"ftyp"
+
+
+def _empty() -> Document:
+    """A new packet that says nothing."""
+    document, _ = _parsed(_EMPTY.encode())
+    assert document is not None  # our own text can be read
+    return document
+
+
+def _elements(document: Document, deepest: float = math.inf) -> Iterator[Element]:
+    """All elements, without recursion; :class:`ValueError` below ``deepest`` levels."""
+    stack = [(node, 0) for node in document.childNodes if isinstance(node, Element)]
+    while stack:
+        element, depth = stack.pop()
+        if depth > deepest:
+            raise ValueError("too deep")
+        yield element
+        below = [(node, depth + 1) for node in element.childNodes if isinstance(node, Element)]
+        stack += reversed(below)
+
+
+def _written(document: Document) -> bytes:
+    """The packet of a document; b"" where its root was taken out."""
+    root = document.documentElement
+    return b"" if root is None else f'{_HEAD}{root.toxml()}<?xpacket end="w"?>'.encode()

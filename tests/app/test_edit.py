@@ -21,7 +21,7 @@ from fader.app.settings import Settings
 from fader.edit.editor import Editor
 from fader.edit.session import OpenPhoto
 from fader.photo import read_photo
-from fader.photo.sixteen_bit import deep_png, read_deep_png
+from fader.photo.png import deep_png, read_deep_png
 
 
 @pytest.fixture(scope="module")

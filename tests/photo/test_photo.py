@@ -184,8 +184,8 @@ def test_a_turned_photo_of_sixteen_bits(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     from fader.photo.metadata import Contents
-    from fader.photo.png import with_contents
-    from fader.photo.sixteen_bit import deep_png, deep_tiff
+    from fader.photo.png import deep_png, with_contents
+    from fader.photo.tiff import deep_tiff
 
     plain = deep_png(values[:, :, ::-1])
     data = with_contents(plain, Contents(exif=exif.tobytes()), None)
