@@ -65,7 +65,7 @@ def read_tiff(data: bytes, contents: Contents) -> tuple[Photo, dict[str, Any], i
     except UnreadableImageError:
         raise
     except Exception as error:  # broken, answered with any exception there is
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
         raise UnreadableImageError(f"broken or cut short ({reason})") from None
     encoding = tiff_encoding(TiffImagePlugin.COMPRESSION_INFO.get(compression, ""))
     if needed == 4:
