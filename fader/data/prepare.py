@@ -15,7 +15,7 @@ import numpy as np
 from fader._version import __version__
 from fader.data.aligning import BLOCK, CELEBA_SIZE, align_blocks
 from fader.data.annotations import SPLIT_NAMES, AnnotatedImages, shown
-from fader.data.layouts import read_source, source_files
+from fader.data.folder import read_source, source_files
 from fader.data.store import (
     FILES,
     FORMAT,
