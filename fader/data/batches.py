@@ -24,7 +24,7 @@ class HasImages(Protocol):
 
     @property
     def images(self) -> Any:
-        """(N, S, S, C) uint8."""
+        """(N, S, S, C) uint8, of which rows can be taken."""
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -43,9 +43,8 @@ class Augmentation:
     """Random changes that leave the labels true.
 
     flip: mirror half of the images. rotation (degrees), zoom (fraction) and shift (fraction of
-    the side) are standard deviations of a small similarity, about what a detector's landmark
-    errors do to the alignment. colour is the standard deviation of contrast, of brightness (in half
-    the range of values) and of twice each channel's gain: other cameras and other light.
+    the side) are standard deviations of a small similarity, as errors of landmarks make. colour is
+    that of contrast, of brightness (in half the range of values) and of twice each channel's gain.
     """
 
     flip: bool = True
@@ -103,17 +102,15 @@ class Batches:
         balance: float = 0.0,
         combined: bool = False,
     ) -> None:
-        """``store`` is anything with ``images``, (N, S, S, channels) uint8 that rows can be taken
-        of; ``labels`` is N×n in 0..1, a row for each of ``rows``; n may be 0.
+        """``labels`` is N×n in 0..1, a row for each of ``rows``; n may be 0.
 
         ``balance`` draws faces with rare attribute values more often: a face's weight is the
         mean over attributes of 1 / frequency of its value, to this power; 0 draws all alike.
         ``combined`` takes the frequency of all its values together: of two labels that are each
         frequent, the combination may be rare.
         """
-        self.store, self.rows, self.labels = store, rows, labels
+        self.store, self.rows, self.labels, self.seed = store, rows, labels, seed
         self.batch_size, self.augmentation = batch_size, augmentation
-        self.seed = seed
         weights = _rarity(labels, combined) ** balance
         weights /= weights.sum()
         #: Each attribute's mean value among the faces drawn, (n,) float32.

@@ -7,17 +7,14 @@ import os
 from pathlib import Path
 
 from fader.data.cache import cache_folder, mark_used
-from fader.data.prepare import prepare_cache
+from fader.data.prepare import prepare
 from fader.data.store import PreparedStore, is_store
 from fader.errors import FaderError
 from fader.urls import path_or_url
 
 
 def open_data(
-    path: str | os.PathLike[str],
-    size: int,
-    progress: bool = True,
-    workers: int | None = None,
+    path: str | os.PathLike[str], size: int, progress: bool = True, workers: int | None = None
 ) -> PreparedStore:
     """The data at ``path`` as a store of ``size`` by ``size`` pixels.
 
@@ -46,7 +43,8 @@ def open_data(
             "to the folder they are in; to try without, draw faces with "
             "'fader synth data/celeba -n 5000'"
         )
-    store = prepare_cache(path, _cache_for(path, size), size, workers, progress)
+    dest = _cache_for(path, size)
+    store = prepare(path, dest, size, workers, progress=progress, cache=True)
     mark_used(Path(store.path))
     return store
 
