@@ -20,10 +20,9 @@ class AnnotatedImages:
     """Images and what is known about each of them, before any face is looked for.
 
     Row ``i`` of every array belongs to ``names[i]``. ``labels`` is (N, n) float32 in 0..1 in the
-    order of ``attribute_names``; ``split`` is (N,) uint8 (0 train, 1 valid, 2 test); ``identity``
-    is (N,) int64, -1 where unknown; ``landmarks`` is (N, 5, 2) float32 (x, y) pixels, NaN where
-    unknown. ``files`` are the annotation files (and the zip) all this came from; ``celeba`` says
-    that they are in CelebA's layout.
+    order of ``attribute_names``; ``split`` (N,) uint8 (0 train, 1 valid, 2 test); ``identity`` (N,)
+    int64, -1 where unknown; ``landmarks`` (N, 5, 2) float32 (x, y) pixels, NaN where unknown.
+    ``files`` are all this came from (annotations and the zip), ``celeba`` if in CelebA's layout.
     """
 
     root: Path

@@ -1,8 +1,5 @@
-"""Training batches from a prepared store, each a pure function of (seed, step).
-
-Nothing is remembered between batches, so a resumed run sees exactly what the killed one would
-have seen, and several processes take their parts of the same batch without talking to each other.
-"""
+"""Training batches from a prepared store, each a pure function of (seed, step): a resumed run sees
+what the killed one would have, and several processes take parts of a batch without a word."""
 
 from __future__ import annotations
 
@@ -54,11 +51,7 @@ class Augmentation:
     colour: float = 0.0
 
     def __call__(
-        self,
-        x: Tensor,
-        random: np.random.Generator,
-        n: int | None = None,
-        rows: slice = slice(None),
+        self, x: Tensor, random: np.random.Generator, n: int = 0, rows: slice = slice(None)
     ) -> Tensor:
         """Images N×C×S×S in [-1, 1] → the same, changed; the border is replicated. They may be only
         some ``rows`` of a batch of ``n``, for which the changes are drawn."""
@@ -106,8 +99,7 @@ class Batches:
 
         ``balance`` draws faces with rare attribute values more often: a face's weight is the
         mean over attributes of 1 / frequency of its value, to this power; 0 draws all alike.
-        ``combined`` takes the frequency of all its values together: of two labels that are each
-        frequent, the combination may be rare.
+        ``combined`` takes the frequency of all its values together, which may be rarer than each.
         """
         self.store, self.rows, self.labels, self.seed = store, rows, labels, seed
         self.batch_size, self.augmentation = batch_size, augmentation

@@ -73,7 +73,7 @@ def mark_used(path: Path) -> None:
 
 
 def remove(entry: Entry) -> bool:
-    """Remove a folder of the cache, of its files only those that are made there; whether it is gone:
+    """Remove a folder of the cache, of its files only those made there. Answers whether it is gone:
     what another process is preparing stays."""
     with suppress(FaderError, OSError), file_lock(entry.path / _LOCK):
         sweep_temporaries(entry.path)

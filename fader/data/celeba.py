@@ -55,14 +55,11 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
     The attribute list and the images must be there; partition, identity and landmarks are used
     when they are. ``soft_attributes.csv`` (image, then probabilities 0..1 under attribute names)
     replaces the hard labels of its columns unless ``soft`` is false. Without a partition the
-    split is made by hash (of people, where they are known).
-
-    Raises :class:`FaderError` naming the file, the line and the mend for anything missing,
-    malformed or at odds with the attribute list.
+    split is :func:`hashed_split`. Raises :class:`FaderError` naming the file, the line and the mend
+    for anything missing, malformed or at odds with the attribute list.
     """
     root = Path(root)
-    files = find_files(root, soft)
-    images = _find_images(root)
+    files, images = find_files(root, soft), _find_images(root)
     table = read_table(files[ATTRIBUTES_FILE])
     attributes = read_attribute_names(table.path, table.columns)
     labels, kind = read_labels(table)
@@ -102,14 +99,12 @@ def _replace_labels(
 
 def _read_identity(path: Path | None, names: list[str]) -> np.ndarray:
     """(N,) int64, -1 where unknown."""
-    identity = np.full(len(names), -1, dtype=np.int64)
-    if path:
-        table = read_table(path, width=1)
-        whole = (table.values == np.rint(table.values)) & (np.abs(table.values) < 2**53)
-        require(table, whole, "the whole number of a person")
-        rows = table.rows_of(names)
-        identity[rows >= 0] = table.values[rows[rows >= 0], 0]
-    return identity
+    if path is None:
+        return np.full(len(names), -1, dtype=np.int64)
+    table = read_table(path, width=1)
+    whole = (table.values == np.rint(table.values)) & (np.abs(table.values) < 2**53)
+    require(table, whole, "the whole number of a person")
+    return np.nan_to_num(table.values_of(names)[:, 0], nan=-1).astype(np.int64)
 
 
 def _read_split(
@@ -126,14 +121,11 @@ def _read_split(
 
 def _read_landmarks(path: Path | None, names: list[str]) -> np.ndarray:
     """(N, 5, 2) float32 pixels, NaN where unknown."""
-    landmarks = np.full((len(names), 5, 2), np.nan, dtype=np.float32)
-    if path:
-        table = read_table(path, width=10)
-        rows = table.rows_of(names)
-        # What no image reaches is refused with its image; here it has to fit the type.
-        values = table.values.clip(-1e30, 1e30).reshape(-1, 5, 2)
-        landmarks[rows >= 0] = values[rows[rows >= 0]]
-    return landmarks
+    if path is None:
+        return np.full((len(names), 5, 2), np.nan, dtype=np.float32)
+    values = read_table(path, width=10).values_of(names).reshape(-1, 5, 2)
+    # What no image reaches is refused with its image; here it has to fit the type.
+    return values.clip(-1e30, 1e30).astype(np.float32)
 
 
 def _places(root: Path) -> Iterator[Path]:

@@ -33,11 +33,8 @@ _SPLITS = {
 def read_source(
     source: str | os.PathLike[str], labels: str | os.PathLike[str] | None = None, soft: bool = True
 ) -> AnnotatedImages:
-    """CelebA's layout or a labelled photo folder, told apart by the files in it.
-
-    With ``labels`` given, ``source`` is read as a folder of photos that this CSV describes.
-    Raises :class:`FaderError` when ``source`` is neither.
-    """
+    """CelebA's layout or a labelled photo folder, told apart by the files in it; with the CSV
+    ``labels`` given, the latter. Raises :class:`FaderError` when ``source`` is neither."""
     root = Path(source)
     if labels is None and root.is_dir() and is_celeba(root):
         return read_celeba(root, soft)
@@ -69,10 +66,8 @@ def _labels_of_folder(root: Path, labels: str | os.PathLike[str] | None) -> Path
 
 
 def find_labels(root: Path) -> Path | None:
-    """``labels.csv`` in ``root``, or the only CSV there; None when there is none.
-
-    Raises :class:`FaderError` when there are several and none is called ``labels.csv``.
-    """
+    """``labels.csv`` in ``root``, or the only CSV there, or None; raises :class:`FaderError` when
+    there are several and none is called ``labels.csv``."""
     if (root / "labels.csv").is_file():
         return root / "labels.csv"
     found = sorted(path for path in root.glob("*.csv") if path.is_file())
@@ -85,10 +80,8 @@ def find_labels(root: Path) -> Path | None:
 
 
 def read_folder(root: Path, labels: Path) -> AnnotatedImages:
-    """Read the CSV ``labels`` over the photos in ``root``; no photo is opened yet.
-
-    Raises :class:`FaderError` naming file, line and mend for anything malformed.
-    """
+    """Read the CSV ``labels`` over the photos in ``root``; no photo is opened yet. Raises
+    :class:`FaderError` naming file, line and mend for anything malformed."""
     root, path = Path(root), Path(labels)
     columns, rows = read_rows(path)
     if not columns:

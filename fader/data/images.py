@@ -1,7 +1,7 @@
 """The image files of a data set, in a folder or a zip, taken with caution: they may be anybody's.
 
 Whatever is wrong with one of them is an :class:`~fader.errors.UnreadableImageError`, so that the
-others go on. Nothing is told by the file's name: what it holds decides.
+others go on; what a file holds decides, not its name.
 """
 
 from __future__ import annotations
@@ -67,20 +67,16 @@ class _Images:
 
 
 class FolderImages(_Images):
-    """Images by their path relative to ``folder``; only regular files inside it are read.
-
-    A link inside counts as what it leads to.
-    """
+    """Images by their path relative to ``folder``; only regular files inside it are read, and those
+    that links inside lead to."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = Path(folder)
         self._alike: dict[str, dict[str, list[str]]] = {}
 
     def names(self) -> list[str]:
-        """The files that are images by their name or content, at any depth, in order.
-
-        Hidden ones, and those in hidden folders, are none.
-        """
+        """The files that are images by their name or content, at any depth, in order; hidden ones,
+        and those in hidden folders, are none."""
         found, todo = [], [""]
         while todo:
             inside = todo.pop()
@@ -136,13 +132,8 @@ class FolderImages(_Images):
 
 
 class ZipImages(_Images):
-    """Images read straight from the zip ``path``.
-
-    Can be sent to other processes: each opens the zip for itself, because a file position shared
-    between processes would mix up their reads.
-
-    Raises :class:`FaderError` when it is not a zip.
-    """
+    """Images read straight from the zip ``path``; raises :class:`FaderError` when it is none. Each
+    process opens it for itself, since a shared file position would mix up their reads."""
 
     def __init__(self, path: str | os.PathLike[str], preferred: tuple[str, ...] = ()) -> None:
         self.path, self._preferred = Path(path), preferred
@@ -186,10 +177,8 @@ class ZipImages(_Images):
         return self._unpack(self._members[name], 64)
 
     def data(self, name: str) -> bytes:
-        """The content of an entry; raises :class:`UnreadableImageError`.
-
-        ``name`` is its path in the zip, or its file name, whatever folder it is in.
-        """
+        """The content of the entry with that path in the zip, or with that file name in any folder;
+        raises :class:`UnreadableImageError`."""
         if self._owner != os.getpid():
             self._open()
         info = self._members.get(name) or self._by_name.get(name)
@@ -226,10 +215,8 @@ def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
 
 
 def _open_regular(path: Path) -> io.BufferedReader:
-    """The file, which is not waited for, as a pipe would be.
-
-    Raises :class:`FileNotFoundError`, and :class:`UnreadableImageError` for anything else.
-    """
+    """The file, which is not waited for, as a pipe would be; raises :class:`FileNotFoundError`, and
+    :class:`UnreadableImageError` for anything else."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         handle = os.open(path, flags)
@@ -317,10 +304,8 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 class _Mended(io.FileIO):
-    """A zip file whose directory has names in Python's fallback encoding, and known versions.
-
-    To be read through a buffer, which asks for nothing but :meth:`readinto`.
-    """
+    """A zip file whose directory has names in Python's fallback encoding, and known versions; to be
+    read through a buffer, which asks for nothing but :meth:`readinto`."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -338,10 +323,8 @@ class _Mended(io.FileIO):
 
 
 def _mended_directory(path: Path) -> tuple[int, bytes]:
-    """Where the zip's directory begins, and its content mended.
-
-    Raises :class:`zipfile.BadZipFile` where it is not found.
-    """
+    """Where the zip's directory begins, and its content mended; raises
+    :class:`zipfile.BadZipFile` where it is not found."""
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - (1 << 16) - 22))

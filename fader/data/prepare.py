@@ -53,9 +53,9 @@ def prepare(
     ``cache``, which nobody but Fader writes, a store that no longer fits the source is made anew,
     and one that another process (another rank of the same training, say) is making is waited for.
 
-    Raises :class:`FaderError` when the source cannot be read (see :func:`read_source`), ``dest``
-    holds something else or a store of other settings, the disk is too small, another process is
-    writing ``dest``, or no image at all could be used.
+    Raises :class:`FaderError` when the source cannot be read, ``dest`` holds something else or a
+    store of other settings, the disk is too small, another process is writing ``dest``, or no image
+    at all could be used.
     """
     dest = Path(dest)
     settings = {

@@ -33,9 +33,7 @@ def shard(
     progress: bool = True,
 ) -> tuple[PreparedStore, bool]:
     """Put a copy of a store, in shards of about so many bytes, at a path or URL, and open it; and
-    whether it was there already.
-
-    If it was interrupted, the same again goes on: shards that are there are not sent again.
+    whether it was there already. Shards that an interrupted call left there are not sent again.
 
     Raises :class:`FaderError` when the store cannot be opened, or ``dest`` holds something else or
     cannot be reached.

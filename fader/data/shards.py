@@ -114,9 +114,8 @@ class ShardedImages:
     """(N, S, S, 3) uint8 images in shards, of which rows are taken as of an array.
 
     What is taken is read, and nothing else: a request for each run of neighbours, many requests at
-    a time. Every image is compared with its checksum.
-
-    Raises :class:`FaderError` for shards that are missing, damaged or cannot be reached.
+    a time. Every image is compared with its checksum; :class:`FaderError` for shards that are
+    missing, damaged or cannot be reached.
     """
 
     #: Batches to be under way at a time: a network answers late.

@@ -55,7 +55,7 @@ class PreparedStore:
     ``images`` (N, size, size, 3) uint8 RGB, a memory map or :class:`ShardedImages`, ``labels``
     (N, n) float32 in 0..1 in the order of ``attribute_names``, ``split`` (N,) uint8, ``identity``
     (N,) int64, ``names`` the source file names, ``size`` in pixels, ``meta`` the content of
-    ``meta.json``. May be sent to other processes, which then open the same files.
+    ``meta.json``. Other processes that it is sent to open the same files.
 
     Raises :class:`FaderError` when ``path`` is not a store, is unfinished, damaged, of a newer
     format, or cannot be reached.
@@ -146,10 +146,8 @@ class PreparedStore:
         return np.flatnonzero(self.split == split)
 
     def select_labels(self, attributes: Sequence[str]) -> np.ndarray:
-        """(N, len(attributes)) float32 labels in 0..1, columns in the asked order.
-
-        Raises :class:`UnknownAttributeError` for an attribute the store has no labels of.
-        """
+        """(N, len(attributes)) float32 labels in 0..1, columns in the asked order; raises
+        :class:`UnknownAttributeError` for an attribute the store has no labels of."""
         names = [attribute_name(name) for name in attributes]
         for name in names:
             if name not in self.attribute_names:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -57,6 +56,11 @@ class Table:
             )
         return rows
 
+    def values_of(self, names: Sequence[str]) -> np.ndarray:
+        """(N, len(columns)) float64: the values of each name, NaN where the table has none."""
+        rows = self.rows_of(names)
+        return np.where((rows < 0)[:, None], np.nan, self.values[rows])
+
 
 def read_rows(path: Path, width: int | None = None) -> tuple[tuple[str, ...], Iterator[Row]]:
     """A table's column names (without the first, the image; none where the file names none) and its
@@ -64,10 +68,8 @@ def read_rows(path: Path, width: int | None = None) -> tuple[tuple[str, ...], It
 
     Reads CelebA's three ways of writing a table, told apart by what the file holds: commas and a
     header line; a first line with the number of rows and a second with the column names; rows
-    only (no names).
-
-    Raises :class:`FaderError` naming file and line for a wrong count; while the rows are taken also
-    for one that is malformed, or with a known image.
+    only. Raises :class:`FaderError` naming file and line for a wrong count, and while the rows are
+    taken for one that is malformed or of a known image.
     """
     columns, rows = _columns_and_rows(path)
     if width is not None and columns and len(columns) != width:
@@ -80,16 +82,13 @@ def _columns_and_rows(path: Path) -> tuple[tuple[str, ...], Iterable[Row]]:
     first = text.partition("\n")[0].strip()
     counted = first.isascii() and first.isdigit()
     if "," in first or (path.suffix.lower() == ".csv" and not counted):
-        reader = csv.reader(io.StringIO(text))
-        try:
-            header = [cell.strip() for cell in next(reader, [])]
-        except csv.Error as error:
-            raise _improper(path, error) from None
+        cells = _csv_cells(path, text)
+        _, header = next(cells, (1, []))
         if len(header) < 2:
             raise FaderError(
                 f"{path}, line 1: needs an image column and at least one more, separated by commas"
             )
-        return tuple(header[1:]), _csv_rows(path, reader, header)
+        return tuple(header[1:]), _without_index(path, header, cells)
     lines = text.rstrip().splitlines()
     numbered = ((number, line.split()) for number, line in enumerate(lines, 1))
     if not (lines and counted):
@@ -123,23 +122,25 @@ def shown(text: str) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
-def _improper(path: Path, error: csv.Error) -> FaderError:
-    return FaderError(f"{path}: is not a proper CSV file ({error})")
-
-
-def _csv_rows(path: Path, reader: Any, header: Sequence[str]) -> Iterator[Row]:
+def _csv_cells(path: Path, text: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text))
     try:
-        for number, row in enumerate(row for row in reader if row):
-            cells = [cell.strip() for cell in row]
-            if number == 0 and _is_index(header, cells):
-                raise FaderError(
-                    f"{path}: its first column only counts the rows, as pandas' index does, and "
-                    "the images' names must come first; remove it, or write the file with "
-                    "to_csv(…, index=False)"
-                )
-            yield reader.line_num, cells
+        for row in reader:
+            yield reader.line_num, [cell.strip() for cell in row]
     except csv.Error as error:
-        raise _improper(path, error) from None
+        raise FaderError(f"{path}: is not a proper CSV file ({error})") from None
+
+
+def _without_index(path: Path, header: Sequence[str], rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows that are not empty; raises :class:`FaderError` if their first column is an index."""
+    for number, (line, cells) in enumerate(row for row in rows if row[1]):
+        if number == 0 and _is_index(header, cells):
+            raise FaderError(
+                f"{path}: its first column only counts the rows, as pandas' index does, and "
+                "the images' names must come first; remove it, or write the file with "
+                "to_csv(…, index=False)"
+            )
+        yield line, cells
 
 
 def _is_index(header: Sequence[str], cells: Sequence[str]) -> bool:
@@ -220,11 +221,8 @@ def read_labels(table: Table) -> tuple[np.ndarray, str]:
 
 
 def read_attribute_names(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
-    """Exact attribute names for a table's columns, written in any case.
-
-    Raises :class:`UnknownAttributeError` for another column, :class:`FaderError` for one that comes
-    twice.
-    """
+    """Exact attribute names for a table's columns, written in any case; raises
+    :class:`UnknownAttributeError` for another one, :class:`FaderError` for one that comes twice."""
     names: list[str] = []
     for column in columns:
         try:

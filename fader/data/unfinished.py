@@ -1,4 +1,4 @@
-"""A store that is being made: the log of what is done, and the pixels' file, which processes fill."""
+"""A store that is being made: the log of what is done, the pixels' file, and those who fill it."""
 
 from __future__ import annotations
 
@@ -151,11 +151,8 @@ class Pixels:
             raise damaged(self.path) from None
 
     def fill_holes(self, log: Progress) -> np.ndarray:
-        """Move the last images into the rows of the rejected ones; (kept,) int64 source rows.
-
-        Sources and targets never overlap, so doing it again after a kill gives the same result, and
-        no second copy of the file is needed.
-        """
+        """Move the last images into the rows of the rejected ones; (kept,) int64 source rows. Done
+        again after a kill it gives the same, since sources and targets never overlap."""
         rejected = log.rejected
         kept = self.count - len(rejected)
         rows = np.arange(self.count)
@@ -218,7 +215,15 @@ class _Aligner:
         elif self._alignment == "detected" or not np.isfinite(landmarks).all():
             landmarks = self._detect(image)
         else:
-            _require_inside(landmarks, image)
+            # As far away as a face that is half out of view, and no farther.
+            size = np.array(image.shape[1::-1], dtype=np.float64)
+            away = ((landmarks < -size) | (landmarks > 2 * size)).any(axis=1)
+            if away.any():
+                x, y = landmarks[away][0]
+                raise FaderError(
+                    f"its landmark ({x:g}, {y:g}) is far outside its {size[0]:.0f}x{size[1]:.0f} "
+                    "pixels; mend its row in the list of landmarks"
+                )
         return align(image, landmarks, self._size)
 
     def _detect(self, image: np.ndarray) -> np.ndarray:
@@ -238,18 +243,6 @@ class _Aligner:
 
         largest = max(face.area for face in faces)
         return min((face for face in faces if face.area > 0.7 * largest), key=distance).landmarks
-
-
-def _require_inside(landmarks: np.ndarray, image: np.ndarray) -> None:
-    """Raise :class:`FaderError` for landmarks farther away than a face that is half out of view."""
-    size = np.array(image.shape[1::-1], dtype=np.float64)
-    away = (landmarks < -size) | (landmarks > 2 * size)
-    if away.any():
-        x, y = landmarks[away.any(axis=1)][0]
-        raise FaderError(
-            f"its landmark ({x:g}, {y:g}) is far outside its {size[0]:.0f}x{size[1]:.0f} pixels; "
-            "mend its row in the list of landmarks"
-        )
 
 
 def align_blocks(

@@ -46,9 +46,7 @@ def write_dataset(
 ) -> None:
     """Draw ``n`` faces (3 … 999,999) into the folder ``dest``, in CelebA's layout.
 
-    There are ``img_align_celeba/000001.jpg`` … (178x218, JPEG at quality 95), ``list_attr_celeba``,
-    ``list_eval_partition``, ``identity_CelebA`` (each face is its own person) and
-    ``list_landmarks_align_celeba`` (the true landmarks, rounded to pixels as CelebA's are). With
+    JPEGs of 178x218 at quality 95, each of its own person, with all annotation files. With
     ``counterfactuals`` every test face is drawn again for each of its editable attributes, as
     ``counterfactuals/Smiling/000123.jpg``; ``counterfactuals.csv`` lists them with the label
     before and after (-1 or 1) and, under ``also``, the labels that had to follow.

@@ -1,8 +1,5 @@
-"""Draws one synthetic face: a :class:`~fader.data.synthetic.face.SyntheticFace` in, a picture out.
-
-One function draws one feature, back to front in :func:`draw`; each reads only the traits that
-belong to it, so changing one trait leaves all other pixels as they were.
-"""
+"""Draws synthetic faces: one function a feature, back to front in :func:`draw`; each reads only
+the traits that belong to it, so changing one trait leaves all other pixels as they were."""
 
 from __future__ import annotations
 
@@ -66,22 +63,17 @@ def _draw_head(canvas: Canvas, face: SyntheticFace) -> None:
         head.glow(0, 184, 46, 20, shade(skin, 0.74), 0.5)
         head.glow(-6, 82, 34, 26, mix(skin, (255, 244, 232), 0.4), 0.5)
         inner = head.shifted(face.look.turn)
-        _draw_cheeks(inner, face)
+        for side in (-1, 1):
+            if face.traits.rosy:
+                inner.glow(side * 27, 137, 15, 12, mix(skin, (226, 58, 76), 0.75), 0.85)
+            if face.traits.smiling:
+                inner.glow(side * 25, 130, 13, 8, shade(skin, 1.14), 0.55)
+                fold = [(side * 14, 138), (side * 20.5, 143), (side * 24, 151)]
+                inner.stroke([curve(fold)], shade(skin, 0.74), 1.0)
         if not face.traits.young:
             _draw_wrinkles(inner, face)
     if face.traits.hair == "Bald":
         canvas.glow(-10, 68, 20, 9, (255, 255, 255), 0.45)
-
-
-def _draw_cheeks(canvas: Canvas, face: SyntheticFace) -> None:
-    skin = face.skin_colour
-    for side in (-1, 1):
-        if face.traits.rosy:
-            canvas.glow(side * 27, 137, 15, 12, mix(skin, (226, 58, 76), 0.75), 0.85)
-        if face.traits.smiling:
-            canvas.glow(side * 25, 130, 13, 8, shade(skin, 1.14), 0.55)
-            fold = [(side * 14, 138), (side * 20.5, 143), (side * 24, 151)]
-            canvas.stroke([curve(fold)], shade(skin, 0.74), 1.0)
 
 
 def _draw_wrinkles(canvas: Canvas, face: SyntheticFace) -> None:

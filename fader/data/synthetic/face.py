@@ -1,9 +1,8 @@
 """Drawn faces with known attributes, and for each the true picture with one attribute changed.
 
-On photos nobody knows what the right answer of an edit is; here it is drawn. A
-:class:`SyntheticFace` is a value: its :class:`Traits` are what the labels speak of, its
-:class:`Look` is everything else, and the counterfactual of a face has the same look and one
-other trait.
+On photos nobody knows what the right answer of an edit is; here it is drawn. Of a
+:class:`SyntheticFace` its :class:`Traits` are what the labels speak of, its :class:`Look` is
+everything else, and its counterfactual has the same look and one other trait.
 
 >>> face = sample_face(np.random.default_rng(0))
 >>> before, after = face.draw(), face.with_attribute("Eyeglasses", True).draw()
@@ -195,11 +194,9 @@ class SyntheticFace:
 
     @property
     def editable(self) -> tuple[str, ...]:
-        """The attributes whose opposite can be drawn for this face.
-
-        A hair colour can be given but not merely taken away (which one would follow?), only men
-        grow beards, nobody is bald under a hat, and bangs need hair in sight.
-        """
+        """The attributes whose opposite can be drawn for this face: a hair colour can be given but
+        not merely taken away (which one would follow?), only men grow beards, nobody is bald under
+        a hat, and bangs need hair in sight."""
         traits = self.traits
         left_out = {name for name, hair in _HAIR_BY_ATTRIBUTE.items() if hair == traits.hair}
         if not traits.male:
@@ -214,11 +211,9 @@ class SyntheticFace:
         """The same face with ``name`` (any case) set to ``value``: the true counterfactual.
 
         Labels that cannot stay follow: a new hair colour replaces the old one, a bearded man's
-        beard goes with ``Male``, ``Goatee`` and ``No_Beard`` exclude each other, a hat hides
-        bangs. :attr:`attributes` of the result tells.
-
-        Raises :class:`~fader.errors.FaderError` when this face cannot have that value (see
-        :attr:`editable`), :class:`~fader.errors.UnknownAttributeError` for a name not drawn.
+        beard goes with ``Male``, ``Goatee`` and ``No_Beard`` exclude each other, a hat hides bangs.
+        Raises :class:`~fader.errors.FaderError` for what is not :attr:`editable`,
+        :class:`~fader.errors.UnknownAttributeError` for a name not drawn.
         """
         name = attribute_name(name, DRAWN)
         if self.attributes[name] == value:
