@@ -8,20 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class HasImages(Protocol):
-    """A prepared store, or a set of images of cgan."""
-
-    @property
-    def images(self) -> Any:
-        """(N, S, S, C) uint8, of which rows can be taken."""
+from fader.data.store import HasImages
 
 
 def to_tensor(images: np.ndarray) -> Tensor:

@@ -93,7 +93,7 @@ def _prepare(
     dest: Path, data: AnnotatedImages, settings: dict[str, Any], workers: int | None, progress: bool
 ) -> None:
     count = min(settings["limit"] or len(data), len(data))
-    pixels = Pixels(dest, count, settings["size"])
+    pixels = Pixels(dest / store.IMAGES, count, settings["size"])
     log = Progress(dest / store.PROGRESS)
     if not log.settings:
         pixels.require_room()

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fader.data.checksum import checksum
 from fader.data.shards import CHECKS, UNFINISHED, Folder, shard_name
-from fader.data.store import ARRAYS, META, NAMES, REJECTED, PreparedStore
+from fader.data.store import ARRAYS, META, NAMES, REJECTED, PreparedStore, checksum
 from fader.data.unfinished import npy_header
 from fader.errors import FaderError
 from fader.files import file_lock, sweep_temporaries

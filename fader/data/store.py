@@ -29,7 +29,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -47,6 +47,48 @@ ARRAYS = ("labels", "split", "identity")
 FILES = (META, PROGRESS, IMAGES, NAMES, *(f"{name}.npy" for name in ARRAYS), REJECTED)
 # How both files of ours that say what a folder is begin, be they whole or cut short.
 _MARK = re.compile(rb'\s*\{\s*"format"\s*:\s*\d+\s*,\s*"si')
+
+# Bytes of pixels that a checksum reads (of more, it takes images at even distances), and images
+# at a time.
+_MOST_CHECKED, _CHUNK = 2 << 30, 256
+
+
+class HasImages(Protocol):
+    """What training draws from."""
+
+    @property
+    def images(self) -> Any:
+        """(N, S, S, C) uint8, of which rows can be taken."""
+
+
+class Data(HasImages, Protocol):
+    """A prepared store, or a set of images of cgan."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N, k) float32 in 0..1."""
+
+    @property
+    def split(self) -> np.ndarray:
+        """(N,) uint8: 0 train, 1 valid, 2 test."""
+
+
+def checksum(data: Data) -> str:
+    """A digest of all that a training sees of its data: pixels, labels, split; not of where it
+    lies. A second or two a gigabyte; of a store in shards, what was noted when they were made."""
+    if noted := getattr(data, "checksum", None):
+        return noted
+    digest = hashlib.sha256()
+    for values in (data.labels, data.split):
+        digest.update(repr((values.shape, str(values.dtype))).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    shape = tuple(data.images.shape)
+    digest.update(repr(shape).encode())
+    taken = max(1, min(shape[0], _MOST_CHECKED // max(1, int(np.prod(shape[1:])))))
+    rows = np.linspace(0, shape[0] - 1, taken).round().astype(np.int64)
+    for start in range(0, taken, _CHUNK):
+        digest.update(np.ascontiguousarray(data.images[rows[start : start + _CHUNK]]).tobytes())
+    return digest.hexdigest()
 
 
 class PreparedStore:
@@ -90,7 +132,7 @@ class PreparedStore:
 
     @property
     def checksum(self) -> str | None:
-        """Of a store in shards, its :func:`~fader.data.checksum.checksum` when they were made."""
+        """Of a store in shards, its :func:`checksum` when they were made."""
         return self._shards["checksum"] if self._shards else None
 
     def content(self, name: str) -> bytes:

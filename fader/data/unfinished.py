@@ -18,7 +18,7 @@ import numpy as np
 from fader import progress
 from fader.data.annotations import AnnotatedImages
 from fader.data.images import one_line
-from fader.data.store import FORMAT, IMAGES, damaged
+from fader.data.store import FORMAT, damaged
 from fader.errors import FaderError, NoFaceError
 from fader.files import FULL, flush, write_text
 from fader.processes import WorkerPool, processors
@@ -103,26 +103,21 @@ def npy_header(count: int, size: int) -> bytes:
 
 @dataclass(frozen=True)
 class Pixels:
-    """The pixels' file of a store in ``folder``, with room for ``count`` images."""
+    """The pixels' file of a store, with room for ``count`` images."""
 
-    folder: Path
+    path: Path
     count: int
     size: int
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.folder / IMAGES
 
     def _bytes(self, count: int) -> int:
         return len(npy_header(count, self.size)) + count * self.size * self.size * 3
 
     def require_room(self) -> None:
         """Raise :class:`FaderError` when the disk has no room for it."""
-        total, free = self._bytes(self.count), shutil.disk_usage(self.folder).free
-        if free < total:
+        folder, total = self.path.parent, self._bytes(self.count)
+        if (free := shutil.disk_usage(folder).free) < total:
             raise FaderError(
-                f"{self.folder}: {total / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free on this "
+                f"{folder}: {total / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free on this "
                 "disk; give a folder on another one, or a smaller --size or --limit"
             )
 
@@ -257,8 +252,8 @@ def align_blocks(
 
     def lost(task: tuple[int, int]) -> Rejected:
         raise FaderError(
-            f"{pixels.folder}: a worker process died (out of memory?); run it again with fewer "
-            "--workers, what is done is kept"
+            f"{pixels.path.parent}: a worker process died (out of memory?); run it again with "
+            "fewer --workers, what is done is kept"
         )
 
     make = partial(_Aligner, data, pixels, log.settings["alignment"])
