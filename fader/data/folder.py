@@ -36,9 +36,8 @@ def read_source(
     """CelebA's layout or a labelled photo folder, told apart by the files in it; with the CSV
     ``labels`` given, the latter. Raises :class:`FaderError` when ``source`` is neither."""
     root = Path(source)
-    if labels is None and root.is_dir() and is_celeba(root):
-        return read_celeba(root, soft)
-    return read_folder(root, _labels_of_folder(root, labels))
+    table = _labels_unless_celeba(root, labels)
+    return read_folder(root, table) if table else read_celeba(root, soft)
 
 
 def source_files(
@@ -46,12 +45,13 @@ def source_files(
 ) -> list[Path]:
     """The files :func:`read_source` would read (annotations, image zip), none of them opened."""
     root = Path(source)
+    table = _labels_unless_celeba(root, labels)
+    return [table] if table else list(find_files(root, soft).values())
+
+
+def _labels_unless_celeba(root: Path, labels: str | os.PathLike[str] | None) -> Path | None:
     if labels is None and root.is_dir() and is_celeba(root):
-        return list(find_files(root, soft).values())
-    return [_labels_of_folder(root, labels)]
-
-
-def _labels_of_folder(root: Path, labels: str | os.PathLike[str] | None) -> Path:
+        return None
     if not root.is_dir():
         if root.exists():
             raise FaderError(f"{root}: is a file; give the folder that holds it")

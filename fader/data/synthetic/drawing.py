@@ -85,13 +85,11 @@ def _draw_wrinkles(canvas: Canvas, face: SyntheticFace) -> None:
     for side in (-1, 1):
         x = side * EYE_X
         canvas.glow(x, 121.5, 10, 5, shade(face.skin_colour, 0.6), 0.6)
-        folds: list[list[tuple[float, float]]] = [
-            [(x - side * 7, 120), (x, 123.4), (x + side * 7.5, 120)],
-            [(side * 10.5, 139), (side * 17, 146), (side * 21.5, 157)],
-            [(side * 19.5, 158), (side * 20.5, 163), (side * 19, 168)],
-        ]
+        bag = curve([(x - side * 7, 120), (x, 123.4), (x + side * 7.5, 120)])
+        cheek = curve([(side * 10.5, 139), (side * 17, 146), (side * 21.5, 157)])
+        chin = curve([(side * 19.5, 158), (side * 20.5, 163), (side * 19, 168)])
         crow = [[(side * 31, y), (side * 37.5, y + d)] for y, d in ((109, -3), (112, 0), (115, 3))]
-        canvas.stroke([*(curve(fold) for fold in folds), *crow], line, 1.1)
+        canvas.stroke([bag, cheek, chin, *crow], line, 1.1)
 
 
 def _draw_beard(canvas: Canvas, face: SyntheticFace) -> None:
