@@ -1,35 +1,18 @@
-"""What every source of labelled faces boils down to, and the tables it is read from.
-
-:class:`AnnotatedImages` is the one value that :mod:`fader.data.celeba` and
-:mod:`fader.data.folder` produce and :func:`fader.data.prepare.prepare` consumes.
-"""
+"""What every source of labelled faces boils down to, whatever files it was read from."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import stat
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fader.attributes import ATTRIBUTES, attribute_name
-from fader.data.images import FolderImages, ZipImages, has_image_suffix
-from fader.errors import FaderError, UnknownAttributeError
+from fader.data.images import FolderImages, ZipImages
 
 TRAIN, VALID, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "valid", "test")
-
-#: A table of labels has at most this many bytes: forty of them for ten million images.
-MOST_TABLE_BYTES = 1 << 30
-# A longer piece of a table is not repeated in full by what is said of it.
-_MOST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -37,10 +20,9 @@ class AnnotatedImages:
     """Images and what is known about each of them, before any face is looked for.
 
     Row ``i`` of every array belongs to ``names[i]``. ``labels`` is (N, n) float32 in 0..1 in the
-    order of ``attribute_names``; ``split`` is (N,) uint8 (0 train, 1 valid, 2 test); ``identity``
-    is (N,) int64, -1 where unknown; ``landmarks`` is (N, 5, 2) float32 (x, y) pixels, NaN where
-    unknown. ``files`` are the annotation files (and the zip) all this came from; ``celeba`` says
-    that they are in CelebA's layout.
+    order of ``attribute_names``; ``split`` (N,) uint8 (0 train, 1 valid, 2 test); ``identity`` (N,)
+    int64, -1 where unknown; ``landmarks`` (N, 5, 2) float32 (x, y) pixels, NaN where unknown.
+    ``files`` are all this came from (annotations and the zip), ``celeba`` if in CelebA's layout.
     """
 
     root: Path
@@ -60,242 +42,11 @@ class AnnotatedImages:
         return len(self.names)
 
 
-# --- tables ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Table:
-    """A file of numbers, one row per image: ``values`` is (N, len(columns)) float64."""
-
-    path: Path
-    columns: tuple[str, ...]
-    names: list[str]
-    values: np.ndarray
-    lines: np.ndarray
-
-    def rows_of(self, names: Sequence[str]) -> np.ndarray:
-        """(N,) int64: the row of each name, -1 where the table has none."""
-        if names == self.names:
-            return np.arange(len(names))
-        row = {name: index for index, name in enumerate(self.names)}
-        return np.array([row.get(name, -1) for name in names], dtype=np.int64)
-
-    def required_rows_of(self, names: Sequence[str]) -> np.ndarray:
-        """As :meth:`rows_of`, but raises :class:`FaderError` naming the first absent image."""
-        rows = self.rows_of(names)
-        missing = np.flatnonzero(rows < 0)
-        if len(missing):
-            raise FaderError(
-                f"{self.path}: has no row for {shown(names[missing[0]])}"
-                + (f" and {len(missing) - 1} other images" if len(missing) > 1 else "")
-                + "; it does not belong to this list of attributes, or is cut short"
-            )
-        return rows
-
-
-def read_rows(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
-    """A table's column names (without the first, the image) and its rows with line numbers.
-
-    Reads CelebA's three ways of writing a table, told apart by what the file holds: commas and a
-    header line; a first line with the number of rows and a second with the column names; rows
-    only (no names).
-    """
-    text = _read_text(path)
-    first = text.partition("\n")[0].strip()
-    counted = first.isascii() and first.isdigit()
-    if "," in first or (path.suffix.lower() == ".csv" and not counted):
-        reader = csv.reader(io.StringIO(text))
-        try:
-            header = [cell.strip() for cell in next(reader, [])]
-        except csv.Error as error:
-            raise _improper(path, error) from None
-        if len(header) < 2:
-            raise FaderError(
-                f"{path}, line 1: needs an image column and at least one more, separated by commas"
-            )
-        return tuple(header[1:]), _csv_rows(path, reader, header)
-    lines = text.splitlines()
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if lines and counted:
-        rows = max(len(lines) - 2, 0)
-        # As text: Python refuses to read numbers of thousands of digits.
-        if (first.lstrip("0") or "0") != str(rows):
-            raise FaderError(
-                f"{path}, line 1: promises {shown(first)} images but {rows} rows follow; "
-                "fetch the file again or correct the count"
-            )
-        columns = tuple(lines[1].split()) if rows else ()
-        return columns, ((n, lines[n - 1].split()) for n in range(3, len(lines) + 1))
-    return (), ((n, line.split()) for n, line in enumerate(lines, 1))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        # Pipes and devices have no end, or none before somebody writes to them.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise FaderError(f"{path}: no regular file, so it cannot be read as a table")
-        if (size := path.stat().st_size) > MOST_TABLE_BYTES:
-            raise FaderError(f"{path}: is {size / 1e9:.1f} GB large, and no table of labels is")
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise FaderError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise FaderError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def shown(text: str) -> str:
-    """``text`` as a sentence about it may repeat it."""
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
-
-
-def _improper(path: Path, error: csv.Error) -> FaderError:
-    return FaderError(f"{path}: is not a proper CSV file ({error})")
-
-
-def _csv_rows(path: Path, reader: Any, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    try:
-        for number, row in enumerate(row for row in reader if row):
-            cells = [cell.strip() for cell in row]
-            if number == 0 and _is_index(header, cells):
-                raise FaderError(
-                    f"{path}: its first column only counts the rows, as pandas' index does, and "
-                    "the images' names must come first; remove it, or write the file with "
-                    "to_csv(…, index=False)"
-                )
-            yield reader.line_num, cells
-    except csv.Error as error:
-        raise _improper(path, error) from None
-
-
-def _is_index(header: Sequence[str], cells: Sequence[str]) -> bool:
-    """Whether the first column counts rows, of which these are the first one's cells."""
-    if len(cells) < 2 or not cells[0].isdecimal():
-        return False
-    nameless = not header[0] or header[0].startswith("Unnamed:")
-    return has_image_suffix(cells[1]) or (nameless and not _is_number(cells[1]))
-
-
-def checked_rows(
-    path: Path, rows: Iterator[tuple[int, list[str]]], width: int
-) -> Iterator[tuple[int, list[str]]]:
-    """The same rows; raises :class:`FaderError` at one of another width or with a known name."""
-    seen: set[str] = set()
-    for line, cells in rows:
-        if len(cells) != width + 1 or not cells[0]:
-            raise FaderError(
-                f"{path}, line {line}: expected an image name and {width} values, found "
-                f"{len(cells)} fields; mend the line or fetch the file again"
-            )
-        if cells[0] in seen:
-            raise FaderError(
-                f"{path}, line {line}: {shown(cells[0])} is listed twice; remove one row"
-            )
-        seen.add(cells[0])
-        yield line, cells
-
-
-def read_table(path: Path, width: int | None = None) -> Table:
-    """A table of numbers; ``width`` is the number of values where the file names no columns.
-
-    Raises :class:`FaderError` naming file and line for a malformed row, a value that is not a
-    finite number, an image listed twice, a wrong count, or no rows at all.
-    """
-    columns, rows = read_rows(path)
-    if width is not None and columns and len(columns) != width:
-        raise FaderError(f"{path}: expected {width} columns beside the image, found {len(columns)}")
-    width = len(columns) or width or 1
-    names: list[str] = []
-    lines, values = array("q"), array("d")
-    for line, cells in checked_rows(path, rows, width):
-        try:
-            values.extend(map(float, cells[1:]))
-        except ValueError:
-            wrong = next(cell for cell in cells[1:] if not _is_number(cell))
-            raise FaderError(f"{path}, line {line}: {shown(wrong)!r} is not a number") from None
-        names.append(cells[0])
-        lines.append(line)
-    if not names:
-        raise FaderError(f"{path}: lists no images; fetch the file again")
-    table = Table(
-        path, columns, names, np.array(values).reshape(len(names), width), np.array(lines)
-    )
-    require(table, np.isfinite(table.values), "a finite number")
-    return table
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def require(table: Table, valid: np.ndarray, what: str) -> None:
-    """Raise :class:`FaderError` naming the first line whose value is not ``what``."""
-    bad = np.argwhere(~valid)
-    if len(bad):
-        row, column = bad[0]
-        where = f" for {table.columns[column]}" if table.columns else ""
-        raise FaderError(
-            f"{table.path}, line {table.lines[row]}: {table.values[row, column]:g}{where} is not "
-            f"{what}; mend the value or fetch the file again"
-        )
-
-
-def read_labels(table: Table) -> tuple[np.ndarray, str]:
-    """(N, n) float32 labels in 0..1, and their kind: ``"hard"`` (all 0 or 1) or ``"soft"``.
-
-    A table with a -1 in it is taken for -1/1; any other for 0..1.
-    """
-    values = table.values
-    if (values == -1).any():
-        require(table, np.abs(values) == 1, "-1 or 1 (the file has labels of -1)")
-        return (values > 0).astype(np.float32), "hard"
-    require(table, (values >= 0) & (values <= 1), "a label: -1 or 1, or a probability from 0 to 1")
-    hard = bool(((values == 0) | (values == 1)).all())
-    return values.astype(np.float32), "hard" if hard else "soft"
-
-
-def read_attribute_names(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
-    """Exact attribute names for a table's columns, written in any case.
-
-    Raises :class:`UnknownAttributeError` for a column that is none of the forty, and
-    :class:`FaderError` for one that comes twice.
-    """
-    names: list[str] = []
-    for column in columns:
-        try:
-            name = attribute_name(column)
-        except UnknownAttributeError:
-            raise UnknownAttributeError(f"{path}: {_no_attribute(column)}") from None
-        if name in names:
-            raise FaderError(f"{path}: the column {name} comes twice; remove one")
-        names.append(name)
-    if not names:
-        raise FaderError(f"{path}: names no attributes; its header must list them")
-    return tuple(names)
-
-
-def _no_attribute(column: str) -> str:
-    if not column:
-        return "one of its columns has no name; remove it"
-    by_folded = {name.casefold(): name for name in ATTRIBUTES}
-    close = get_close_matches(column.casefold(), by_folded, n=1)
-    hint = f"did you mean {by_folded[close[0]]}? If not, " if close else ""
-    return f"the column {shown(column)!r} is none of CelebA's attributes; {hint}remove that column"
-
-
-# --- splits ---------------------------------------------------------------------------------
-
-
 def hashed_split(names: Sequence[str], identity: np.ndarray) -> tuple[np.ndarray, str]:
     """(N,) uint8 split of 90 % train, 5 % valid and 5 % test, and what it is made from.
 
     It is the same on every machine. People (or, where nobody is known, single images) are put in
-    the order of a hash and cut, so that no person is in two parts. From three people on no part
-    is empty.
+    the order of a hash and cut: no person is in two parts. From three people on no part is empty.
     """
     keys = [
         f"id {who}" if who >= 0 else f"image {name}"

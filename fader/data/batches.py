@@ -1,8 +1,5 @@
-"""Training batches from a prepared store, each a pure function of (seed, step).
-
-Nothing is remembered between batches, so a resumed run sees exactly what the killed one would
-have seen, and several processes take their parts of the same batch without talking to each other.
-"""
+"""Training batches from a prepared store, each a pure function of (seed, step): a resumed run sees
+what the killed one would have, and several processes take parts of a batch without a word."""
 
 from __future__ import annotations
 
@@ -11,20 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class HasImages(Protocol):
-    """A prepared store, or a set of images of cgan."""
-
-    @property
-    def images(self) -> Any:
-        """(N, S, S, C) uint8."""
+from fader.data.store import HasImages
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -43,9 +33,8 @@ class Augmentation:
     """Random changes that leave the labels true.
 
     flip: mirror half of the images. rotation (degrees), zoom (fraction) and shift (fraction of
-    the side) are standard deviations of a small similarity, about what a detector's landmark
-    errors do to the alignment. colour is the standard deviation of contrast, of brightness (in half
-    the range of values) and of twice each channel's gain: other cameras and other light.
+    the side) are standard deviations of a small similarity, as errors of landmarks make. colour is
+    that of contrast, of brightness (in half the range of values) and of twice each channel's gain.
     """
 
     flip: bool = True
@@ -55,11 +44,7 @@ class Augmentation:
     colour: float = 0.0
 
     def __call__(
-        self,
-        x: Tensor,
-        random: np.random.Generator,
-        n: int | None = None,
-        rows: slice = slice(None),
+        self, x: Tensor, random: np.random.Generator, n: int = 0, rows: slice = slice(None)
     ) -> Tensor:
         """Images N×C×S×S in [-1, 1] → the same, changed; the border is replicated. They may be only
         some ``rows`` of a batch of ``n``, for which the changes are drawn."""
@@ -103,17 +88,14 @@ class Batches:
         balance: float = 0.0,
         combined: bool = False,
     ) -> None:
-        """``store`` is anything with ``images``, (N, S, S, channels) uint8 that rows can be taken
-        of; ``labels`` is N×n in 0..1, a row for each of ``rows``; n may be 0.
+        """``labels`` is N×n in 0..1, a row for each of ``rows``; n may be 0.
 
         ``balance`` draws faces with rare attribute values more often: a face's weight is the
         mean over attributes of 1 / frequency of its value, to this power; 0 draws all alike.
-        ``combined`` takes the frequency of all its values together: of two labels that are each
-        frequent, the combination may be rare.
+        ``combined`` takes the frequency of all its values together, which may be rarer than each.
         """
-        self.store, self.rows, self.labels = store, rows, labels
+        self.store, self.rows, self.labels, self.seed = store, rows, labels, seed
         self.batch_size, self.augmentation = batch_size, augmentation
-        self.seed = seed
         weights = _rarity(labels, combined) ** balance
         weights /= weights.sum()
         #: Each attribute's mean value among the faces drawn, (n,) float32.

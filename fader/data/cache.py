@@ -17,13 +17,10 @@ LIMIT_GB = 20.0
 
 # What is made there: prepared stores, and judges of classes. Nothing else is ours to remove.
 _NAMES = re.compile(r"[0-9a-f]{16}-\d+|judge-[0-9a-f]{16}")
-_FILES = frozenset(
-    (
-        *("images.npy", "labels.npy", "split.npy", "identity.npy", "names.json", "meta.json"),
-        *("progress.jsonl", "rejected.csv", "config.json", "classifier.safetensors"),
-        "training.pt",
-    )
-)
+_FILES = {
+    *("images.npy", "labels.npy", "split.npy", "identity.npy", "names.json", "meta.json"),
+    *("progress.jsonl", "rejected.csv", "config.json", "classifier.safetensors", "training.pt"),
+}
 _LOCK = ".lock"
 
 
@@ -42,14 +39,11 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int:
-    """How many bytes it may have: ``$FADER_CACHE_GB``, or :data:`LIMIT_GB`, in gigabytes.
-
-    Raises :class:`~fader.errors.FaderError` where the variable is no number.
-    """
+    """How many bytes it may have: ``$FADER_CACHE_GB``, or :data:`LIMIT_GB`, in gigabytes; raises
+    :class:`~fader.errors.FaderError` where the variable is no number."""
     text = os.environ.get("FADER_CACHE_GB")
     try:
-        limit = float(text) if text else LIMIT_GB
-        return int(limit * 1e9)
+        return int((float(text) if text else LIMIT_GB) * 1e9)
     except (ValueError, OverflowError):
         raise FaderError(f"FADER_CACHE_GB={text}: must be a number of gigabytes") from None
 
@@ -79,10 +73,8 @@ def mark_used(path: Path) -> None:
 
 
 def remove(entry: Entry) -> bool:
-    """Remove a folder of the cache, of its files only those that are made there.
-
-    Answers whether it is gone: what another process is preparing stays.
-    """
+    """Remove a folder of the cache, of its files only those made there. Answers whether it is gone:
+    what another process is preparing stays."""
     with suppress(FaderError, OSError), file_lock(entry.path / _LOCK):
         sweep_temporaries(entry.path)
         for path in _files_of(entry.path):

@@ -13,18 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fader.data.annotations import (
-    TEST,
-    TRAIN,
-    VALID,
-    AnnotatedImages,
-    hashed_split,
-    read_attribute_names,
-    read_labels,
-    read_table,
-    require,
-)
+from fader.data.annotations import AnnotatedImages, hashed_split
 from fader.data.images import FolderImages, ZipImages
+from fader.data.tables import Table, read_attribute_names, read_labels, read_table, require
 from fader.errors import FaderError
 
 #: Folders of images, or zips of them: as JPEG, and without loss.
@@ -38,7 +29,7 @@ SOFT_FILE = "soft_attributes.csv"
 
 def is_celeba(root: Path) -> bool:
     """Whether ``root`` holds CelebA's attribute list or its images."""
-    return _find_table(root, ATTRIBUTES_FILE) is not None or _has_images(root)
+    return bool(_find_table(root, ATTRIBUTES_FILE) or _find_zip(root) or _find_folder(root))
 
 
 def find_files(root: Path, soft: bool = True) -> dict[str, Path]:
@@ -64,25 +55,19 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
     The attribute list and the images must be there; partition, identity and landmarks are used
     when they are. ``soft_attributes.csv`` (image, then probabilities 0..1 under attribute names)
     replaces the hard labels of its columns unless ``soft`` is false. Without a partition the
-    split is made by hash (of people, where they are known).
-
-    Raises :class:`FaderError` naming the file, the line and the mend for anything missing,
-    malformed or at odds with the attribute list.
+    split is :func:`hashed_split`. Raises :class:`FaderError` naming the file, the line and the mend
+    for anything missing, malformed or at odds with the attribute list.
     """
     root = Path(root)
-    files = find_files(root, soft)
-    images = _find_images(root)
+    files, images = find_files(root, soft), _find_images(root)
     table = read_table(files[ATTRIBUTES_FILE])
     attributes = read_attribute_names(table.path, table.columns)
     labels, kind = read_labels(table)
     names = table.names
-
     if path := files.get(SOFT_FILE):
-        columns, values, kind = _read_soft(path, attributes, names, files[ATTRIBUTES_FILE])
-        labels[:, columns] = values
+        kind = _replace_labels(labels, path, attributes, table)
     identity = _read_identity(files.get(IDENTITY_FILE), names)
     split, split_from = _read_split(files.get(PARTITION_FILE), names, identity)
-
     return AnnotatedImages(
         root=root,
         images=images,
@@ -99,29 +84,27 @@ def read_celeba(root: Path, soft: bool = True) -> AnnotatedImages:
     )
 
 
-def _read_soft(
-    path: Path, attributes: tuple[str, ...], names: list[str], listed: Path
-) -> tuple[list[int], np.ndarray, str]:
-    """Which attributes have soft labels, these (N, n), and their kind."""
+def _replace_labels(
+    labels: np.ndarray, path: Path, attributes: tuple[str, ...], listed: Table
+) -> str:
+    """Put soft labels in the place of the hard ones; their kind."""
     table = read_table(path)
     columns = read_attribute_names(path, table.columns)
     if added := [name for name in columns if name not in attributes]:
-        raise FaderError(f"{path}: has {added[0]}, which {listed.name} lacks; remove it")
+        raise FaderError(f"{path}: has {added[0]}, which {listed.path.name} lacks; remove it")
     values, kind = read_labels(table)
-    rows = table.required_rows_of(names)
-    return [attributes.index(name) for name in columns], values[rows], kind
+    labels[:, [attributes.index(name) for name in columns]] = values[table.all_rows(listed.names)]
+    return kind
 
 
 def _read_identity(path: Path | None, names: list[str]) -> np.ndarray:
     """(N,) int64, -1 where unknown."""
-    identity = np.full(len(names), -1, dtype=np.int64)
-    if path:
-        table = read_table(path, width=1)
-        whole = (table.values == np.rint(table.values)) & (np.abs(table.values) < 2**53)
-        require(table, whole, "the whole number of a person")
-        rows = table.rows_of(names)
-        identity[rows >= 0] = table.values[rows[rows >= 0], 0]
-    return identity
+    if path is None:
+        return np.full(len(names), -1, dtype=np.int64)
+    table = read_table(path, width=1)
+    whole = (table.values == np.rint(table.values)) & (np.abs(table.values) < 2**53)
+    require(table, whole, "the whole number of a person")
+    return np.nan_to_num(table.values_of(names)[:, 0], nan=-1).astype(np.int64)
 
 
 def _read_split(
@@ -131,21 +114,18 @@ def _read_split(
     if path is None:
         return hashed_split(names, identity)
     table = read_table(path, width=1)
-    parts = (TRAIN, VALID, TEST)
-    require(table, np.isin(table.values, parts), "0 (train), 1 (valid) or 2 (test)")
-    return table.values[table.required_rows_of(names), 0].astype(np.uint8), path.name
+    known = np.isin(table.values, range(3))
+    require(table, known, "0 (train), 1 (valid) or 2 (test)")
+    return table.values[table.all_rows(names), 0].astype(np.uint8), path.name
 
 
 def _read_landmarks(path: Path | None, names: list[str]) -> np.ndarray:
     """(N, 5, 2) float32 pixels, NaN where unknown."""
-    landmarks = np.full((len(names), 5, 2), np.nan, dtype=np.float32)
-    if path:
-        table = read_table(path, width=10)
-        rows = table.rows_of(names)
-        # What no image reaches is refused with its image; here it has to fit the type.
-        values = table.values.clip(-1e30, 1e30).reshape(-1, 5, 2)
-        landmarks[rows >= 0] = values[rows[rows >= 0]]
-    return landmarks
+    if path is None:
+        return np.full((len(names), 5, 2), np.nan, dtype=np.float32)
+    values = read_table(path, width=10).values_of(names).reshape(-1, 5, 2)
+    # What no image reaches is refused with its image; here it has to fit the type.
+    return values.clip(-1e30, 1e30).astype(np.float32)
 
 
 def _places(root: Path) -> Iterator[Path]:
@@ -161,29 +141,24 @@ def _places(root: Path) -> Iterator[Path]:
         raise FaderError(f"{root}: cannot be read ({error.strerror})") from None
 
 
-def _find(root: Path, name: str) -> Path | None:
-    return next((place / name for place in _places(root) if (place / name).is_file()), None)
+def _find(root: Path, *names: str) -> Path | None:
+    files = (place / name for name in names for place in _places(root))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _find_table(root: Path, stem: str) -> Path | None:
-    return _find(root, f"{stem}.txt") or _find(root, f"{stem}.csv")
+    return _find(root, f"{stem}.txt", f"{stem}.csv")
 
 
 def _find_zip(root: Path) -> Path | None:
-    return _find(root, f"{IMAGES[0]}.zip") or _find(root, f"{IMAGES[1]}.zip")
+    return _find(root, *(f"{name}.zip" for name in IMAGES))
 
 
 def _find_folder(root: Path) -> Path | None:
-    for place in _places(root):
-        for name in IMAGES:
-            if (place / name).is_dir():
-                nested = place / name / name
-                return nested if nested.is_dir() else place / name
-    return None
-
-
-def _has_images(root: Path) -> bool:
-    return _find_zip(root) is not None or _find_folder(root) is not None
+    folders = (place / name for place in _places(root) for name in IMAGES)
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    nested = folder and folder / folder.name
+    return nested if nested and nested.is_dir() else folder
 
 
 def _find_images(root: Path) -> FolderImages | ZipImages:

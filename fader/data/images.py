@@ -1,7 +1,7 @@
 """The image files of a data set, in a folder or a zip, taken with caution: they may be anybody's.
 
 Whatever is wrong with one of them is an :class:`~fader.errors.UnreadableImageError`, so that the
-others go on. Nothing is told by the file's name: what it holds decides.
+others go on; what a file holds decides, not its name.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import unicodedata
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fader.data.archives import open_zip
-from fader.errors import UnreadableImageError
+from fader.errors import FaderError, UnreadableImageError
 from fader.photo import IMAGE_SUFFIXES, open_photo
 from fader.photo.formats import register_heif
 
@@ -31,26 +33,50 @@ MOST_BYTES = 256 << 20
 _MOST_RATIO, _ANY_RATIO_BYTES = 200, 16 << 20
 # Python unpacks bzip2 without a bound: a few bytes of it can fill the memory.
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
+_UTF8_NAME, _KNOWN_VERSION = 0x800, 20  # in a zip's directory
 
 # Formats with a signature that no text begins with.
 _SIGNED_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000")
 
 
-class FolderImages:
-    """Images by their path relative to ``folder``; only regular files inside it are read.
+class _Images:
+    """Images by their names: ``data`` is a file's content, ``_beginning`` its first bytes."""
 
-    A link inside counts as what it leads to.
-    """
+    data: Callable[[str], bytes]
+    _beginning: Callable[[str], bytes]
+
+    def read(self, name: str) -> np.ndarray:
+        """The upright image, (H, W, 3) uint8 RGB; raises :class:`UnreadableImageError`."""
+        data = self.data(name)
+        try:
+            return open_photo(data).pixels
+        except UnreadableImageError as error:
+            reason = str(error).removeprefix("the image: ")
+            reason = reason if reason.startswith("broken") else f"broken: {reason}"
+            raise UnreadableImageError(reason) from None
+
+    def _is_image(self, name: str) -> bool:
+        """Whether a file is an image by its name or its first bytes."""
+        if has_image_suffix(name):
+            return True
+        try:
+            beginning = self._beginning(name)
+        except (UnreadableImageError, OSError):
+            return False
+        return any(accepts(beginning) for accepts in _signatures())
+
+
+class FolderImages(_Images):
+    """Images by their path relative to ``folder``; only regular files inside it are read, and those
+    that links inside lead to."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = Path(folder)
         self._alike: dict[str, dict[str, list[str]]] = {}
 
     def names(self) -> list[str]:
-        """The files that are images by their name or content, at any depth, in order.
-
-        Hidden ones, and those in hidden folders, are none.
-        """
+        """The files that are images by their name or content, at any depth, in order; hidden ones,
+        and those in hidden folders, are none."""
         found, todo = [], [""]
         while todo:
             inside = todo.pop()
@@ -69,16 +95,13 @@ class FolderImages:
                 # Without permission, or deeper than the system can name: told when it is read.
                 found.append(inside)
                 continue
-            found += [name for name in sorted(files) if has_image_suffix(name) or self._sniff(name)]
+            found += filter(self._is_image, sorted(files))
             todo += sorted(folders, reverse=True)
         return found
 
-    def _sniff(self, name: str) -> bool:
-        try:
-            with _open_regular(self.path / name) as file:
-                return begins_as_image(file.read(64))
-        except (UnreadableImageError, OSError):
-            return False
+    def _beginning(self, name: str) -> bytes:
+        with _open_regular(self.path / name) as file:
+            return file.read(64)
 
     def data(self, name: str) -> bytes:
         """The file's content; raises :class:`UnreadableImageError`."""
@@ -97,32 +120,20 @@ class FolderImages:
             except OSError as error:
                 raise UnreadableImageError(f"unreadable: {error.strerror}") from None
 
-    def read(self, name: str) -> np.ndarray:
-        """The upright image, (H, W, 3) uint8 RGB; raises :class:`UnreadableImageError`."""
-        return _pixels(self.data(name))
-
     def _renamed(self, name: str) -> str:
         """The one image that is called nearly so."""
         folder, last = os.path.split(name)
         if folder not in self._alike:
-            alike: dict[str, list[str]] = {}
-            try:
+            self._alike[folder] = alike = dict[str, list[str]]()
+            with suppress(OSError):
                 for other in os.listdir(self.path / folder):
                     alike.setdefault(_loosely(other), []).append(other)
-            except OSError:
-                pass
-            self._alike[folder] = alike
-        return os.path.join(folder, _only(self._alike[folder].get(_loosely(last), []), last))
+        return os.path.join(folder, _only(self._alike[folder], last))
 
 
-class ZipImages:
-    """Images read straight from the zip ``path``.
-
-    Can be sent to other processes: each opens the zip for itself, because a file position shared
-    between processes would mix up their reads.
-
-    Raises :class:`FaderError` when it is not a zip.
-    """
+class ZipImages(_Images):
+    """Images read straight from the zip ``path``; raises :class:`FaderError` when it is none. Each
+    process opens it for itself, since a shared file position would mix up their reads."""
 
     def __init__(self, path: str | os.PathLike[str], preferred: tuple[str, ...] = ()) -> None:
         self.path, self._preferred = Path(path), preferred
@@ -133,7 +144,7 @@ class ZipImages:
         return {"path": self.path, "_preferred": self._preferred, "_owner": 0}
 
     def _open(self) -> None:
-        self._zip = open_zip(self.path)
+        self._zip = _open_zip(self.path)
         # Of entries of one name the last counts, as it does where a zip is unpacked.
         self._members = {
             name: info
@@ -148,44 +159,30 @@ class ZipImages:
                 continue
             if place.name not in self._by_name:
                 self._alike.setdefault(_loosely(place.name), []).append(place.name)
-            if place.name not in self._by_name or self._is_preferred(place):
+            if place.name not in self._by_name or place.parent.name in self._preferred:
                 self._by_name[place.name] = info
         self._owner = os.getpid()
-
-    def _is_preferred(self, place: PurePosixPath) -> bool:
-        return place.parent.name in self._preferred
 
     def names(self) -> list[str]:
         """The entries that are images by their name or content, in order; each name once."""
         return [
             name
             for name in sorted(self._members)
-            if not any(part == "__MACOSX" or part.startswith(".") for part in name.split("/")[:-1])
-            and not PurePosixPath(name).name.startswith(".")
-            and (has_image_suffix(name) or self._sniff(name))
+            if "__MACOSX" not in name.split("/")[:-1]
+            and not any(part.startswith(".") for part in name.split("/"))
+            and self._is_image(name)
         ]
 
-    def _sniff(self, name: str) -> bool:
-        try:
-            return begins_as_image(self._unpack(self._members[name], 64))
-        except UnreadableImageError:
-            return False
+    def _beginning(self, name: str) -> bytes:
+        return self._unpack(self._members[name], 64)
 
     def data(self, name: str) -> bytes:
-        """The content of an entry; raises :class:`UnreadableImageError`.
-
-        ``name`` is its path in the zip, or its file name, whatever folder it is in.
-        """
+        """The content of the entry with that path in the zip, or with that file name in any folder;
+        raises :class:`UnreadableImageError`."""
         if self._owner != os.getpid():
             self._open()
         info = self._members.get(name) or self._by_name.get(name)
-        if info is None:
-            info = self._by_name[_only(self._alike.get(_loosely(name), []), name)]
-        return self._unpack(info)
-
-    def read(self, name: str) -> np.ndarray:
-        """The upright image, (H, W, 3) uint8 RGB; raises :class:`UnreadableImageError`."""
-        return _pixels(self.data(name))
+        return self._unpack(info or self._by_name[_only(self._alike, name)])
 
     def _unpack(self, info: zipfile.ZipInfo, most: int = MOST_BYTES) -> bytes:
         if info.compress_type not in _PACKINGS:
@@ -209,11 +206,6 @@ class ZipImages:
             raise UnreadableImageError(f"broken in the zip: {_in_words(error)}") from None
 
 
-def begins_as_image(data: bytes) -> bool:
-    """Whether the first bytes of a file are those of an image format."""
-    return any(accepts(data) for accepts in _signatures())
-
-
 @cache
 def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
     register_heif()
@@ -222,25 +214,12 @@ def _signatures() -> tuple[Callable[[bytes], bool | str], ...]:
     return tuple(accepts for accepts in known if accepts)
 
 
-def _pixels(data: bytes) -> np.ndarray:
-    try:
-        return open_photo(data).pixels
-    except UnreadableImageError as error:
-        reason = str(error).removeprefix("the image: ")
-        raise UnreadableImageError(
-            reason if reason.startswith("broken") else f"broken: {reason}"
-        ) from None
-
-
 def _open_regular(path: Path) -> io.BufferedReader:
-    """The file, which is not waited for, as a pipe would be.
-
-    Raises :class:`FileNotFoundError`, and :class:`UnreadableImageError` for anything else.
-    """
+    """The file, which is not waited for, as a pipe would be; raises :class:`FileNotFoundError`, and
+    :class:`UnreadableImageError` for anything else."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        handle = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
+        handle = os.open(path, flags)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
@@ -251,9 +230,9 @@ def _open_regular(path: Path) -> io.BufferedReader:
     return open(handle, "rb")
 
 
-def _only(alike: list[str], name: str) -> str:
+def _only(alike: dict[str, list[str]], name: str) -> str:
     """The one image of those that are called nearly as ``name``, best with its very letters."""
-    images = sorted(other for other in alike if has_image_suffix(other))
+    images = sorted(other for other in alike.get(_loosely(name), ()) if has_image_suffix(other))
     same = [other for other in images if _without_suffix(other) == _without_suffix(name)]
     images = same or images
     if not images:
@@ -291,6 +270,84 @@ def _too_large(size: int) -> UnreadableImageError:
     )
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says in one line, or else its kind."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _in_words(error: BaseException) -> str:
-    words = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return words or type(error).__name__
+    return getattr(error, "strerror", None) or one_line(error)
+
+
+# --- zips of which a single entry is not as it should be -------------------------------------
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    """The zip at ``path``; :class:`FaderError` when it is no regular file or not a whole zip.
+
+    Python's reader gives up on the whole archive when one name in its directory is not the UTF-8
+    it claims to be, or one entry asks for a newer version of the format. Here such an entry is
+    listed, and refused when it is read, or read all the same.
+    """
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            try:
+                return zipfile.ZipFile(path)
+            except (UnicodeDecodeError, NotImplementedError):
+                return zipfile.ZipFile(io.BufferedReader(_Mended(path)))
+    # A damaged directory is answered with whatever its parser ran into.
+    except Exception as error:
+        raise FaderError(
+            f"{path}: not a whole zip file ({one_line(error)}); fetch it again"
+        ) from None
+    raise FaderError(f"{path}: no regular file; give a zip or a folder")
+
+
+class _Mended(io.FileIO):
+    """A zip file whose directory has names in Python's fallback encoding, and known versions; to be
+    read through a buffer, which asks for nothing but :meth:`readinto`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._start, self._directory = _mended_directory(path)
+
+    def readinto(self, buffer: Any) -> int:
+        at = self.tell()
+        count = super().readinto(buffer)
+        first = max(at, self._start)
+        last = min(at + count, self._start + len(self._directory))
+        if first < last:
+            part = self._directory[first - self._start : last - self._start]
+            buffer[first - at : last - at] = part
+        return count
+
+
+def _mended_directory(path: Path) -> tuple[int, bytes]:
+    """Where the zip's directory begins, and its content mended; raises
+    :class:`zipfile.BadZipFile` where it is not found."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - (1 << 16) - 22))
+        tail = file.read()
+        end = tail.rfind(b"PK\5\6")
+        if end < 0 or len(tail) - end < 22:
+            raise zipfile.BadZipFile("without a directory")
+        length = struct.unpack_from("<L", tail, end + 12)[0]
+        start = size - len(tail) + end - length
+        if start < 0:
+            raise zipfile.BadZipFile("its directory is cut short")
+        file.seek(start)
+        directory = bytearray(file.read(length))
+    at = 0
+    # Each entry has 46 bytes, then its name, extra fields and a comment.
+    while directory[at : at + 4] == b"PK\1\2" and at + 46 <= len(directory):
+        version, flags = struct.unpack_from("<6xHH", directory, at)
+        name, extra, comment = struct.unpack_from("<28xHHH", directory, at)
+        if version > _KNOWN_VERSION:
+            struct.pack_into("<H", directory, at + 6, _KNOWN_VERSION)
+        try:
+            directory[at + 46 : at + 46 + name].decode("utf-8")
+        except UnicodeDecodeError:
+            struct.pack_into("<H", directory, at + 8, flags & ~_UTF8_NAME)
+        at += 46 + name + extra + comment
+    return start, bytes(directory)

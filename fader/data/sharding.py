@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fader.data.checksum import checksum
 from fader.data.shards import CHECKS, UNFINISHED, Folder, shard_name
-from fader.data.store import IDENTITY, LABELS, META, NAMES, REJECTED, SPLIT, PreparedStore
+from fader.data.store import ARRAYS, META, NAMES, REJECTED, PreparedStore, checksum
 from fader.data.unfinished import npy_header
 from fader.errors import FaderError
 from fader.files import file_lock, sweep_temporaries
@@ -33,9 +32,7 @@ def shard(
     progress: bool = True,
 ) -> tuple[PreparedStore, bool]:
     """Put a copy of a store, in shards of about so many bytes, at a path or URL, and open it; and
-    whether it was there already.
-
-    If it was interrupted, the same again goes on: shards that are there are not sent again.
+    whether it was there already. Shards that an interrupted call left there are not sent again.
 
     Raises :class:`FaderError` when the store cannot be opened, or ``dest`` holds something else or
     cannot be reached.
@@ -85,33 +82,10 @@ def _is_there(folder: Folder, sizes: dict[str, int], shards: dict[str, Any]) -> 
 
 
 def _copy(
-    source: PreparedStore,
-    folder: Folder,
-    sizes: dict[str, int],
-    shards: dict[str, Any],
-    progress: bool,
+    source: PreparedStore, folder: Folder, sizes: dict[str, int], shards: dict, progress: bool
 ) -> None:
     """Write all that is not there, and then what says that it is finished."""
     folder.write(UNFINISHED, _json({**source.meta, "shards": shards}))
-    small = {CHECKS: _npy(_copy_pixels(source, folder, sizes, shards, progress))}
-    small |= {LABELS: _npy(source.labels), SPLIT: _npy(source.split)}
-    small |= {IDENTITY: _npy(source.identity), NAMES: source.content(NAMES)}
-    with suppress(FileNotFoundError):
-        small[REJECTED] = source.content(REJECTED)
-    for name, data in small.items():
-        folder.write(name, data)
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in small.items()}
-    folder.write(META, _json({**source.meta, "shards": {**shards, "sha256": digests}}))
-
-
-def _copy_pixels(
-    source: PreparedStore,
-    folder: Folder,
-    sizes: dict[str, int],
-    shards: dict[str, Any],
-    progress: bool,
-) -> np.ndarray:
-    """Write the shards that are not there; (N,) uint32, the CRC-32 of every image."""
     checks = np.zeros(len(source), np.uint32)
     starts = range(0, len(source), shards["rows"])
     hidden = None if progress else True
@@ -122,7 +96,15 @@ def _copy_pixels(
         name = shard_name(number)
         if sizes.get(name) != shards["offset"] + images.nbytes:
             folder.write(name, npy_header(len(images), source.size) + images.tobytes())
-    return checks
+    small = {CHECKS: _npy(checks)}
+    small |= {f"{name}.npy": _npy(getattr(source, name)) for name in ARRAYS}
+    small[NAMES] = source.content(NAMES)
+    with suppress(FileNotFoundError):
+        small[REJECTED] = source.content(REJECTED)
+    for name, data in small.items():
+        folder.write(name, data)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in small.items()}
+    folder.write(META, _json({**source.meta, "shards": {**shards, "sha256": digests}}))
 
 
 def _npy(values: np.ndarray) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,13 +66,9 @@ class Folder:
             return {}
         except Exception as error:  # those of the stores' libraries have no base in common
             raise FaderError(f"{self.place}: cannot be looked into ({reason(error)})") from None
-        names = ((entry["name"].rstrip("/"), entry["size"] or 0) for entry in found)
-        # Some list a mark that says that there is a folder.
-        return {
-            name.rpartition("/")[2]: size
-            for name, size in names
-            if name.strip("/") != root.strip("/")
-        }
+        sizes = {entry["name"].strip("/"): entry["size"] or 0 for entry in found}
+        sizes.pop(root.strip("/"), None)  # some list a mark that says that there is a folder
+        return {name.rpartition("/")[2]: size for name, size in sizes.items()}
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises :class:`FileNotFoundError` as well."""
@@ -85,13 +80,11 @@ class Folder:
         except Exception as error:
             raise FaderError(f"{self.full(name)}: cannot be read ({reason(error)})") from None
 
-    def parts(
-        self, names: Sequence[str], starts: Sequence[int], ends: Sequence[int]
-    ) -> list[bytes]:
+    def parts(self, names: list[str], starts: list[int], ends: list[int]) -> list[bytes]:
         """Bytes ``starts`` to ``ends`` of files, asked for together; fewer where a file is cut."""
         system, root = self._system_and_root
         paths = [f"{root}/{name}" for name in names]
-        found = system.cat_ranges(paths, list(starts), list(ends), on_error="return")
+        found = system.cat_ranges(paths, starts, ends, on_error="return")
         for name, part in zip(names, found, strict=True):
             if isinstance(part, FileNotFoundError):
                 raise damaged_shard(self.full(name))
@@ -121,10 +114,8 @@ class ShardedImages:
     """(N, S, S, 3) uint8 images in shards, of which rows are taken as of an array.
 
     What is taken is read, and nothing else: a request for each run of neighbours, many requests at
-    a time. Every image is compared with its checksum.
-
-    Raises :class:`FaderError` for shards that are missing, damaged or cannot be reached, after the
-    tries of the library for such URLs.
+    a time. Every image is compared with its checksum; :class:`FaderError` for shards that are
+    missing, damaged or cannot be reached.
     """
 
     #: Batches to be under way at a time: a network answers late.

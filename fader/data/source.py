@@ -7,27 +7,22 @@ import os
 from pathlib import Path
 
 from fader.data.cache import cache_folder, mark_used
-from fader.data.prepare import prepare_cache
+from fader.data.prepare import prepare
 from fader.data.store import PreparedStore, is_store
 from fader.errors import FaderError
 from fader.urls import path_or_url
 
 
 def open_data(
-    path: str | os.PathLike[str],
-    size: int,
-    progress: bool = True,
-    workers: int | None = None,
+    path: str | os.PathLike[str], size: int, progress: bool = True, workers: int | None = None
 ) -> PreparedStore:
     """The data at ``path`` as a store of ``size`` by ``size`` pixels.
 
     A prepared store is opened, one in shards also at a URL. CelebA's layout or a labelled photo
     folder is prepared once, into ``path/.fader-<size>`` or, where ``path`` is read-only, into the
-    user's cache (:mod:`fader.data.cache`), and again when its annotations or its image zip have
-    changed.
+    user's cache (:mod:`fader.data.cache`), and again when its annotations or its zip have changed.
 
-    Raises :class:`FaderError` when nothing usable is there, with how to get some, or when the
-    store holds faces of another size.
+    Raises :class:`FaderError` when nothing usable or faces of another size are there.
     """
     path = path_or_url(path)
     if isinstance(path, str) or is_store(path):
@@ -46,14 +41,12 @@ def open_data(
             "to the folder they are in; to try without, draw faces with "
             "'fader synth data/celeba -n 5000'"
         )
-    store = prepare_cache(path, _cache_for(path, size), size, workers, progress)
-    mark_used(Path(store.path))
-    return store
-
-
-def _cache_for(path: Path, size: int) -> Path:
     # The mode as well as the access: to root everything is writable, also what was protected.
     if path.is_dir() and os.access(path, os.W_OK) and path.stat().st_mode & 0o222:
-        return path / f".fader-{size}"
-    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    return cache_folder() / f"{key}-{size}"
+        dest = path / f".fader-{size}"
+    else:
+        key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+        dest = cache_folder() / f"{key}-{size}"
+    store = prepare(path, dest, size, workers, progress=progress, cache=True)
+    mark_used(Path(store.path))
+    return store

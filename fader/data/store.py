@@ -29,29 +29,66 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fader.attributes import attribute_name
-from fader.data.shards import (
-    CHECKS,
-    UNFINISHED,
-    Folder,
-    ShardedImages,
-    damaged_shard,
-    shard_name,
-)
+from fader.data.shards import CHECKS, UNFINISHED, Folder, ShardedImages, damaged_shard, shard_name
 from fader.errors import FaderError, UnknownAttributeError
 from fader.urls import path_or_url, reason
 
 FORMAT = 1
 IMAGES, META, PROGRESS, REJECTED = "images.npy", "meta.json", "progress.jsonl", "rejected.csv"
-NAMES, LABELS, SPLIT, IDENTITY = "names.json", "labels.npy", "split.npy", "identity.npy"
+NAMES = "names.json"
+#: What is known of each image, in an ``.npy`` file of its name each.
+ARRAYS = ("labels", "split", "identity")
 #: All files that a store, finished or not, consists of, but for those of shards.
-FILES = (META, PROGRESS, IMAGES, NAMES, LABELS, SPLIT, IDENTITY, REJECTED)
+FILES = (META, PROGRESS, IMAGES, NAMES, *(f"{name}.npy" for name in ARRAYS), REJECTED)
 # How both files of ours that say what a folder is begin, be they whole or cut short.
 _MARK = re.compile(rb'\s*\{\s*"format"\s*:\s*\d+\s*,\s*"si')
+
+# Bytes of pixels that a checksum reads (of more, it takes images at even distances), and images
+# at a time.
+_MOST_CHECKED, _CHUNK = 2 << 30, 256
+
+
+class HasImages(Protocol):
+    """What training draws from."""
+
+    @property
+    def images(self) -> Any:
+        """(N, S, S, C) uint8, of which rows can be taken."""
+
+
+class Data(HasImages, Protocol):
+    """A prepared store, or a set of images of cgan."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N, k) float32 in 0..1."""
+
+    @property
+    def split(self) -> np.ndarray:
+        """(N,) uint8: 0 train, 1 valid, 2 test."""
+
+
+def checksum(data: Data) -> str:
+    """A digest of all that a training sees of its data: pixels, labels, split; not of where it
+    lies. A second or two a gigabyte; of a store in shards, what was noted when they were made."""
+    if noted := getattr(data, "checksum", None):
+        return noted
+    digest = hashlib.sha256()
+    for values in (data.labels, data.split):
+        digest.update(repr((values.shape, str(values.dtype))).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    shape = tuple(data.images.shape)
+    digest.update(repr(shape).encode())
+    taken = max(1, min(shape[0], _MOST_CHECKED // max(1, int(np.prod(shape[1:])))))
+    rows = np.linspace(0, shape[0] - 1, taken).round().astype(np.int64)
+    for start in range(0, taken, _CHUNK):
+        digest.update(np.ascontiguousarray(data.images[rows[start : start + _CHUNK]]).tobytes())
+    return digest.hexdigest()
 
 
 class PreparedStore:
@@ -60,7 +97,7 @@ class PreparedStore:
     ``images`` (N, size, size, 3) uint8 RGB, a memory map or :class:`ShardedImages`, ``labels``
     (N, n) float32 in 0..1 in the order of ``attribute_names``, ``split`` (N,) uint8, ``identity``
     (N,) int64, ``names`` the source file names, ``size`` in pixels, ``meta`` the content of
-    ``meta.json``. May be sent to other processes, which then open the same files.
+    ``meta.json``. Other processes that it is sent to open the same files.
 
     Raises :class:`FaderError` when ``path`` is not a store, is unfinished, damaged, of a newer
     format, or cannot be reached.
@@ -71,13 +108,14 @@ class PreparedStore:
         self.meta = read_meta(self.path)
         self._shards: dict[str, Any] | None = self.meta.get("shards")
         self._folder = Folder(self.path)
-        self.size = int(self.meta["size"])
+        self.size: int = self.meta["size"]
         self.attribute_names: tuple[str, ...] = tuple(self.meta["attributes"])
-        count = int(self.meta["images"])
-        self.images = self._open_images(count)
-        self.labels = self._array(LABELS, (count, len(self.attribute_names)), np.float32)
-        self.split = self._array(SPLIT, (count,), np.uint8)
-        self.identity = self._array(IDENTITY, (count,), np.int64)
+        count = self.meta["images"]
+        self.images = self._open_images((count, self.size, self.size, 3))
+        shape = (count, len(self.attribute_names))
+        self.labels = np.array(self._array("labels.npy", shape, np.float32))
+        self.split = np.array(self._array("split.npy", (count,), np.uint8))
+        self.identity = np.array(self._array("identity.npy", (count,), np.int64))
         try:
             self.names: list[str] = json.loads(self.content(NAMES))
         except (OSError, ValueError, RecursionError):
@@ -94,7 +132,7 @@ class PreparedStore:
 
     @property
     def checksum(self) -> str | None:
-        """Of a store in shards, its :func:`~fader.data.checksum.checksum` when they were made."""
+        """Of a store in shards, its :func:`checksum` when they were made."""
         return self._shards["checksum"] if self._shards else None
 
     def content(self, name: str) -> bytes:
@@ -107,29 +145,24 @@ class PreparedStore:
             raise self._damaged(name)
         return data
 
-    def _open_images(self, count: int) -> np.ndarray | ShardedImages:
+    def _open_images(self, shape: tuple[int, ...]) -> np.ndarray | ShardedImages:
         if not self._shards:
-            return self._mapped(IMAGES, (count, self.size, self.size, 3), np.uint8)
-        checks = self._array(CHECKS, (count,), np.uint32)
+            return self._array(IMAGES, shape, np.uint8)
+        checks = self._array(CHECKS, shape[:1], np.uint32)
         rows, offset = self._shards["rows"], self._shards["offset"]
         return ShardedImages(self._folder, checks, self.size, rows, offset)
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        if not self._shards:
-            return np.array(self._mapped(name, shape, dtype))
+        """An ``.npy`` file: of shards in the memory, else mapped, so that no memory is taken for
+        what a damaged header claims."""
         try:
-            values = np.load(io.BytesIO(self.content(name)), allow_pickle=False)
-        except (OSError, ValueError):
-            raise self._damaged(name) from None
-        if values.shape != shape or values.dtype != dtype:
-            raise self._damaged(name)
-        return values
-
-    def _mapped(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        try:
-            # Mapped, so that no memory is taken for what a damaged header claims.
-            values = np.load(Path(self.path) / name, mmap_mode="r", allow_pickle=False)
+            if self._shards:
+                values = np.load(io.BytesIO(self.content(name)), allow_pickle=False)
+            else:
+                values = np.load(Path(self.path) / name, mmap_mode="r", allow_pickle=False)
             fits = values.shape == shape and values.dtype == dtype
+        except FaderError:
+            raise
         # The header is Python, and answered with whatever its parser ran into.
         except Exception:
             fits = False
@@ -155,19 +188,14 @@ class PreparedStore:
         return np.flatnonzero(self.split == split)
 
     def select_labels(self, attributes: Sequence[str]) -> np.ndarray:
-        """(N, len(attributes)) float32 labels in 0..1, columns in the asked order.
-
-        Raises :class:`UnknownAttributeError` for an attribute the store has no labels of.
-        """
-        columns = []
-        for name in attributes:
-            exact = attribute_name(name)
-            if exact not in self.attribute_names:
-                raise UnknownAttributeError(
-                    f"{self.path}: has no labels of {exact}; it has "
-                    f"{', '.join(self.attribute_names)}"
-                )
-            columns.append(self.attribute_names.index(exact))
+        """(N, len(attributes)) float32 labels in 0..1, columns in the asked order; raises
+        :class:`UnknownAttributeError` for an attribute the store has no labels of."""
+        names = [attribute_name(name) for name in attributes]
+        for name in names:
+            if name not in self.attribute_names:
+                known = ", ".join(self.attribute_names)
+                raise UnknownAttributeError(f"{self.path}: has no labels of {name}; it has {known}")
+        columns = [self.attribute_names.index(name) for name in names]
         return np.ascontiguousarray(self.labels[:, columns])
 
 
@@ -208,15 +236,13 @@ def damaged(path: Path) -> FaderError:
 
 def read_meta(path: Path | str) -> dict[str, Any]:
     """The content of ``meta.json``; :class:`FaderError` when there is no finished store."""
+    remote = isinstance(path, str)
     try:
-        meta = json.loads(_meta_at(path) if isinstance(path, str) else _meta_in(path))
-        version = int(meta["format"])
-        if version <= FORMAT:
-            meta["size"], meta["images"], meta["attributes"] = (
-                int(meta["size"]),
-                int(meta["images"]),
-                [str(name) for name in meta["attributes"]],
-            )
+        content = _meta_at(path) if isinstance(path, str) else _meta_in(path)
+        meta = json.loads(content.decode("utf-8"))
+        if (version := int(meta["format"])) <= FORMAT:
+            meta |= {key: int(meta[key]) for key in ("size", "images")}
+            meta["attributes"] = [str(name) for name in meta["attributes"]]
             meta.setdefault("alignment", "landmarks")  # stores from before it was recorded
             if shards := meta.get("shards"):
                 meta["shards"] = {
@@ -227,15 +253,13 @@ def read_meta(path: Path | str) -> dict[str, Any]:
                 }
     # The last is what deep nesting, and what numbers of thousands of digits, are answered with.
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        if isinstance(path, str):
-            raise damaged_shard(f"{path}/{META}") from None
-        raise damaged(path / META) from None
+        raise damaged_shard(f"{path}/{META}") if remote else damaged(Path(path) / META) from None
     if version > FORMAT:
         raise FaderError(
             f"{path}: was written by a newer Fader (format {version}, this one reads {FORMAT}); "
             "update with pip install --upgrade fader"
         )
-    if isinstance(path, str) and not meta.get("shards"):
+    if remote and not meta.get("shards"):
         raise FaderError(
             f"{path}: has its pixels in one file, which is read from a disk only; copy it to one, "
             "and from there with fader shard to another place"
@@ -243,13 +267,13 @@ def read_meta(path: Path | str) -> dict[str, Any]:
     return meta
 
 
-def _meta_in(path: Path) -> str:
+def _meta_in(path: Path) -> bytes:
     if is_unfinished(path):
         raise FaderError(
             f"{path}: its preparation is unfinished; run the same fader prepare again to finish it"
         )
     if is_prepared(path):
-        return (path / META).read_text("utf-8")
+        return (path / META).read_bytes()
     if _is_marked(path / UNFINISHED):
         raise _unfinished_shards(path)
     raise FaderError(
@@ -258,10 +282,10 @@ def _meta_in(path: Path) -> str:
     )
 
 
-def _meta_at(url: str) -> str:
+def _meta_at(url: str) -> bytes:
     folder = Folder(url)
     try:
-        text = folder.read(META)
+        content = folder.read(META)
     except FileNotFoundError as error:
         why = reason(error)
         try:
@@ -272,9 +296,9 @@ def _meta_at(url: str) -> str:
                 f"STORE {url}"
             ) from None
         raise _unfinished_shards(url) from None
-    if not _MARK.match(text):
+    if not _MARK.match(content):
         raise FaderError(f"{url}: is not a prepared store; its {META} is not Fader's")
-    return text.decode("utf-8")
+    return content
 
 
 def _unfinished_shards(path: Path | str) -> FaderError:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fader.data.checksum import Data, checksum
+from fader.data.store import Data, checksum
 from fader.documents import read_json
 from fader.errors import FaderError
 from fader.train.run import RunFolder

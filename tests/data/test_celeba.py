@@ -18,8 +18,7 @@ from small_celeba import DRAWN_LANDMARKS
 
 from fader.attributes import ATTRIBUTES
 from fader.data.celeba import read_celeba
-from fader.data.folder import read_folder
-from fader.data.layouts import read_source
+from fader.data.folder import read_folder, read_source
 from fader.errors import FaderError, UnknownAttributeError, UnreadableImageError
 
 SMILING = ATTRIBUTES.index("Smiling")

@@ -19,8 +19,8 @@ from released_files import random_autoencoder, save
 from small_celeba import write_celeba
 
 from cgan.data import open_images
+from fader.data.folder import read_source
 from fader.data.images import ZipImages
-from fader.data.layouts import read_source
 from fader.data.prepare import prepare
 from fader.data.store import PreparedStore
 from fader.errors import FaderError

@@ -25,7 +25,7 @@ import fader.faces.detect
 from fader.attributes import ATTRIBUTES
 from fader.commands import main
 from fader.data import unfinished
-from fader.data.layouts import read_source
+from fader.data.folder import read_source
 from fader.data.prepare import prepare
 from fader.data.source import open_data
 from fader.data.store import PreparedStore, is_prepared

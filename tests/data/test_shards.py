@@ -15,11 +15,10 @@ from stores import like_a_cloud, s3_server
 
 from fader.commands import main
 from fader.data.batches import Augmentation, Batches
-from fader.data.checksum import checksum
 from fader.data.prepare import prepare
 from fader.data.sharding import shard
 from fader.data.shards import Folder
-from fader.data.store import PreparedStore
+from fader.data.store import PreparedStore, checksum
 from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
 from fader.train.run import read_rows

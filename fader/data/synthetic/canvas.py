@@ -1,8 +1,7 @@
 """Curves, colours, and the canvas that synthetic faces are drawn on.
 
 All shapes are given in face coordinates: CelebA's aligned frame (178x218 pixels, y downwards)
-with x measured from the middle of an upright, frontal face. :class:`Canvas` turns them into
-pixels of a picture twice as large, which is shrunk at the end so that edges come out smooth.
+with x measured from the middle of an upright, frontal face. :class:`Canvas` turns them into pixels.
 """
 
 from __future__ import annotations
@@ -10,21 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
-
-WIDTH, HEIGHT = 178, 218
 #: Red, green, blue, 0..255.
 Colour = tuple[float, ...]
 Points = np.ndarray | Sequence[tuple[float, float]]
-SUPERSAMPLING = 2
 _FRACTION_BITS = 4
-WHITE: Colour = (248, 246, 242)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
@@ -44,17 +36,12 @@ def ramp(colours: Sequence[Colour], position: float) -> Colour:
     return mix(colours[index], colours[index + 1], place - index)
 
 
-def _spline_basis(steps: int) -> np.ndarray:
-    t = np.arange(steps) / steps
-    powers = np.stack([np.ones(steps), t, t**2, t**3], axis=1)
-    catmull_rom = 0.5 * np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]])
-    return powers @ catmull_rom
-
-
-_BASIS = _spline_basis(6)
-_UNIT_CIRCLE = np.stack(
-    [np.cos(np.arange(28) * (math.tau / 28)), np.sin(np.arange(28) * (math.tau / 28))], axis=1
-)
+# Points on a Catmull-Rom spline at sixths of a step, of the four points around it.
+_POWERS = np.stack([(np.arange(6) / 6) ** power for power in range(4)], axis=1)
+_CATMULL_ROM = 0.5 * np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]])
+_BASIS = _POWERS @ _CATMULL_ROM
+_ANGLES = np.arange(28) * (math.tau / 28)
+_UNIT_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 
 
 def loop(points: Points) -> np.ndarray:
@@ -78,16 +65,9 @@ def ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
     return _UNIT_CIRCLE * (rx, ry) + (x, y)
 
 
-def raised(points: np.ndarray, by: float) -> np.ndarray:
-    """Points N×2, higher by so many pixels."""
-    return points - (0, by)
-
-
 def symmetric(right: Points) -> np.ndarray:
-    """Points listed down the right side, joined with their mirror image to a closed outline.
-
-    A first or last point with x = 0 lies on the axis and is not doubled.
-    """
+    """Points listed down the right side, joined with their mirror image to a closed outline; a
+    first or last point with x = 0 lies on the axis and is not doubled."""
     right = np.asarray(right, np.float64)
     left = right[::-1] * (-1, 1)
     start = 1 if right[-1, 0] == 0 else 0
@@ -129,10 +109,8 @@ class Canvas:
 
     @contextmanager
     def inside(self, points: Points, alpha: float = 1.0, feather: float = 0.0) -> Iterator[Canvas]:
-        """A canvas whose paint lands here only inside ``points``.
-
-        ``alpha`` (0..1) makes it translucent; ``feather`` (face units) softens the border.
-        """
+        """A canvas whose paint lands here only inside ``points``: translucent by ``alpha`` (0..1),
+        with a border softened by ``feather`` (face units)."""
         placed = self._place(points)
         margin = math.ceil(3 * feather * self._scale) + 2
         height, width = self.pixels.shape[:2]

@@ -20,27 +20,15 @@ from fader.errors import FaderError
 from fader.files import file_lock, sweep_temporaries, write_text
 from fader.progress import Progress
 
-_IMAGES = "img_align_celeba"
-_COUNTERFACTUALS = "counterfactuals"
 _SETTINGS_FILE = "synth.json"
 _LOCK = ".lock"
 _DRAWING_VERSION = 1  # raise when pictures change, so that no folder mixes two styles
-_JPEG = (
-    cv2.IMWRITE_JPEG_QUALITY,
-    95,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
+_JPEG += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+_LANDMARK_NAMES = (
+    "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y "
+    "leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
 )
-_LANDMARK_NAMES = " ".join(
-    f"{point}_{axis}"
-    for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
-    for axis in "xy"
-)
-
-
-def image_name(number: int) -> str:
-    """``1`` → ``"000001.jpg"``, as in CelebA."""
-    return f"{number:06d}.jpg"
 
 
 def splits(n: int) -> list[int]:
@@ -58,9 +46,7 @@ def write_dataset(
 ) -> None:
     """Draw ``n`` faces (3 … 999,999) into the folder ``dest``, in CelebA's layout.
 
-    There are ``img_align_celeba/000001.jpg`` … (178x218, JPEG at quality 95), ``list_attr_celeba``,
-    ``list_eval_partition``, ``identity_CelebA`` (each face is its own person) and
-    ``list_landmarks_align_celeba`` (the true landmarks, rounded to pixels as CelebA's are). With
+    JPEGs of 178x218 at quality 95, each of its own person, with all annotation files. With
     ``counterfactuals`` every test face is drawn again for each of its editable attributes, as
     ``counterfactuals/Smiling/000123.jpg``; ``counterfactuals.csv`` lists them with the label
     before and after (-1 or 1) and, under ``also``, the labels that had to follow.
@@ -89,23 +75,16 @@ def write_dataset(
         with file_lock(dest / _LOCK, held):
             sweep_temporaries(dest)
             _refuse_others(dest, settings)
-            _write_dataset(dest, settings, progress)
+            if not (dest / _SETTINGS_FILE).exists():
+                write_text(dest / _SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
+            faces = {_image_name(number): face_number(number, seed) for number in range(1, n + 1)}
+            _write_dataset(dest, faces, counterfactuals, progress)
     except OSError as error:
         raise FaderError(f"{dest}: could not be written ({error.strerror or error})") from None
 
 
-def _write_dataset(dest: Path, settings: dict[str, Any], progress: bool) -> None:
-    n, seed = settings["n"], settings["seed"]
-    if not (dest / _SETTINGS_FILE).exists():
-        write_text(dest / _SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
-    faces = [face_number(number, seed) for number in range(1, n + 1)]
-    pictures = [(dest / _IMAGES / image_name(i), face) for i, face in enumerate(faces, 1)]
-    changed = _counterfactuals(faces) if settings["counterfactuals"] else []
-    pictures += [(dest / file, face) for _, _, file, face in changed]
-    _draw_missing(pictures, progress)
-    if settings["counterfactuals"]:
-        write_text(dest / "counterfactuals.csv", _counterfactual_table(faces, changed))
-    _write_annotations(dest, faces)
+def _image_name(number: int) -> str:
+    return f"{number:06d}.jpg"
 
 
 def _refuse_others(dest: Path, settings: dict[str, Any]) -> None:
@@ -130,28 +109,41 @@ def _refuse_others(dest: Path, settings: dict[str, Any]) -> None:
         raise FaderError(f"{dest}: is not empty; give a new or empty folder")
 
 
-def _counterfactuals(
-    faces: Sequence[SyntheticFace],
-) -> list[tuple[int, str, str, SyntheticFace]]:
-    """Number of the test face, attribute, file and changed face, for every editable attribute."""
-    return [
-        (
-            number,
-            name,
-            f"{_COUNTERFACTUALS}/{name}/{image_name(number)}",
-            face.with_attribute(name, not face.attributes[name]),
-        )
-        for number, (face, split) in enumerate(zip(faces, splits(len(faces)), strict=True), 1)
-        if split == TEST
-        for name in face.editable
-    ]
+def _write_dataset(
+    dest: Path, faces: dict[str, SyntheticFace], counterfactuals: bool, progress: bool
+) -> None:
+    pictures = {f"img_align_celeba/{name}": face for name, face in faces.items()}
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "attribute", "from", "to", "also", "file"])
+    for (image, face), split in zip(faces.items(), splits(len(faces)), strict=True):
+        for name in face.editable if split == TEST and counterfactuals else ():
+            file = f"counterfactuals/{name}/{image}"
+            pictures[file] = face.with_attribute(name, not face.attributes[name])
+            table.writerow([image, name, *_moved_labels(name, face, pictures[file]), file])
+    _draw_missing({dest / file: face for file, face in pictures.items()}, progress)
+    if counterfactuals:
+        write_text(dest / "counterfactuals.csv", text.getvalue())
+    _write_annotations(dest, faces)
 
 
-def _draw_missing(pictures: Sequence[tuple[Path, SyntheticFace]], progress: bool) -> None:
-    for folder in {path.parent for path, _ in pictures}:
+def _label(value: bool) -> int:
+    return 1 if value else -1
+
+
+def _moved_labels(name: str, face: SyntheticFace, changed: SyntheticFace) -> tuple[int, int, str]:
+    """The label before and after, and what else has changed, as ``No_Beard=1;Mustache=-1``."""
+    before, after = face.attributes, changed.attributes
+    also = [other for other in DRAWN if other != name and after[other] != before[other]]
+    text = ";".join(f"{other}={_label(after[other])}" for other in also)
+    return _label(before[name]), _label(after[name]), text
+
+
+def _draw_missing(pictures: dict[Path, SyntheticFace], progress: bool) -> None:
+    for folder in {path.parent for path in pictures}:
         folder.mkdir(parents=True, exist_ok=True)
     with Progress(len(pictures), unit="face", shown=progress) as bar:
-        for path, face in pictures:
+        for path, face in pictures.items():
             if not _is_whole_jpeg(path):
                 _, data = cv2.imencode(".jpg", face.draw()[..., ::-1], _JPEG)
                 # Renamed when complete, but not flushed to disk one by one as files.atomic_path
@@ -173,48 +165,21 @@ def _is_whole_jpeg(path: Path) -> bool:
         return False
 
 
-def _label(value: bool) -> int:
-    return 1 if value else -1
-
-
-def _counterfactual_table(
-    faces: Sequence[SyntheticFace], changed: Sequence[tuple[int, str, str, SyntheticFace]]
-) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "attribute", "from", "to", "also", "file"])
-    for number, name, file, face in changed:
-        before, after = faces[number - 1].attributes, face.attributes
-        also = [
-            f"{other}={_label(after[other])}"
-            for other in DRAWN
-            if other != name and after[other] != before[other]
-        ]
-        labels = (_label(before[name]), _label(after[name]))
-        table.writerow([image_name(number), name, *labels, ";".join(also), file])
-    return text.getvalue()
-
-
-def _write_annotations(dest: Path, faces: Sequence[SyntheticFace]) -> None:
+def _write_annotations(dest: Path, faces: dict[str, SyntheticFace]) -> None:
     """CelebA's four text files, spaced as CelebA spaces them."""
-    names = [image_name(number) for number in range(1, len(faces) + 1)]
 
-    def write(file: str, header: Sequence[str], rows: Sequence[str]) -> None:
-        lines = [*header, *(f"{name} {row}" for name, row in zip(names, rows, strict=True))]
+    def write(file: str, rows: Sequence[object], *header: str) -> None:
+        lines = [*header, *(f"{name} {row}" for name, row in zip(faces, rows, strict=True))]
         write_text(dest / file, "\n".join(lines) + "\n")
 
     count = str(len(faces))
-    points = [np.rint(face.landmarks).astype(int).ravel() for face in faces]
-    labels = [[_label(value) for value in face.attributes.values()] for face in faces]
-    write("identity_CelebA.txt", [], [str(number) for number in range(1, len(faces) + 1)])
-    write("list_eval_partition.txt", [], [str(split) for split in splits(len(faces))])
-    write(
-        "list_landmarks_align_celeba.txt",
-        [count, _LANDMARK_NAMES],
-        [" ".join(f"{value:3d}" for value in row) for row in points],
-    )
-    write(
-        "list_attr_celeba.txt",
-        [count, " ".join(ATTRIBUTES)],
-        [" ".join(f"{value:2d}" for value in row) for row in labels],
-    )
+    points = [np.rint(face.landmarks).astype(int).ravel() for face in faces.values()]
+    places = [" ".join(f"{value:3d}" for value in row) for row in points]
+    labels = [
+        " ".join(f"{_label(value):2d}" for value in face.attributes.values())
+        for face in faces.values()
+    ]
+    write("identity_CelebA.txt", range(1, len(faces) + 1))
+    write("list_eval_partition.txt", splits(len(faces)))
+    write("list_landmarks_align_celeba.txt", places, count, _LANDMARK_NAMES)
+    write("list_attr_celeba.txt", labels, count, " ".join(ATTRIBUTES))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fader.data.synthetic.canvas import Canvas, Colour, curve, ellipse, loop, shade, symmetric
-from fader.data.synthetic.shape import hair_colour
-
-if TYPE_CHECKING:
-    from fader.data.synthetic.face import SyntheticFace
+from fader.data.synthetic.face import SyntheticFace
 
 
 def _under_hat(points: np.ndarray, hat: bool) -> np.ndarray:
@@ -27,23 +23,13 @@ def draw_back_hair(canvas: Canvas, face: SyntheticFace) -> None:
     """Long hair behind neck and shoulders: a woman's."""
     if face.traits.male or face.traits.hair == "Bald":
         return
-    look, end = face.look, _hair_end(face)
-    wave = 2.5 * look.hair_wave
-    top = 46 - 5 * look.hair_volume
-    right = [
-        (0, top),
-        (30, top + 8),
-        (48, 74),
-        (53 + 3 * look.hair_volume, 100),
-        (53 + wave + 3 * look.hair_volume, 128),
-        (54 - wave + 3 * look.hair_volume, 150),
-        (52 + wave + 3 * look.hair_volume, end - 10),
-        (40, end + 4),
-        (20, end),
-        (0, end - 4),
-    ]
+    end, wave, wide = _hair_end(face), 2.5 * face.look.hair_wave, 3 * face.look.hair_volume
+    top = 46 - 5 * face.look.hair_volume
+    right = [(0, top), (30, top + 8), (48, 74), (53 + wide, 100), (53 + wave + wide, 128)]
+    right += [(54 - wave + wide, 150), (52 + wave + wide, end - 10), (40, end + 4)]
+    right += [(20, end), (0, end - 4)]
     outline = _under_hat(loop(symmetric(right)), face.traits.hat)
-    canvas.fill(outline, shade(hair_colour(face), 0.72))
+    canvas.fill(outline, shade(face.hair_colour, 0.72))
 
 
 def draw_front_hair(canvas: Canvas, face: SyntheticFace) -> None:
@@ -51,28 +37,17 @@ def draw_front_hair(canvas: Canvas, face: SyntheticFace) -> None:
     traits, look = face.traits, face.look
     if traits.hair == "Bald":
         return
-    colour = hair_colour(face)
-    rise = 46 - 6 * look.hair_volume
+    colour = face.hair_colour
+    rise, line = 46 - 6 * look.hair_volume, 76 - 2 * look.hair_volume
     part = 16 * look.hair_part
     low = 117 if traits.male else 122
-    outer = curve(
-        [
-            *[(-46, low), (-48.5, 96), (-45.5, 72), (-29, rise + 7), (0, rise)],
-            *[(29, rise + 7), (45.5, 72), (48.5, 96), (46, low)],
-        ]
-    )
-    line = 76 - 2 * look.hair_volume
-    hairline = curve(
-        [
-            *[(-41, low), (-40.5, 98), (-36, 87), (-20, line + 3), (part, line - 2)],
-            *[(20, line + 3), (36, 87), (40.5, 98), (41, low)],
-        ]
-    )
-    shape = np.concatenate([outer, hairline[::-1]])
-    canvas.fill(_under_hat(shape, traits.hat), colour)
+    outline = [(-46, low), (-48.5, 96), (-45.5, 72), (-29, rise + 7), (0, rise)]
+    outer = curve([*outline, *((-x, y) for x, y in outline[-2::-1])])
+    left = [(-41, low), (-40.5, 98), (-36, 87), (-20, line + 3)]
+    hairline = curve([*left, (part, line - 2), *((-x, y) for x, y in left[::-1])])
+    canvas.fill(_under_hat(np.concatenate([outer, hairline[::-1]]), traits.hat), colour)
     if not traits.hat:
-        crown = slice(8, -8)
-        starts, ends = outer[crown][::3], hairline[crown][::3]
+        starts, ends = outer[8:-8:3], hairline[8:-8:3]
         for factor, pairs in ((1.28, slice(0, None, 2)), (0.72, slice(1, None, 2))):
             strands = [
                 curve([a + (b - a) * 0.08, (a + b) / 2 + (part * 0.12, -2), a + (b - a) * 0.95])
@@ -87,28 +62,20 @@ def draw_front_hair(canvas: Canvas, face: SyntheticFace) -> None:
 def _draw_locks(canvas: Canvas, face: SyntheticFace, colour: Colour) -> None:
     end, wave, wide = _hair_end(face), 2.5 * face.look.hair_wave, 3 * face.look.hair_volume
     for side in (-1, 1):
-        lock = np.array(
-            [
-                *[(37, 84), (46, 76), (51 + wide, 100), (51 + wave + wide, 128)],
-                *[(52 - wave + wide, 150), (50 + wave + wide, end - 12), (43, end)],
-                *[(38 + wave, end - 14), (42 - wave, 152), (39.5 + 0.5 * wave, 132), (40, 106)],
-            ]
-        )
-        canvas.fill(loop(_under_hat(lock, face.traits.hat)) * (side, 1), colour)
-        strands = [
-            curve([(x - 2, 92), (x + wide * 0.5 + 0.6 * wave, 128), (x - 1 - wave, end - 16)])
-            * (side, 1)
-            for x in (44.0, 48.0)
-        ]
-        canvas.stroke(strands[:1], shade(colour, 1.28), 0.8)
-        canvas.stroke(strands[1:], shade(colour, 0.72), 0.8)
+        lock = [(37.0, 84.0), (46.0, 76.0), (51 + wide, 100), (51 + wave + wide, 128)]
+        lock += [(52 - wave + wide, 150), (50 + wave + wide, end - 12), (43, end)]
+        lock += [(38 + wave, end - 14), (42 - wave, 152), (39.5 + 0.5 * wave, 132), (40, 106)]
+        canvas.fill(loop(_under_hat(np.array(lock), face.traits.hat)) * (side, 1), colour)
+        for x, factor in ((44.0, 1.28), (48.0, 0.72)):
+            strand = [(x - 2, 92), (x + wide * 0.5 + 0.6 * wave, 128), (x - 1 - wave, end - 16)]
+            canvas.stroke([curve(strand) * (side, 1)], shade(colour, factor), 0.8)
 
 
 def draw_bangs(canvas: Canvas, face: SyntheticFace) -> None:
     """Hair over the forehead."""
     if not face.bangs:
         return
-    look, colour = face.look, shade(hair_colour(face), 1.06)
+    look, colour = face.look, shade(face.hair_colour, 1.06)
     sweep = 2.0 * look.hair_part
     top = [(-42, 92), (-36, 76), (-18, 66), (0, 63), (18, 66), (36, 76), (42, 92)]
     tips = [(36.0 - 6 * i, (98.0, 94.5)[i % 2] - 0.002 * (36 - 6 * i) ** 2) for i in range(13)]
