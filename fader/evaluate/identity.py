@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from fader.data.batches import to_images, to_tensor
-from fader.evaluate.editing import asked_of, device_of
+from fader.evaluate.case import Faces, draw
+from fader.evaluate.editing import swaps
 from fader.evaluate.embedder import load_embedder
 from fader.evaluate.statistics import estimate_some
-from fader.evaluate.swaps import Faces, other_side
 from fader.faces.align import similarity, template, warp
 from fader.models.model import FaderModel
 
@@ -62,11 +62,10 @@ def packaged_recogniser() -> Recogniser:
     def embed(images: np.ndarray) -> np.ndarray:
         return network(to_tensor(images)).numpy()
 
-    config = network.config
     return Recogniser(
-        f"packaged, {config.dimensions}-d",
+        f"packaged, {network.config.dimensions}-d",
         embed,
-        config.same_person,
+        network.config.same_person,
         f"{notes['verification_accuracy']:.3f} of {notes['pairs']} pairs of test photos told apart "
         f"rightly, area under the curve {notes['verification_area']:.3f}",
     )
@@ -95,26 +94,34 @@ def identity(
     On ``limit`` random faces. ``decoded`` is the decoding without an edit; ``same_person`` and
     ``strangers`` are pairs of different photos, the scale to read the rest by.
     """
-    random = np.random.default_rng([seed, 5])
-    rows = np.sort(random.permutation(len(faces))[:limit])
-    images, labels, people = faces.images[rows], faces.labels[rows], faces.people[rows]
-    photos = recogniser.embed(images)
+    rows = draw(len(faces), limit, seed, 5)
+    some = faces.take(rows)
+    people, photos = some.people, recogniser.embed(some.images)
 
-    def compare(some: np.ndarray, others: np.ndarray, whose: np.ndarray) -> dict[str, Any]:
-        norms = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
-        near = np.linalg.norm(some - others, axis=1) < recogniser.same_person
+    def compare(ones: np.ndarray, others: np.ndarray, whose: np.ndarray) -> dict[str, Any]:
+        norms = np.linalg.norm(ones, axis=1) * np.linalg.norm(others, axis=1)
+        near = np.linalg.norm(ones - others, axis=1) < recogniser.same_person
         return {
-            "similarity": estimate_some((some * others).sum(axis=1) / norms, whose, seed=seed),
+            "similarity": estimate_some((ones * others).sum(axis=1) / norms, whose, seed=seed),
             "recognised": estimate_some(near, whose, seed=seed),
         }
 
-    chosen, unedited, edited = _embedded(model, recogniser, Faces(images, labels, people))
-    attributes = {
-        name: compare(photos[some], edited[name], people[some])
-        for name, some in chosen.items()
-        if len(some)
+    unedited: list[np.ndarray] = []
+    edited: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {n: [] for n in model.attributes}
+    for batch in some.batches():
+        features, y = some.encoded(model, batch)
+        unedited.append(recogniser.embed(to_images(model.decode(features, y, y))))
+        for name, chosen, _, made in swaps(model, features, y, model.attributes):
+            edited[name].append((chosen + batch.start, recogniser.embed(to_images(made.image))))
+    attributes = {}
+    for name, parts in edited.items():
+        if parts:
+            chosen, embedded = (np.concatenate(part) for part in zip(*parts, strict=True))
+            attributes[name] = compare(photos[chosen], embedded, people[chosen])
+    result = {
+        "attributes": attributes,
+        "decoded": compare(photos, np.concatenate(unedited), people),
     }
-    result = {"attributes": attributes, "decoded": compare(photos, unedited, people)}
     partners = [np.setdiff1d(np.flatnonzero(faces.people == who), rows) for who in people]
     paired = np.flatnonzero([len(found) > 0 for found in partners])
     if len(paired):
@@ -125,29 +132,3 @@ def identity(
     if len(apart):
         result["strangers"] = compare(photos[apart], photos[stranger[apart]], people[apart])
     return result
-
-
-def _embedded(
-    model: FaderModel, recogniser: Recogniser, faces: Faces
-) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]:
-    """By attribute, which faces have a clear label; the embeddings of all faces decoded as they
-    are; and by attribute those of these faces at its other side."""
-    sides = {name: other_side(faces.labels[:, i]) for i, name in enumerate(model.attributes)}
-    unedited: list[np.ndarray] = []
-    edited: dict[str, list[np.ndarray]] = {name: [] for name in sides}
-    for batch in faces.batches():
-        y = torch.from_numpy(faces.labels[batch]).to(device_of(model))
-        features = model.encode(to_tensor(faces.images[batch]).to(y.device))
-        unedited.append(recogniser.embed(to_images(model.decode(features, y, y))))
-        for column, (name, (clear, other)) in enumerate(sides.items()):
-            some = np.flatnonzero(clear[batch])
-            if not len(some):
-                continue
-            asked = asked_of(model, y[some], column, other[batch][some])
-            changed = model.decode([f[some] for f in features], asked, y[some])
-            edited[name].append(recogniser.embed(to_images(changed)))
-    return (
-        {name: np.flatnonzero(clear) for name, (clear, _) in sides.items()},
-        np.concatenate(unedited),
-        {name: np.concatenate(some) for name, some in edited.items() if some},
-    )
