@@ -2,25 +2,104 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from fader.data.batches import to_images, to_tensor
 from fader.evaluate.case import Faces, draw
 from fader.evaluate.editing import swaps
-from fader.evaluate.embedder import load_embedder
 from fader.evaluate.statistics import estimate_some
 from fader.faces.align import similarity, template, warp
-from fader.models.model import FaderModel
+from fader.files import write_text
+from fader.models.classifier import resized, resnet
+from fader.models.folders import read_config
+from fader.models.model import FaderModel, save_weights
+from fader.models.weights import load_weights
 
 #: The face embedder that comes in the package.
 PACKAGED = Path(__file__).parent / "weights" / "identity"
+WEIGHTS, CONFIG = "embedder.safetensors", "config.json"
+
+# The part of an aligned face that the embedder looks at, from the left and from above, and its
+# side, as fractions of the image: brows to chin. Hair and background are not who somebody is.
+_LEFT, _TOP, _INNER = 0.15, 0.195, 0.7
+
+_DLIB = "dlib_face_recognition_resnet_model_v1.dat"
+_SIDE = 150  # pixels of dlib's face chips
+# Where dlib's chips have the eyes' centres: the means of the eye corners of its 5-point layout,
+# with its padding of a quarter.
+_EYES = (np.array([[0.2273, 0.2214], [0.7528, 0.2212]]) + 0.25) / 1.5 * _SIDE
+
+
+@dataclass(frozen=True)
+class EmbedderConfig:
+    """``size``: side of the part of a face it looks at, pixels, a multiple of 32; ``width``: first
+    channels; ``dimensions`` of an embedding. ``same_person``: two embeddings nearer than this are
+    one person's, chosen on validation people."""
+
+    size: int = 64
+    width: int = 16
+    dimensions: int = 64
+    same_person: float = 1.0
+
+
+class FaceEmbedder(nn.Module):
+    """The packaged network, small and trained on people's true identities, for measuring only:
+    embeddings N×d of length 1, near where faces are alike."""
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.features, channels = resnet(config.width)
+        self.project = nn.Linear(channels * (config.size // 32) ** 2, config.dimensions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Aligned faces N×3×S×S in [-1, 1] → their embeddings N×d."""
+        return self.placed(self.seen(x))
+
+    def placed(self, seen: Tensor) -> Tensor:
+        """The embeddings of what was :meth:`seen`."""
+        return F.normalize(self.project(seen))
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the convolutions make of the part between brows and chin, flat, N×D."""
+        size = x.shape[-1]
+        left, top, side = (round(part * size) for part in (_LEFT, _TOP, _INNER))
+        inner = x[..., top : top + side, left : left + side]
+        return self.features(resized(inner, self.config.size)).flatten(1)
+
+
+def save_embedder(
+    embedder: FaceEmbedder, folder: str | os.PathLike[str], notes: dict[str, Any]
+) -> None:
+    """Write the embedder in half precision, with ``notes`` on its training and its accuracy."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(embedder, folder / WEIGHTS, torch.float16)
+    config = {"embedder": asdict(embedder.config), "training": notes}
+    write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def load_embedder(folder: str | os.PathLike[str]) -> tuple[FaceEmbedder, dict[str, Any]]:
+    """An embedder that :func:`save_embedder` wrote, in evaluation mode, and its notes.
+
+    Raises :class:`FaderError` when the folder holds none or its files do not fit.
+    """
+    config = read_config(Path(folder), "embedder", "face embedder")
+    embedder = FaceEmbedder(EmbedderConfig(**config["embedder"]))
+    load_weights(embedder, Path(folder) / WEIGHTS)
+    return embedder.eval().requires_grad_(False), config["training"]
+
 
 #: (N, S, S, 3) uint8 → (N, d) embeddings whose Euclidean distance tells people apart.
 Embedder = Callable[[np.ndarray], np.ndarray]
@@ -37,18 +116,11 @@ class Recogniser:
     verification: str | None = None
 
 
-_WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
-_SIDE = 150  # pixels of dlib's face chips
-# Where dlib's chips have the eyes' centres: the means of the eye corners of its 5-point layout,
-# with its padding of a quarter.
-_EYES = (np.array([[0.2273, 0.2214], [0.7528, 0.2212]]) + 0.25) / 1.5 * _SIDE
-
-
 def find_recogniser() -> Recogniser:
     """Dlib's face recognition network where it is installed, else the small one in the package."""
     models = find_spec("face_recognition_models")
     if models is not None and models.origin is not None and find_spec("dlib") is not None:
-        path = Path(models.origin).parent / "models" / _WEIGHTS
+        path = Path(models.origin).parent / "models" / _DLIB
         if path.is_file():
             return _dlib(path)
     return packaged_recogniser()

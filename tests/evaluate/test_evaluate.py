@@ -26,8 +26,15 @@ from fader.evaluate import leakage
 from fader.evaluate.card import model_card
 from fader.evaluate.case import Faces
 from fader.evaluate.editing import outside
-from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, load_embedder, save_embedder
-from fader.evaluate.identity import Recogniser, identity, packaged_recogniser
+from fader.evaluate.identity import (
+    EmbedderConfig,
+    FaceEmbedder,
+    Recogniser,
+    identity,
+    load_embedder,
+    packaged_recogniser,
+    save_embedder,
+)
 from fader.evaluate.judge import cautions, load_judge
 from fader.evaluate.report import html
 from fader.evaluate.statistics import (
