@@ -37,8 +37,7 @@ class Edits:
 
     def of(self, rows: slice) -> Edits:
         """Those of some rows of the faces."""
-        parts = (self.difference, self.target, self.asked, self.changed)
-        return Edits(*(part[rows] for part in parts))
+        return Edits(*(part[rows] for part in vars(self).values()))
 
 
 def edited_images(batch_size: int) -> int:

@@ -40,14 +40,11 @@ def recalibrate(net: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
     """
     net.train()
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        net.eval()
-        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
-    for inputs in batches:
+    for inputs in batches if norms else ():
         net(*inputs)
     net.eval()
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -23,8 +23,8 @@ ROTATION, ZOOM, SHIFT, COLOUR = 2.0, 0.03, 0.01, 0.04
 
 @dataclass(frozen=True)
 class TrainingFaces:
-    """``batches`` of training faces; ``x`` (K×3×S×S in [-1, 1], as uint8 N×S×S×3 in ``images``) and
-    values ``y`` (K×n) of K held-out ones, of training faces where none are held out."""
+    """``batches`` of training faces; ``images`` K×S×S×3 uint8 and values ``y`` (K×n) of held-out
+    ones, of training faces where none are held out."""
 
     batches: Batches
     images: np.ndarray
@@ -69,8 +69,7 @@ def take_faces(store: PreparedStore, config: TrainConfig) -> TrainingFaces:
         seed=config.seed,
         balance=config.balance,
     )
-    held_out = store.indices(VALID)
-    held_out = held_out if len(held_out) else rows
+    held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
     count = min(VALIDATION_IMAGES, len(held_out))
     chosen = held_out[np.linspace(0, len(held_out) - 1, count).round().astype(int)]
     return TrainingFaces(batches, store.images[chosen], torch.from_numpy(labels[chosen]))
