@@ -16,10 +16,8 @@ def model_card(
     model: FaderModel, repo_id: str, licence: str, evaluation: dict[str, Any] | None = None
 ) -> str:
     """The card of ``model`` as ``user/name`` on the Hub: Markdown with metadata in front.
-
-    ``evaluation`` is the document that ``fader evaluate --json`` prints. Raises
-    :class:`FaderError` when it is none, or of a model that edits other things.
-    """
+    ``evaluation`` is the document of ``fader evaluate --json``; raises :class:`FaderError` when it
+    is none, or of a model that edits other things."""
     config = model.autoencoder.config
     estimates = (
         "Estimates are by its own classifier."
@@ -47,10 +45,8 @@ are labels of a data set, not facts about people.
 
 
 def with_metadata(card: str, licence: str) -> str:
-    """A card with ``licence`` and what the Hub finds it by in its metadata; the rest stays.
-
-    Raises :class:`FaderError` for a card whose metadata cannot be read.
-    """
+    """A card with ``licence`` and what the Hub finds it by in its metadata; the rest stays. Raises
+    :class:`FaderError` for a card whose metadata cannot be read."""
     from huggingface_hub import ModelCard, ModelCardData
 
     if not card.startswith("---"):

@@ -48,14 +48,10 @@ def evaluate(
     embedder: Embedder | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Score ``model`` on a split of ``store``, or on ``limit`` random faces of it.
-
-    ``name`` is what the report calls the model. ``embedder`` is for the identity score; without
-    one, dlib's is taken where it is installed, and the packaged one where not.
-
-    Raises :class:`FaderError` when the split is empty, or the store's size or labels do not fit
-    the model.
-    """
+    """Score ``model`` on a split of ``store``, or on ``limit`` random faces of it. ``name`` is what
+    the report calls the model. ``embedder`` is for the identity score; without one, dlib's is taken
+    where it is installed, else the packaged one. Raises :class:`FaderError` when the split is
+    empty, or the store's size or labels do not fit the model."""
     case, warnings = _take(model, judge, store, split, limit, seed, progress)
     faces = case.faces
     slid, shown = (faces.take(draw(len(faces), n, seed, k)) for n, k in ((SLID, 2), (SHOWN, 3)))

@@ -91,10 +91,8 @@ def save_embedder(
 
 
 def load_embedder(folder: str | os.PathLike[str]) -> tuple[FaceEmbedder, dict[str, Any]]:
-    """An embedder that :func:`save_embedder` wrote, in evaluation mode, and its notes.
-
-    Raises :class:`FaderError` when the folder holds none or its files do not fit.
-    """
+    """An embedder that :func:`save_embedder` wrote, in evaluation mode, and its notes. Raises
+    :class:`FaderError` when the folder holds none or its files do not fit."""
     config = read_config(Path(folder), "embedder", "face embedder")
     embedder = FaceEmbedder(EmbedderConfig(**config["embedder"]))
     load_weights(embedder, Path(folder) / WEIGHTS)
@@ -161,11 +159,9 @@ def _dlib(path: Path) -> Recogniser:
 def identity(
     model: FaderModel, recogniser: Recogniser, faces: Faces, seed: int, limit: int = 128
 ) -> dict[str, Any]:
-    """Cosine similarity of the embeddings of photo and edit, and the share still recognised.
-
-    On ``limit`` random faces. ``decoded`` is the decoding without an edit; ``same_person`` and
-    ``strangers`` are pairs of different photos, the scale to read the rest by.
-    """
+    """Cosine similarity of the embeddings of photo and edit, and the share still recognised, on
+    ``limit`` random faces; of the decoding without an edit (``decoded``); and of pairs of different
+    photos (``same_person``, ``strangers``), the scale to read the rest by."""
     rows = draw(len(faces), limit, seed, 5)
     some = faces.take(rows)
     people, photos = some.people, recogniser.embed(some.images)

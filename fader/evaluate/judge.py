@@ -64,10 +64,8 @@ def load_judge(
     path: str | os.PathLike[str] | None, model: FaderModel, device: str | torch.device = "cpu"
 ) -> Judge:
     """The judge at ``path``: a run of ``fader train-classifier`` or a model; None is the packaged.
-
     Raises :class:`FaderError` when there is none, or when it is the model's own classifier, whose
-    verdict would say nothing: the model may have been trained to please it.
-    """
+    verdict would say nothing: the model may have been trained to please it."""
     folder = PACKAGED if path is None else path
     inside = Path(folder) / "model"
     if (inside / CONFIG).is_file():

@@ -51,11 +51,9 @@ def _to_a_probe(case: Case) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _latents(case: Case, rows: np.ndarray) -> Tensor:
-    """What the attributes are to be gone from, flat, N×D float32 on the CPU.
-
-    Of a model with a mask that is the latent code: its skips bring the photo itself, and are meant
-    to. Of another it is all that the decoder gets.
-    """
+    """What the attributes are to be gone from, flat, N×D float32 on the CPU: all that the decoder
+    gets. Of a model with a mask the latent code alone: its skips bring the photo itself, as they
+    are meant to."""
     model, parts = case.model, []
     for start in range(0, len(rows), 32):
         x = to_tensor(case.store.images[rows[start : start + 32]]).to(device_of(model))
@@ -73,12 +71,10 @@ def probe(
     people: np.ndarray,
     seed: int,
 ) -> list[Estimate]:
-    """Train a probe; the balanced accuracy of each attribute on the test latents, 0.5 at best.
-
-    Each pair is latents (N, D) and labels (N, n) in 0..1. The latents are standardised by the
-    training ones; when to stop is chosen, for each attribute, on ``valid`` (None: at the end).
-    ``people`` (N,) are those of ``test``.
-    """
+    """The balanced accuracy, 0.5 at best, of a probe of each attribute on the latents of ``test``,
+    faces of ``people`` (N,). Each pair is latents (N, D), standardised by the training ones, and
+    labels (N, n) in 0..1. When to stop is chosen, for each attribute, on ``valid`` (None: at the
+    end)."""
     x, y = train[0], torch.from_numpy(train[1])
     centre, spread = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
     share = y.mean(dim=0).clamp(1e-3, 1 - 1e-3)
@@ -125,11 +121,8 @@ def probe(
 
 @torch.inference_mode()
 def _shown(case: Case) -> dict[str, Any]:
-    """What the judge reads of the attributes in decodings that were told nothing of them.
-
-    Every face is decoded with the same values, the training faces' means. An attribute that the
-    judge still recognises came through the latent.
-    """
+    """What the judge recognises in decodings that are all told the same, the training faces' means:
+    it came through the latent."""
     train = case.store.indices(TRAIN)
     neutral = case.labels[train if len(train) else slice(None)].mean(axis=0)
     told = torch.from_numpy(neutral.astype(np.float32)).to(device_of(case.model))

@@ -66,13 +66,9 @@ def _distances(
 
 
 def _against_real(case: Case, swapped: dict[str, Swapped]) -> dict[str, Any]:
-    """Edited faces beside real faces that have the asked value, by attribute and direction.
-
-    ``distance`` is the Fréchet distance of edits to such faces (mean of both halves), ``halves``
-    that of two halves of these faces with no person in common, all of ``n`` images, and ``ratio``
-    the first over the second: 1 is what real faces score. The faces are of all parts of the store,
-    less those the judge learnt from.
-    """
+    """Edited faces beside real faces that have the asked value, which the judge has not learnt
+    from: ``distance`` is their Fréchet distance (mean of both halves), ``halves`` that of two
+    halves of the real ones with no person in common, all of ``n`` images."""
     unseen = _unseen_rows(case)
     random = np.random.default_rng([case.seed, 9])
     halves: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}

@@ -18,11 +18,8 @@ _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def scale_weights(size: int) -> tuple[float, ...]:
-    """The weights of the scales of MS-SSIM, finest first; they add up to 1.
-
-    Five as published, fewer where the smallest would be below the window of 11 pixels: a 128-pixel
-    face has room for four.
-    """
+    """The weights of the scales of MS-SSIM, finest first, which add up to 1: five as published,
+    fewer where the smallest would be below the window of 11 pixels (four at 128 pixels)."""
     weights = np.array(_SCALES[: max(1, int(np.log2(size / 11)) + 1)])
     return tuple((weights / weights.sum()).tolist())
 

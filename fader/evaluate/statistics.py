@@ -94,11 +94,9 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """The Fréchet distance of two sets of features (n, d), (m, d) taken as Gaussians.
-
-    |μa − μb|² + tr(Σa + Σb − 2 (Σa Σb)^½) (Dowson & Landau 1982). Biased upwards for few images:
-    compare only numbers with like n.
-    """
+    """The Fréchet distance of two sets of features (n, d), (m, d) taken as Gaussians: |μa − μb|² +
+    tr(Σa + Σb − 2 (Σa Σb)^½) (Dowson & Landau 1982). Biased upwards for few images: compare only
+    numbers with like n."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     # The root's trace needs only the product's eigenvalues, which are real and not negative.
@@ -108,11 +106,9 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def strangeness(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """How far each of ``points`` (n, d) is from what is usual among ``reference`` (m, d).
-
-    The squared Mahalanobis distance over d: about 1 for another of the same kind. The covariance
-    is shrunk by a tenth towards a sphere (Ledoit & Wolf 2004), so that few references will do.
-    """
+    """How far each of ``points`` (n, d) is from what is usual among ``reference`` (m, d): the
+    squared Mahalanobis distance over d, about 1 for another of the same kind. The covariance is
+    shrunk by a tenth towards a sphere (Ledoit & Wolf 2004), so that few references will do."""
     reference = reference.astype(np.float64)
     covariance = np.atleast_2d(np.cov(reference, rowvar=False))
     d = len(covariance)

@@ -25,13 +25,11 @@ _BLUR, _QUALITY = 1.0, 75
 
 @dataclass(frozen=True)
 class Swapped:
-    """The judge's view of the faces with one attribute set to its other side.
-
-    ``rows`` (M,) are the faces, ``asked`` (M,) the value asked for, 0 or 1. ``logits`` (M, k) and
-    ``features`` (M, C) are of the decoder's image; ``blurred`` (M,) and ``pasted`` (M,) are the
-    attribute's own logit after blur and JPEG, and of the crop as the editor composes it.
-    ``outside`` (M,) is the PSNR in dB to the photo where the model's mask is nothing, or NaN.
-    """
+    """The judge's view of the faces ``rows`` (M,) with one attribute set to its other side,
+    ``asked`` (M,), 0 or 1. ``logits`` (M, k) and ``features`` (M, C) are of the decoder's image;
+    ``blurred`` (M,) and ``pasted`` (M,) are the attribute's own logit after blur and JPEG, and of
+    the crop as the editor composes it. ``outside`` (M,) is the PSNR in dB to the photo where the
+    model's mask is nothing, or NaN."""
 
     rows: np.ndarray
     asked: np.ndarray
@@ -68,11 +66,9 @@ def blur_and_jpeg(images: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def swap(case: Case) -> tuple[np.ndarray, np.ndarray, dict[str, Swapped]]:
-    """Swap every attribute that the judge knows, on the faces whose label is clear.
-
-    Returns the judge's logits (N, k) and features (N, C) of the unedited decodings, and a
-    :class:`Swapped` for each attribute. Each face is encoded once.
-    """
+    """Swap every attribute that the judge knows, on the faces whose label is clear: the judge's
+    logits (N, k) and features (N, C) of the unedited decodings, and a :class:`Swapped` for each
+    attribute."""
     model, see = case.model, case.judge.see
     decoded = []
     parts: dict[str, list[Swapped]] = {name: [] for name in case.judged}
@@ -101,12 +97,10 @@ def _joined(parts: list[Swapped]) -> Swapped:
 
 @torch.inference_mode()
 def slide(case: Case) -> dict[str, Any]:
-    """Every attribute that the judge knows, moved along :data:`SLIDER` on all faces.
-
-    For each the judge's mean probability (and 10 % and 90 % quantiles) at each position;
-    ``spearman``, the rank correlation of position and its logit, and ``monotone``, the share of
-    steps on which the logit rises, per face.
-    """
+    """Every attribute that the judge knows, moved along :data:`SLIDER` on all faces: the judge's
+    mean probability (and 10 % and 90 % quantiles) at each position; ``spearman``, the rank
+    correlation of position and its logit, and ``monotone``, the share of steps on which it rises,
+    per face."""
     model, faces, names = case.model, case.faces, case.judged
     logits = np.zeros((len(names), len(SLIDER), len(faces)), np.float32)
     for batch in faces.batches("sliders", case.shown):

@@ -73,15 +73,12 @@ def train_classifier(
     resume: bool = False,
     progress: bool = True,
 ) -> dict[str, AttributeScore]:
-    """Train on the store's labels (hard or soft) and save into ``out/model``.
-
-    Returns each attribute's score on the test split, or where there is none on the validation
-    split (the training images where there is neither). Attributes that never vary in the training
-    images are left out. ``initial`` is where to start from instead of from chance; raises
-    :class:`FaderError` when it is of another kind. A run that was stopped goes on exactly where its
-    last checkpoint was with ``resume``; a stop by Ctrl-C leaves one, and raises
-    :class:`KeyboardInterrupt`.
-    """
+    """Train on the store's labels (hard or soft) and save into ``out/model``; each attribute's
+    score on the test split, else on the validation split, else on the training images. Attributes
+    that never vary in the training images are left out. ``initial`` is where to start from instead
+    of from chance; raises :class:`FaderError` when it is of another kind. With ``resume`` a run
+    goes on exactly where its last checkpoint was; Ctrl-C leaves one, and raises
+    :class:`KeyboardInterrupt`."""
     run = out if isinstance(out, RunFolder) else RunFolder(out)
     fit = _Fit(store, run, settings, make_accelerator(torch.device(device)), initial)
     if resume:

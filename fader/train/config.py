@@ -183,12 +183,9 @@ load_preset = partial(read_preset, "fader.train")
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """``values`` with ``"lambda_max=0.01"`` or ``"model.layers=6"`` put in, types checked. What is
-    put in holds in every stage; ``steps`` are those of the whole run.
-
-    Raises :class:`FaderError` for a name that is no setting (with the nearest one) or a value of
-    the wrong kind.
-    """
+    """``values`` with ``"lambda_max=0.01"`` or ``"model.layers=6"`` put in, in every stage;
+    ``steps`` are those of the whole run. Raises :class:`FaderError` for a name that is no setting
+    (with the nearest one) or a value of the wrong kind."""
     values = {**values, "model": dict(values.get("model", {}))}
     for override in overrides:
         name, text = split_override(override)

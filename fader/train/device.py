@@ -13,10 +13,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 
 def best_precision(device: torch.device) -> str:
-    """``"bf16"``, ``"fp16"`` or ``"no"``: the mixed precision that pays on this device.
-
-    On a CPU bfloat16 is only worth it with the instructions for it (AVX512-BF16 or AMX).
-    """
+    """``"bf16"``, ``"fp16"`` or ``"no"``: the mixed precision that pays on this device. On a CPU
+    bfloat16 is only worth it with the instructions for it (AVX512-BF16 or AMX)."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":

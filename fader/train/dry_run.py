@@ -23,10 +23,8 @@ def describe_run(
     config: TrainConfig, store: PreparedStore, device: torch.device, compiled: bool = False
 ) -> dict[str, Any]:
     """``settings``, ``data`` (images of each split, and the share of each attribute among the
-    training images), ``parameters`` of each network, and a ``cost`` from a few timed steps.
-
-    The steps are of both kinds, as λ's ramp has begun in them. Leaves nothing behind.
-    """
+    training images), ``parameters`` of each network, and a ``cost`` from a few timed steps with
+    every term. Leaves nothing behind."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, store, folder, device=device, progress=False, compiled=compiled)
         rate = _images_per_second(trainer)

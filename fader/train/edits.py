@@ -72,11 +72,9 @@ def draw_edits(
 def flip_one(
     y: Tensor, prior: Tensor, attributes: Sequence[str], random: torch.Generator
 ) -> Tensor:
-    """``y`` (N×n) with one attribute per row set to its other side (hard 0 or 1).
-
-    The rarer a face's value, the likelier (by the root of it) it is the one flipped: both
-    directions of an attribute get their turns, also where few faces have it.
-    """
+    """``y`` (N×n) with one attribute per row set to its other side (hard 0 or 1). The rarer a
+    face's value, the likelier (by the root of it) it is flipped: both directions of an attribute
+    get their turns, also where few faces have it."""
     share = torch.where(y > 0.5, prior, 1 - prior).clamp(min=_RAREST)
     # torch.multinomial's own way of drawing one column a row, without waiting for the device.
     race = torch.empty(y.shape).exponential_(generator=random).to(y.device, non_blocking=True)
@@ -86,9 +84,7 @@ def flip_one(
 
 def other_side(y: Tensor, column: Tensor, attributes: Sequence[str]) -> Tensor:
     """``y`` (N×n) with the attribute ``column`` (N,) of each row set to its other side (0 or 1).
-
-    One that is turned on turns off those it excludes (:func:`exclusive`).
-    """
+    One that is turned on turns off those it excludes (:func:`exclusive`)."""
     rows = torch.arange(len(y), device=y.device)
     turned_on = y[rows, column] <= 0.5
     turned_off = exclusive(attributes).to(y.device)[column] & turned_on[:, None]

@@ -42,10 +42,8 @@ class TrainingFaces:
 
 
 def take_faces(store: PreparedStore, config: TrainConfig) -> TrainingFaces:
-    """The faces of ``store`` that a run with these settings uses.
-
-    Raises :class:`FaderError` for data that the settings do not fit, or that cannot be learnt from.
-    """
+    """The faces of ``store`` that a run with these settings uses. Raises :class:`FaderError` for
+    data that the settings do not fit, or that cannot be learnt from."""
     attributes, amount = config.model.attributes, config.augmentation
     if not attributes:
         raise FaderError("no attributes to train; name at least one, such as Male")

@@ -28,11 +28,10 @@ class DivergedError(FaderError):
 
 @dataclass
 class Loop:
-    """The bookkeeping of one training; made by :func:`training_loop`, which tells of its settings.
-
-    ``done`` of ``steps`` are finished. ``writer`` is TensorBoard's, None without one. ``stopped``
-    says that there was a Ctrl-C, ``save_seconds`` how long the last checkpoint took.
-    """
+    """The bookkeeping of one training, ``done`` of ``steps`` finished; made by
+    :func:`training_loop`, which tells of its settings. ``writer`` is TensorBoard's, None without
+    one. ``stopped`` says that there was a Ctrl-C, ``save_seconds`` how long the last checkpoint
+    took."""
 
     run: RunFolder
     steps: int
@@ -58,13 +57,10 @@ class Loop:
 
     def count(self, losses: dict[str, Tensor], images: int) -> dict[str, float] | None:
         """Take note of a finished step with its losses (each a single number) and image count.
-
         Every ``log_every`` steps, and at the last, returns ``step``, the losses' means since the
-        last time, and ``images_per_second`` of training alone; else None. The losses are looked at
-        only then, so that a GPU need not be waited for at every step.
-
-        Raises :class:`DivergedError`, which names a loss that is no number any more.
-        """
+        last time, and ``images_per_second`` of training alone; else None: the losses are looked at
+        only then, so that a GPU need not be waited for. Raises :class:`DivergedError`, which names
+        a loss that is no number any more."""
         self.done += 1
         self._images += images
         for name, value in losses.items():
@@ -94,11 +90,9 @@ class Loop:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Samples, validation and checkpoints: not counted in the rate of training.
-
-        When a file cannot be written in it, a checkpoint is tried, and the :class:`FaderError` says
-        what is kept.
-        """
+        """Samples, validation and checkpoints: not counted in the rate of training. When a file
+        cannot be written in it, a checkpoint is tried, and the :class:`FaderError` says what is
+        kept."""
         paused = time.monotonic()
         with self._guarded():
             yield

@@ -49,11 +49,9 @@ class RunFolder:
     # Whose it is
 
     def hold(self) -> None:
-        """Keep other processes from training this run, until :meth:`release` or the end.
-
-        Removes what killed ones were just writing. Raises :class:`FaderError` while another
-        process trains it.
-        """
+        """Keep other processes from training this run, until :meth:`release` or the end, and remove
+        what killed ones were just writing. Raises :class:`FaderError` while another process trains
+        it."""
         if self._is_held:
             return
         held = (
@@ -158,10 +156,8 @@ class RunFolder:
     # Metrics
 
     def log(self, path: Path, row: dict[str, Any]) -> None:
-        """Append a row to ``metrics`` or ``validation``, one JSON object a line.
-
-        Raises :class:`OSError` with the file's name where that fails.
-        """
+        """Append a row to ``metrics`` or ``validation``, one JSON object a line. Raises
+        :class:`OSError` with the file's name where that fails."""
         try:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -189,10 +185,8 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, map_location: torch.device) -> dict[str, Any]:
-    """The state in a file of :func:`write_checkpoint`, of which nothing is executed.
-
-    Raises :class:`FaderError` for what is no file, and anything for a damaged one.
-    """
+    """The state in a file of :func:`write_checkpoint`, of which nothing is executed. Raises
+    :class:`FaderError` for what is no file, and anything for a damaged one."""
     check_regular(path)
     with warnings.catch_warnings():  # of odd bytes, which are an error at once
         warnings.simplefilter("ignore")
@@ -246,10 +240,7 @@ def _step(path: Path) -> int:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All rows of a JSON-lines file that are objects with a whole number as ``step``; what else is
-    there, such as a line cut short by a kill, is left out.
-
-    Raises :class:`FaderError` for what is no file.
-    """
+    there, such as a line cut short, is left out. Raises :class:`FaderError` for what is no file."""
     try:
         check_regular(path)
         lines = path.read_bytes().splitlines()

@@ -22,12 +22,10 @@ from fader.train.edits import flip_one, other_side
 def validate(
     model: FaderModel, x: Tensor, y: Tensor, prior: Tensor, batch_size: int
 ) -> dict[str, float]:
-    """Faces N×3×S×S in [-1, 1] with values N×n, decoded as they are and with one attribute flipped.
-
-    reconstruction_loss: mean square error with nothing changed. With a classifier, swap_accuracy:
-    share of flips that it sees; kept: share of its decisions on the model's other attributes that
-    are those on the photo.
-    """
+    """Faces N×3×S×S in [-1, 1] with values N×n, decoded as they are (``reconstruction_loss``: mean
+    square error) and with one attribute flipped. With a classifier, ``swap_accuracy``: share of
+    flips that it sees; ``kept``: share of its decisions on the model's other attributes that are
+    those on the photo."""
     sums: dict[str, float] = {}
     names = model.attributes
     for start in range(0, len(x), batch_size):
@@ -50,9 +48,8 @@ def validate(
 
 @torch.no_grad()
 def sample_grid(model: FaderModel, x: Tensor, y: Tensor) -> Image.Image:
-    """Faces N×3×S×S in [-1, 1] with values N×n → a picture: a row per face; columns are the
-    photo, its reconstruction, and the decoding with each attribute asked to be on its other
-    side."""
+    """Faces N×3×S×S in [-1, 1] with values N×n → a picture: a row per face; columns are the photo,
+    its reconstruction, and the decoding with each attribute asked to be on its other side."""
     features = model.encode(x)
     columns = [to_images(x), to_images(model.decode(features, y, y))]
     for i in range(y.shape[1]):

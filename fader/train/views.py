@@ -11,12 +11,9 @@ _BRIGHTNESS, _SHIFT, _CUTOUT, _CUTOUTS = 0.1, 1 / 32, 1 / 4, 0.2
 
 
 class View:
-    """One random view, the same for every batch of N images that is seen through it; of the batch
-    for which it is drawn they may be only some ``rows``.
-
-    Photos and edited images have to be seen through the same: heavier views (blur, gray, cutouts
-    half of the time) leave discriminators near chance.
-    """
+    """One random view, the same for all images seen through it: batches of N, or of those some
+    ``rows``. Photos and edited images have to be seen through the same: heavier views (blur, gray,
+    cutouts half of the time) leave discriminators near chance."""
 
     def __init__(
         self, n: int, size: int, random: torch.Generator, rows: slice = slice(None)
