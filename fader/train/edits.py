@@ -1,4 +1,5 @@
-"""The edits that training asks for: which attributes of which faces, and how far."""
+"""The edits that training asks for: which attributes of which faces, how far, and in what light an
+image discriminator sees them."""
 
 from __future__ import annotations
 
@@ -18,6 +19,10 @@ SHUFFLED = 0.3
 SHORTEST, LONGEST = 0.25, 1.5
 # Attributes that hardly any face has would else be turned on and off all the time.
 _RAREST = 0.02
+
+# Of a view: brightness, in half the range of values; shifts and cutouts, in parts of the side; how
+# often there are cutouts.
+_BRIGHTNESS, _SHIFT, _CUTOUT, _CUTOUTS = 0.1, 1 / 32, 1 / 4, 0.2
 
 
 @dataclass(frozen=True)
@@ -98,3 +103,29 @@ def exclusive(attributes: Sequence[str]) -> Tensor:
     return torch.tensor(
         [[other in rivals(name, attributes) for other in attributes] for name in attributes]
     )
+
+
+class View:
+    """One random view (DiffAugment, Zhao et al. 2020, arXiv 2006.10738, lightly) of N images, or of
+    those some ``rows``; the same for all batches seen through it, photos and edited ones, as it has
+    to be. Heavier views (blur, gray, cutouts half of the time) leave discriminators near chance."""
+
+    def __init__(
+        self, n: int, size: int, random: torch.Generator, rows: slice = slice(None)
+    ) -> None:
+        most = max(1, round(_SHIFT * size))
+        self.shift = tuple(torch.randint(-most, most + 1, (2,), generator=random).tolist())
+        self.light = _BRIGHTNESS * (2 * torch.rand((n, 1, 1, 1), generator=random) - 1)[rows]
+        self.holes = None
+        if float(torch.rand((), generator=random)) < _CUTOUTS:
+            side = round(_CUTOUT * size)
+            corner = torch.randint(0, size - side + 1, (2, n, 1), generator=random)
+            at = torch.arange(size)[None]
+            down, across = ((at >= c) & (at < c + side) for c in corner[:, rows])
+            self.holes = ~(down[:, :, None] & across[:, None])[:, None]
+
+    def __call__(self, x: Tensor, first: int | None = None) -> Tensor:
+        """Images N×3×S×S in [-1, 1] (or the ``first`` of the N) → the same, seen so; values may
+        leave the range a little."""
+        x = torch.roll(x, self.shift, dims=(2, 3)) + self.light[:first].to(x)
+        return x if self.holes is None else x * self.holes[:first].to(x)
