@@ -26,8 +26,7 @@ import torch
 from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.batches import to_tensor
 from fader.data.store import PreparedStore
-from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, inner, save_embedder
-from fader.models.classifier import resized
+from fader.evaluate.identity import EmbedderConfig, FaceEmbedder, save_embedder
 from fader.models.pretrained import load_classifier
 
 # How far the scatter within people is taken towards a sphere (Ledoit & Wolf 2004).
@@ -39,7 +38,7 @@ def features_of(net: FaceEmbedder, store: PreparedStore, rows: np.ndarray) -> np
     """What the convolutions see in these rows of the store, flat, N×D float32."""
     return np.concatenate(
         [
-            net.seen(resized(inner(to_tensor(store.images[some])), net.config.size)).numpy()
+            net.seen(to_tensor(store.images[some])).numpy()
             for some in np.array_split(rows, max(1, len(rows) // 64))
         ]
     )

@@ -16,43 +16,37 @@ def model_card(
     model: FaderModel, repo_id: str, licence: str, evaluation: dict[str, Any] | None = None
 ) -> str:
     """The card of ``model`` as ``user/name`` on the Hub: Markdown with metadata in front.
-
-    ``evaluation`` is the document that ``fader evaluate --json`` prints. Raises
-    :class:`FaderError` when it is none, or of a model that edits other things.
-    """
+    ``evaluation`` is the document of ``fader evaluate --json``; raises :class:`FaderError` when it
+    is none, or of a model that edits other things."""
     config = model.autoencoder.config
-    attributes = ", ".join(model.attributes)
-    lines = [
-        f"# {repo_id.rpartition('/')[2]}",
-        "",
-        f"A Fader Network (arXiv 1706.00409) that edits {attributes} in photos of faces. It works "
-        f"on crops of {config.size} pixels; the editor puts the change back into the photo at the "
-        "photo's own resolution.",
-        "",
-        "```sh",
-        f"fader edit photo.jpg --set {model.attributes[0]}=1 --model {repo_id}",
-        "```",
-        "",
-        f"The network is of the kind `{config.kind}`, with {config.layers} layers. "
-        + (
-            "Estimates are by its own classifier."
-            if model.classifier
-            else "It has no classifier; estimates are by the one that comes with `fader`."
-        ),
-        "",
-        "Edited photos of real people can mislead: say that a picture was edited. The names of "
-        "attributes are labels of a data set, not facts about people.",
-    ]
+    estimates = (
+        "Estimates are by its own classifier."
+        if model.classifier
+        else "It has no classifier; estimates are by the one that comes with `fader`."
+    )
+    card = f"""# {repo_id.rpartition("/")[2]}
+
+A Fader Network (arXiv 1706.00409) that edits {", ".join(model.attributes)} in photos of faces. \
+It works on crops of {config.size} pixels; the editor puts the change back into the photo at the \
+photo's own resolution.
+
+```sh
+fader edit photo.jpg --set {model.attributes[0]}=1 --model {repo_id}
+```
+
+The network is of the kind `{config.kind}`, with {config.layers} layers. {estimates}
+
+Edited photos of real people can mislead: say that a picture was edited. The names of attributes \
+are labels of a data set, not facts about people.
+"""
     if evaluation is not None:
-        lines += ["", "## Measured", "", *_measured(model, evaluation)]
-    return with_metadata("\n".join(lines) + "\n", licence)
+        card += f"\n## Measured\n\n{_measured(model, evaluation)}\n"
+    return with_metadata(card, licence)
 
 
 def with_metadata(card: str, licence: str) -> str:
-    """A card with ``licence`` and what the Hub finds it by in its metadata; the rest stays.
-
-    Raises :class:`FaderError` for a card whose metadata cannot be read.
-    """
+    """A card with ``licence`` and what the Hub finds it by in its metadata; the rest stays. Raises
+    :class:`FaderError` for a card whose metadata cannot be read."""
     from huggingface_hub import ModelCard, ModelCardData
 
     if not card.startswith("---"):
@@ -69,7 +63,7 @@ def with_metadata(card: str, licence: str) -> str:
     return str(made)
 
 
-def _measured(model: FaderModel, evaluation: dict[str, Any]) -> list[str]:
+def _measured(model: FaderModel, evaluation: dict[str, Any]) -> str:
     try:
         of, data = evaluation["model"]["attributes"], evaluation["data"]
         if list(of) != list(model.attributes):
@@ -89,4 +83,4 @@ def _measured(model: FaderModel, evaluation: dict[str, Any]) -> list[str]:
         shown = " | ".join(cells.get(column, "") for column in _SHOWN)
         lines.append(f"| {name} | {direction} | {shown} |")
     lines += ["", *(f"- {line}" for line in summed), ""]
-    return [*lines, *(f"*{column}*: {COLUMNS[column]}.  " for column in _SHOWN)]
+    return "\n".join([*lines, *(f"*{column}*: {COLUMNS[column]}.  " for column in _SHOWN)])

@@ -1,24 +1,37 @@
-"""The one place where an evaluation asks a model for pictures."""
+"""The one place where an evaluation asks a model for edits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fader.attributes import rivals
+from fader.data.batches import to_images
+from fader.evaluate.case import Faces
 from fader.faces.align import template
 from fader.faces.blend import composite
 from fader.faces.detect import Face
 from fader.models.model import Decoding, FaderModel
+from fader.train.validation import sample_grid, with_titles
+
+#: A label at least this far from one half is clear; only such faces are swapped.
+CLEAR = 0.2
 
 # Where a mask is below this, a pixel counts as outside.
 _OUTSIDE = 0.05
 
+# What a picture shows of a slider, and of how many faces.
+_POSITIONS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+_SLIDING = 2
 
-def device_of(model: FaderModel) -> torch.device:
-    """Where the model's weights are."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+def other_side(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which faces have a clear label (bool), and the other side of each label (0.0 or 1.0)."""
+    return np.abs(labels - 0.5) >= CLEAR, (labels < 0.5).astype(np.float32)
 
 
 def asked_of(model: FaderModel, own: Tensor, column: int, value: float | np.ndarray) -> Tensor:
@@ -34,16 +47,17 @@ def asked_of(model: FaderModel, own: Tensor, column: int, value: float | np.ndar
     return asked
 
 
-def code(model: FaderModel, x: Tensor) -> Tensor:
-    """What the attributes are to be gone from, flat, N×D float32 on the CPU.
-
-    Of a model with a mask that is the latent code: its skips bring the photo itself, and are meant
-    to. Of another it is all that the decoder gets.
-    """
-    _, *features = model.encode(x)
-    if model.autoencoder.config.kind == "difference":
-        features = features[-1:]
-    return torch.cat([f.flatten(1) for f in features], dim=1).float().cpu()
+def swaps(
+    model: FaderModel, features: list[Tensor], y: Tensor, names: Iterable[str]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, Decoding]]:
+    """Some attributes, each with the rows of the encoded faces with values ``y`` whose label is
+    clear, its other side there, and how they change when it is set to that."""
+    for name in names:
+        column = model.attributes.index(name)
+        clear, other = other_side(y[:, column].cpu().numpy())
+        if len(rows := np.flatnonzero(clear)):
+            asked = asked_of(model, y[rows], column, other[rows])
+            yield name, rows, other[rows], model.change([f[rows] for f in features], asked, y[rows])
 
 
 def outside(photos: np.ndarray, images: np.ndarray, mask: Tensor) -> np.ndarray:
@@ -66,3 +80,31 @@ def paste(photos: np.ndarray, made: Decoding) -> np.ndarray:
         composite(photo, whole, face) for photo, face in zip(photos, made.faces(), strict=True)
     ]
     return np.stack(pasted) if pasted else photos
+
+
+@torch.inference_mode()
+def pictures(model: FaderModel, faces: Faces) -> dict[str, Image.Image]:
+    """Sheets of these faces by title: decoded, pasted, and moved along the sliders."""
+    (features, y), count = faces.encoded(model), len(model.attributes)
+    pasted = [faces.images]
+    for i in range(count):
+        asked = asked_of(model, y, i, (y[:, i] <= 0.5).cpu().numpy())
+        pasted.append(paste(faces.images, model.change(features, asked, y)))
+    made = {
+        "Decoded, as scored: photo, decoding, and each attribute at its other side": sample_grid(
+            model, features[0], y
+        ),
+        "Pasted, as the editor composes it: photo, and each attribute at its other side": (
+            with_titles(pasted, ["photo", *model.attributes])
+        ),
+    }
+    for row in range(min(_SLIDING, len(faces))):
+        alone, own = [f[[row]] for f in features], y[[row]]
+        sheet = []
+        for position in _POSITIONS:
+            every = (asked_of(model, own, i, position) for i in range(count))
+            column = [to_images(model.decode(alone, asked, own)) for asked in every]
+            sheet.append(np.concatenate(column))
+        title = f"Sliders of face {row + 1}; from above: {', '.join(model.attributes)}"
+        made[title] = with_titles(sheet, [f"{position:g}" for position in _POSITIONS])
+    return made

@@ -26,9 +26,6 @@ _HALVES = {
     "odd": "the people with odd identity numbers",
 }
 
-# Images the judge sees at once.
-_BATCH = 64
-
 
 class Judge:
     """A classifier that looks at images as a viewer would: as 8-bit pictures."""
@@ -56,9 +53,8 @@ class Judge:
         device = next(self.classifier.parameters()).device
         logits = [np.zeros((0, len(self.attributes)), np.float32)]
         features = [np.zeros((0, self.classifier.channels), np.float32)]
-        for start in range(0, len(images), _BATCH):
-            x = to_tensor(images[start : start + _BATCH]).to(device)
-            pooled = self.classifier.embed(x)
+        for start in range(0, len(images), 64):
+            pooled = self.classifier.embed(to_tensor(images[start : start + 64]).to(device))
             features.append(pooled.cpu().numpy())
             logits.append(self.classifier.head(pooled).cpu().numpy())
         return np.concatenate(logits), np.concatenate(features)
@@ -68,10 +64,8 @@ def load_judge(
     path: str | os.PathLike[str] | None, model: FaderModel, device: str | torch.device = "cpu"
 ) -> Judge:
     """The judge at ``path``: a run of ``fader train-classifier`` or a model; None is the packaged.
-
     Raises :class:`FaderError` when there is none, or when it is the model's own classifier, whose
-    verdict would say nothing: the model may have been trained to please it.
-    """
+    verdict would say nothing: the model may have been trained to please it."""
     folder = PACKAGED if path is None else path
     inside = Path(folder) / "model"
     if (inside / CONFIG).is_file():
@@ -89,25 +83,22 @@ def load_judge(
 def cautions(judge: Judge, model: FaderModel) -> list[str]:
     """What makes this judge's verdict on this model worth less, as sentences."""
     found = []
-    guide = model.classifier
-    if guide and guide.config.architecture == judge.classifier.config.architecture:
-        found.append(
-            "The judge has the architecture of the model's classifier and may share its blind "
-            "spots."
-        )
-    found += _shared_people(judge.notes.get("identities"), guide.notes if guide else None)
+    if guide := model.classifier:
+        if guide.config.architecture == judge.classifier.config.architecture:
+            found.append(
+                "The judge has the architecture of the model's classifier and may share its blind "
+                "spots."
+            )
+        found += _shared_people(judge.notes.get("identities"), guide.notes.get("identities"))
     unknown = [name for name in model.attributes if name not in judge.attributes]
     if unknown:
         found.append(f"The judge does not know {', '.join(unknown)}; these have no swap scores.")
     return found
 
 
-def _shared_people(judges: str | None, guide: dict[str, Any] | None) -> list[str]:
+def _shared_people(judges: str | None, guides: str | None) -> list[str]:
     """A caution when the judge may have learnt from the people whom the model's classifier learnt
-    from; ``guide`` is how that one was trained, None for a model without."""
-    if guide is None:
-        return []
-    guides = guide.get("identities")
+    from, of the ``identities`` of both."""
     if {judges, guides} == {"odd", "even"}:
         return []
     if judges not in _HALVES or guides not in _HALVES:

@@ -6,161 +6,135 @@ from typing import Any
 
 import numpy as np
 
-from fader.data.annotations import TRAIN
-from fader.data.store import PreparedStore
-from fader.evaluate.judge import Judge
-from fader.evaluate.statistics import frechet, strangeness
-from fader.evaluate.swaps import CLEAR, Swapped
+from fader.data.annotations import SPLIT_NAMES, TRAIN
+from fader.evaluate.case import Case
+from fader.evaluate.editing import CLEAR
+from fader.evaluate.scores import mean, plain
+from fader.evaluate.statistics import distinct_people, frechet, strangeness
+from fader.evaluate.swaps import Swapped
 
+#: Photos that say what is usual, at most.
+USUAL = 2000
 #: Real faces of one value that edits are compared with, at most; half of them are the edits' equal.
 REAL = 1000
 
 
-def features_name(judge: Judge, width: int) -> str:
-    """What distances are measured on, in words; they are never given without it."""
-    return f"pooled features of the judge ({judge.architecture}), {width}-d"
+def unfamiliarity(
+    case: Case, photos: np.ndarray, decoded: np.ndarray, swapped: dict[str, Swapped]
+) -> dict[str, Any]:
+    """``fid``, ``realism`` and ``strangeness`` of the document: of the edits and, for comparison,
+    of decodings and of photos that are neither evaluated nor known to the judge; ``photos`` and
+    ``decoded`` are features (N, C)."""
+    elsewhere = _unseen_rows(case)
+    elsewhere = elsewhere[case.store.split[elsewhere] != SPLIT_NAMES.index(case.split)]
+    elsewhere = np.random.default_rng([case.seed, 6]).permutation(elsewhere)[:USUAL]
+    _, others = case.judge.see(case.store.images[elsewhere])
+    # Distances are never given without what they are measured on.
+    on = f"pooled features of the judge ({case.judge.architecture}), {photos.shape[1]}-d"
+    return {
+        "fid": {"features": on, **_distances(case.seed, photos, others, decoded, swapped)},
+        "realism": {"features": on, **_against_real(case, swapped)},
+        "strangeness": _strangeness(photos, others, decoded, swapped),
+    }
 
 
-def distances(
-    judge: Judge,
+def _distances(
+    seed: int,
     photos: np.ndarray,
-    other_photos: np.ndarray,
+    others: np.ndarray,
     decoded: np.ndarray,
     swapped: dict[str, Swapped],
-    seed: int,
 ) -> dict[str, Any]:
     """Fréchet distances to the photos (N, C), all of equally many images: of edited faces, of
     decodings, and of other photos, which is as low as it gets."""
-    width = photos.shape[1]
-    edited = np.concatenate([np.zeros((0, width)), *(one.features for one in swapped.values())])
-    count = min(len(some) for some in (photos, edited, other_photos) if len(some))
-    document: dict[str, Any] = {"features": features_name(judge, width)}
+    edited = np.concatenate([photos[:0], *(one.features for one in swapped.values())])
+    count = min(len(some) for some in (photos, edited, others) if len(some))
     if count < 2:
-        return {**document, "reason": "one face has no distribution"}
+        return {"reason": "one face has no distribution"}
     random = np.random.default_rng([seed, 7])
     chosen = random.permutation(len(photos))[:count]
     sets = {
         "edited": edited[random.permutation(len(edited))[:count]],
         "decoded": decoded[chosen],
-        "other_photos": other_photos[:count],
+        "other_photos": others[:count],
     }
-    photos = photos[chosen]
     return {
-        **document,
         "distance": "Frechet; not comparable with FID on Inception features",
         "n": count,
-        **{
-            name: round(frechet(photos, some), 4) if len(some) > 1 else None
-            for name, some in sets.items()
-        },
+        **{k: frechet(photos[chosen], v) if len(v) > 1 else None for k, v in sets.items()},
     }
 
 
-def against_real(
-    judge: Judge, store: PreparedStore, swapped: dict[str, Swapped], seed: int
-) -> dict[str, Any]:
-    """Edited faces beside real faces that have the asked value, by attribute and direction.
-
-    ``distance`` is the Fréchet distance of edits to such faces (mean of both halves), ``halves``
-    that of two halves of these faces with no person in common, all of ``n`` images, and ``ratio``
-    the first over the second: 1 is what real faces score. The faces are of all parts of the store,
-    less those the judge learnt from.
-    """
-    unseen = unseen_rows(judge, store)
-    random = np.random.default_rng([seed, 9])
+def _against_real(case: Case, swapped: dict[str, Swapped]) -> dict[str, Any]:
+    """Edited faces beside real faces that have the asked value, which the judge has not learnt
+    from: ``distance`` is their Fréchet distance (mean of both halves), ``halves`` that of two
+    halves of the real ones with no person in common, all of ``n`` images."""
+    unseen = _unseen_rows(case)
+    random = np.random.default_rng([case.seed, 9])
     halves: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
     for name in swapped:
-        label = store.select_labels([name])[unseen, 0]
+        label = case.store.select_labels([name])[unseen, 0]
         for value in (0, 1):
             rows = unseen[np.abs(label - value) <= 0.5 - CLEAR]
-            halves[name, value] = _halved(rows, store.identity[rows], random)
-    wanted = np.unique(np.concatenate([np.zeros(0, int), *(h for p in halves.values() for h in p)]))
-    _, features = judge.see(store.images[wanted])
-    attributes: dict[str, Any] = {}
+            halves[name, value] = _halved(rows, case.store.identity[rows], random)
+    wanted = np.unique(np.concatenate([unseen[:0], *(h for pair in halves.values() for h in pair)]))
+    _, features = case.judge.see(case.store.images[wanted])
+    attributes: dict[str, Any] = {name: {} for name in swapped}
     for name, one in swapped.items():
-        attributes[name] = {}
-        for value in (0, 1):
-            edits = one.features[one.asked == value]
-            first, second = (
-                features[np.searchsorted(wanted, rows)] for rows in halves[name, value]
-            )
-            n = min(len(edits), len(first), len(second))
+        for value, part in one.sides():
+            first, second = (features[np.searchsorted(wanted, h)] for h in halves[name, value])
+            n = min(len(part.rows), len(first), len(second))
             if n < 2:
                 continue
-            edits = edits[random.permutation(len(edits))[:n]]
+            edits = part.features[random.permutation(len(part.rows))[:n]]
             first, second = first[:n], second[:n]
             distance = (frechet(edits, first) + frechet(edits, second)) / 2
             apart = frechet(first, second)
-            attributes[name][f"to_{value}"] = {
-                "ratio": round(distance / max(apart, 1e-9), 4),
-                "distance": round(distance, 4),
-                "halves": round(apart, 4),
-                "n": n,
-            }
+            ratio = distance / max(apart, 1e-9)
+            entry = {"ratio": ratio, "distance": distance, "halves": apart, "n": n}
+            attributes[name][f"to_{value}"] = plain(entry)
     ratios = [d["ratio"] for entry in attributes.values() for d in entry.values()]
-    document: dict[str, Any] = {"features": features_name(judge, features.shape[1])}
-    if not ratios:
-        return {
-            **document,
-            "mean": None,
-            "reason": "there are no real faces to compare with",
-            "attributes": attributes,
-        }
-    return {
-        **document,
-        "mean": round(float(np.mean(ratios)), 4),
-        "worst": max(ratios),
-        "attributes": attributes,
-    }
+    more: dict[str, Any] = {"reason": "there are no real faces to compare with"}
+    if ratios:
+        more = {"worst": max(ratios)}
+    return {"mean": mean(ratios), **more, "attributes": attributes}
 
 
-def unseen_rows(judge: Judge, store: PreparedStore) -> np.ndarray:
+def _unseen_rows(case: Case) -> np.ndarray:
     """Rows of the store that the judge cannot have learnt from: not of the training part, or of the
     other half of its people."""
-    half = {"even": 0, "odd": 1}.get(judge.notes.get("identities") or "")
-    other = np.zeros(len(store), bool)
+    identity, unseen = case.store.identity, case.store.split != TRAIN
+    half = {"even": 0, "odd": 1}.get(case.judge.notes.get("identities") or "")
     if half is not None:
-        other = (store.identity >= 0) & (store.identity % 2 != half)
-    return np.flatnonzero((store.split != TRAIN) | other)
+        unseen |= (identity >= 0) & (identity % 2 != half)
+    return np.flatnonzero(unseen)
 
 
 def _halved(
-    rows: np.ndarray, people: np.ndarray, random: np.random.Generator
+    rows: np.ndarray, identity: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two equally large sets of ``rows``, at most :data:`REAL` in all, that share no person."""
-    people = np.where(people < 0, -1 - np.arange(len(rows)), people)
-    names, who = np.unique(people, return_inverse=True)
+    names, who = np.unique(distinct_people(identity), return_inverse=True)
     side = random.random(len(names)) < 0.5
     one, two = (random.permutation(rows[side[who] == half]) for half in (False, True))
     count = min(len(one), len(two), REAL // 2)
     return one[:count], two[:count]
 
 
-def unlikeness(
-    photos: np.ndarray,
-    other_photos: np.ndarray,
-    decoded: np.ndarray,
-    swapped: dict[str, Swapped],
+def _strangeness(
+    photos: np.ndarray, others: np.ndarray, decoded: np.ndarray, swapped: dict[str, Swapped]
 ) -> dict[str, Any]:
     """How unlike photos the images are, in the judge's features, in multiples of a photo's own."""
-    if len(other_photos) < 2:
+    if len(others) < 2:
         return {"mean": None, "reason": "there are no other photos to compare with"}
-    unit = np.median(strangeness(photos, other_photos))
+    unit = np.median(strangeness(photos, others))
 
     def of(features: np.ndarray) -> float:
-        return round(float(np.median(strangeness(features, other_photos)) / unit), 4)
+        return round(float(np.median(strangeness(features, others)) / unit), 4)
 
     attributes = {
-        name: {
-            f"to_{value}": of(one.features[one.asked == value])
-            for value in (0, 1)
-            if (one.asked == value).any()
-        }
+        name: {f"to_{value}": of(part.features) for value, part in one.sides()}
         for name, one in swapped.items()
     }
-    values = [v for entry in attributes.values() for v in entry.values()]
-    return {
-        "mean": round(float(np.mean(values)), 4) if values else None,
-        "decoded": of(decoded),
-        "attributes": attributes,
-    }
+    every = (value for entry in attributes.values() for value in entry.values())
+    return {"mean": mean(every), "decoded": of(decoded), "attributes": attributes}

@@ -60,21 +60,21 @@ was set.</p>
 
 def _table(document: dict[str, Any]) -> str:
     body = []
-    scores = document["swap_accuracy"]["attributes"]
     for name, direction, cells in rows(document):
+        entry = document["swap_accuracy"]["attributes"][name]
+        bad = {"blurred"} if entry and _dropped(entry, direction) else set()
+        texts = "".join(
+            f"<td{' class=bad' if column in bad else ''}>{escape(cells.get(column, ''))}</td>"
+            for column in COLUMNS
+        )
         kind = ' class="mean"' if direction == "mean" else ""
-        entry = scores[name] or {}
-        texts = []
-        for column in COLUMNS:
-            bad = column == "blurred" and cells and _dropped(entry, direction)
-            texts.append(f"<td{' class=bad' if bad else ''}>{escape(cells.get(column, ''))}</td>")
-        body.append(f"<tr{kind}><td>{escape(name)} {direction}</td>{''.join(texts)}</tr>")
+        body.append(f"<tr{kind}><td>{escape(name)} {direction}</td>{texts}</tr>")
     return tabular(["attribute", *COLUMNS], body)
 
 
 def _dropped(entry: dict[str, Any], direction: str) -> bool:
-    score = entry["mean"] if direction == "mean" else entry[direction.replace("→", "to_")]
-    accuracy = score["accuracy"]["value"] if direction == "mean" else score["value"]
+    score = entry[direction.replace("→", "to_")]
+    accuracy = score.get("accuracy", score)["value"]
     return accuracy - score["blurred"]["value"] > _TRICK
 
 
@@ -97,43 +97,43 @@ def _shaded(move: float | None) -> str:
 
 
 def _groups(document: dict[str, Any]) -> str:
-    entries = {k: v["groups"] for k, v in document["swap_accuracy"]["attributes"].items() if v}
+    scores, means = (document["swap_accuracy"][key] for key in ("attributes", "by_group"))
+    entries = {name: entry["groups"] for name, entry in scores.items() if entry}
     groups = list(dict.fromkeys(group for entry in entries.values() for group in entry))
-    body = []
-    for name, entry in entries.items():
-        cells = "".join(
-            f"<td>{number(entry[g]['value'])} <small>n={entry[g]['n']}</small></td>"
-            if g in entry
+
+    def row(name: str, kind: str, shown: dict[str, tuple[float | None, str]]) -> str:
+        cells = [
+            f"<td>{number(shown[g][0])} <small>{shown[g][1]}</small></td>"
+            if g in shown
             else "<td></td>"
             for g in groups
-        )
-        body.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-    found = document["swap_accuracy"]["by_group"]
-    means = "".join(
-        f"<td>{number(found[g]['mean'])} <small>all faces {number(found[g]['whole'])}</small></td>"
-        if g in found
-        else "<td></td>"
-        for g in groups
-    )
-    body.append(f'<tr class="mean"><td>mean</td>{means}</tr>')
+        ]
+        return f"<tr{kind}><td>{escape(name)}</td>{''.join(cells)}</tr>"
+
+    body = [
+        row(name, "", {g: (one["value"], f"n={one['n']}") for g, one in entry.items()})
+        for name, entry in entries.items()
+    ]
+    whole = {g: (one["mean"], f"all faces {number(one['whole'])}") for g, one in means.items()}
+    body.append(row("mean", ' class="mean"', whole))
     return tabular(["attribute", *groups], body)
 
 
 def _curve(name: str, curve: dict[str, Any]) -> str:
-    first, last = curve["positions"][0], curve["positions"][-1]
-    inner = _WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN
+    positions = curve["positions"]
+    first, last = positions[0], positions[-1]
+    right, bottom = _WIDTH - _MARGIN, _HEIGHT - _MARGIN
 
     def x(position: float) -> float:
-        return round(_MARGIN + (position - first) / (last - first) * inner[0], 1)
+        return round(_MARGIN + (position - first) / (last - first) * (right - _MARGIN), 1)
 
     def y(probability: float) -> float:
-        return round(_HEIGHT - _MARGIN - probability * inner[1], 1)
+        return round(bottom - probability * (bottom - _MARGIN), 1)
 
-    def points(values: list[float], positions: list[float]) -> str:
-        return " ".join(f"{x(p)},{y(v)}" for p, v in zip(positions, values, strict=True))
+    def points(values: list[float], step: int = 1) -> str:
+        pairs = zip(positions[::step], values[::step], strict=True)
+        return " ".join(f"{x(p)},{y(v)}" for p, v in pairs)
 
-    positions = curve["positions"]
-    band = f"{points(curve['low'], positions)} {points(curve['high'][::-1], positions[::-1])}"
     grid = "".join(
         f'<line x1="{x(p)}" x2="{x(p)}" y1="{y(0)}" y2="{y(1)}" stroke="#ddd"/>'
         f'<text x="{x(p)}" y="{y(0) + 15}" text-anchor="middle">{p}</text>'
@@ -144,13 +144,13 @@ def _curve(name: str, curve: dict[str, Any]) -> str:
         f'<text x="{_MARGIN - 5}" y="{y(v) + 4}" text-anchor="end">{v:g}</text>'
         for v in (0, 0.5, 1)
     )
-    scores = f"ρ {curve['spearman']['value']:.2f}"
     return (
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" font-size="11" '
         f'aria-label="{escape(name)} along its slider">{grid}'
-        f'<polygon points="{band}" fill="#4a7fc1" opacity="0.2"/>'
-        f'<polyline points="{points(curve["probability"], positions)}" fill="none" '
+        f'<polygon points="{points(curve["low"])} {points(curve["high"], -1)}" fill="#4a7fc1" '
+        f'opacity="0.2"/><polyline points="{points(curve["probability"])}" fill="none" '
         f'stroke="#1f4e8c" stroke-width="2"/>'
         f'<text x="{_MARGIN}" y="16" font-weight="bold">{escape(name)}</text>'
-        f'<text x="{_WIDTH - _MARGIN}" y="16" text-anchor="end">{scores}</text></svg>'
+        f'<text x="{right}" y="16" text-anchor="end">ρ {curve["spearman"]["value"]:.2f}</text>'
+        "</svg>"
     )

@@ -18,11 +18,7 @@ class Estimate:
 
 
 def estimate(
-    values: np.ndarray,
-    people: np.ndarray,
-    sides: np.ndarray | None = None,
-    seed: int = 0,
-    rounds: int = 1000,
+    values: np.ndarray, people: np.ndarray, sides: np.ndarray | None = None, seed: int = 0
 ) -> Estimate | None:
     """The mean of ``values`` (n,), with a bootstrap interval; None when there are no values.
 
@@ -40,31 +36,30 @@ def estimate(
     sides = np.zeros(len(values)) if sides is None else np.asarray(sides)
     _, group = np.unique(people, return_inverse=True)
     count = group.max() + 1
-    draws = np.random.default_rng(seed).integers(count, size=(rounds, count))
+    draws = np.random.default_rng(seed).integers(count, size=(1000, count))
     means, resampled, wilsons = [], [], []
     for side in np.unique(sides):
-        chosen = sides == side
-        means.append(values[chosen].mean())
-        if np.isin(values[chosen], (0, 1)).all() and means[-1] in (0, 1):
-            wilsons.append(wilson(means[-1], len(np.unique(group[chosen]))))
-        sums = np.bincount(group[chosen], values[chosen], minlength=count)
-        sizes = np.bincount(group[chosen], minlength=count)
-        drawn = sizes[draws].sum(axis=1)
+        own, whose = values[sides == side], group[sides == side]
+        means.append(own.mean())
+        if np.isin(own, (0, 1)).all() and means[-1] in (0, 1):
+            wilsons.append(wilson(means[-1], len(np.unique(whose))))
+        sums, sizes = (np.bincount(whose, weights, count)[draws] for weights in (own, None))
+        drawn = sizes.sum(axis=1)
         # A draw may have missed this side; it then says nothing.
         with np.errstate(invalid="ignore"):
-            resampled.append(np.where(drawn > 0, sums[draws].sum(axis=1) / drawn, np.nan))
+            resampled.append(np.where(drawn > 0, sums.sum(axis=1) / drawn, np.nan))
     if len(wilsons) == len(means):
         low, high = np.mean(wilsons, axis=0)
-        return Estimate(float(np.mean(means)), float(low), float(high), len(values))
-    spread = np.mean(resampled, axis=0)
-    low, high = np.quantile(spread[np.isfinite(spread)], [0.025, 0.975])
+    else:
+        spread = np.mean(resampled, axis=0)
+        low, high = np.quantile(spread[np.isfinite(spread)], [0.025, 0.975])
     return Estimate(float(np.mean(means)), float(low), float(high), len(values))
 
 
 def estimate_some(
     values: np.ndarray, people: np.ndarray, sides: np.ndarray | None = None, seed: int = 0
 ) -> Estimate:
-    """:func:`estimate` of values of which there is at least one."""
+    """:func:`estimate` of values of which there is at least one; else :class:`ValueError`."""
     found = estimate(values, people, sides, seed)
     if found is None:
         raise ValueError("there are no values to estimate from")
@@ -99,11 +94,9 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """The Fréchet distance of two sets of features (n, d), (m, d) taken as Gaussians.
-
-    |μa − μb|² + tr(Σa + Σb − 2 (Σa Σb)^½) (Dowson & Landau 1982). Biased upwards for few images:
-    compare only numbers with like n.
-    """
+    """The Fréchet distance of two sets of features (n, d), (m, d) taken as Gaussians: |μa − μb|² +
+    tr(Σa + Σb − 2 (Σa Σb)^½) (Dowson & Landau 1982). Biased upwards for few images: compare only
+    numbers with like n."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     # The root's trace needs only the product's eigenvalues, which are real and not negative.
@@ -113,11 +106,9 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def strangeness(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """How far each of ``points`` (n, d) is from what is usual among ``reference`` (m, d).
-
-    The squared Mahalanobis distance over d: about 1 for another of the same kind. The covariance
-    is shrunk by a tenth towards a sphere (Ledoit & Wolf 2004), so that few references will do.
-    """
+    """How far each of ``points`` (n, d) is from what is usual among ``reference`` (m, d): the
+    squared Mahalanobis distance over d, about 1 for another of the same kind. The covariance is
+    shrunk by a tenth towards a sphere (Ledoit & Wolf 2004), so that few references will do."""
     reference = reference.astype(np.float64)
     covariance = np.atleast_2d(np.cov(reference, rowvar=False))
     d = len(covariance)

@@ -29,55 +29,45 @@ def rows(document: dict[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
     """(attribute, direction, cells) with a row per direction and one for the mean; the cells are
     texts, by column."""
     table: list[tuple[str, str, dict[str, str]]] = []
-    kept = document["other_attributes_kept"]["attributes"]
     for name in document["model"]["attributes"]:
         entry = document["swap_accuracy"]["attributes"][name]
         if entry is None:
             table.append((name, "-", {}))
             continue
         directions = [d for d in ("to_0", "to_1") if d in entry]
-        of_kept = kept.get(name) or {}
+        kept = _inner(document["other_attributes_kept"], name) or {}
         for direction in directions:
-            score = entry[direction]
+            score, of_kept = entry[direction], kept.get(direction, {})
             cells = {
                 "n": str(score["n"]),
                 "before": number(score["before"]),
                 "swap": interval(score),
                 "blurred": number(score["blurred"]["value"]),
                 "pasted": number(score["pasted"]["value"]),
-                "kept": number(of_kept.get(direction, {}).get("value")),
-                "floor": number(of_kept.get(direction, {}).get("floor")),
-                "real": _plain((_inner(document["realism"], name, direction) or {}).get("ratio")),
-                "outside": _plain(score["outside"]),
+                "kept": number(of_kept.get("value")),
+                "floor": number(of_kept.get("floor")),
+                "real": number(_inner(document["realism"], name, direction, "ratio"), 2),
+                "outside": number(score["outside"], 2),
                 "strange": number(_inner(document["strangeness"], name, direction)),
                 "judge": number(score["judge_accuracy"]),
             }
             table.append((name, direction.replace("to_", "→"), cells))
-        mean = entry["mean"]
-        curve = document["continuity"].get(name)
-        keeping = [of_kept[d]["value"] for d in directions if d in of_kept]
-        table.append(
-            (
-                name,
-                "mean",
-                {
-                    "n": str(mean["accuracy"]["n"]),
-                    "before": number(_mean([entry[d]["before"] for d in directions])),
-                    "swap": interval(mean["accuracy"]),
-                    "blurred": number(mean["blurred"]["value"]),
-                    "pasted": number(mean["pasted"]["value"]),
-                    "kept": number(_mean(keeping)),
-                    "judge": number(document["judge"]["balanced_accuracy"].get(name)),
-                    "rho": number(curve and curve["spearman"]["value"]),
-                    "rising": number(curve and curve["monotone"]["value"]),
-                    "leakage": number(_inner(document["leakage"], name, "value")),
-                    "shown": number(_inner(document["leakage"]["shown"], name, "value")),
-                    "identity": number(
-                        (_inner(document["identity"], name, "similarity") or {}).get("value")
-                    ),
-                },
-            )
-        )
+        mean, curve = entry["mean"], document["continuity"].get(name)
+        cells = {
+            "n": str(mean["accuracy"]["n"]),
+            "before": number(_mean([entry[d]["before"] for d in directions])),
+            "swap": interval(mean["accuracy"]),
+            "blurred": number(mean["blurred"]["value"]),
+            "pasted": number(mean["pasted"]["value"]),
+            "kept": number(_mean([kept[d]["value"] for d in directions if d in kept])),
+            "judge": number(document["judge"]["balanced_accuracy"].get(name)),
+            "rho": number(curve and curve["spearman"]["value"]),
+            "rising": number(curve and curve["monotone"]["value"]),
+            "leakage": number(_inner(document["leakage"], name, "value")),
+            "shown": number(_inner(document["leakage"]["shown"], name, "value")),
+            "identity": number(_inner(document["identity"], name, "similarity", "value")),
+        }
+        table.append((name, "mean", cells))
     return table
 
 
@@ -102,24 +92,24 @@ def summary(document: dict[str, Any]) -> list[str]:
         f"Fréchet distance to real faces with the value, over that of two halves of these, mean: "
         f"{_or_reason(document['realism'])}",
     ]
-    distance = document["fid"]
+    distance, strange = document["fid"], document["strangeness"]
     if "reason" in distance:
         lines.append(f"Fréchet distance: none, {distance['reason']}")
     else:
         lines.append(
-            f"Fréchet distance on {distance['features']}: edited {_plain(distance['edited'])}, "
-            f"decoded {_plain(distance['decoded'])}, other photos "
-            f"{_plain(distance['other_photos'])} (n = {distance['n']})"
+            f"Fréchet distance on {distance['features']}: edited {number(distance['edited'], 2)}, "
+            f"decoded {number(distance['decoded'], 2)}, other photos "
+            f"{number(distance['other_photos'], 2)} (n = {distance['n']})"
         )
-    strange = document["strangeness"]
     decoded = f" (unedited decoding {strange['decoded']:.3f})" if "decoded" in strange else ""
-    lines.append(f"strangeness, a photo being 1: {_or_reason(strange)}{decoded}")
-    lines.append(
+    return [
+        *lines,
+        f"strangeness, a photo being 1: {_or_reason(strange)}{decoded}",
         f"judge: {judge['name']} ({judge['architecture']}; trained on "
         f"{judge['identities'] or 'unknown'} identities, seed {judge['seed']}); no score can be "
-        "trusted beyond the judge's own accuracy beside it"
-    )
-    return lines + [f"CAUTION: {caution}" for caution in document["cautions"]]
+        "trusted beyond the judge's own accuracy beside it",
+        *(f"CAUTION: {caution}" for caution in document["cautions"]),
+    ]
 
 
 def _groups(by_group: dict[str, dict[str, float]]) -> list[str]:
@@ -136,10 +126,8 @@ def _sliders(curves: dict[str, Any]) -> str:
     if not found:
         return "sliders: none"
     worst = min(found, key=found.__getitem__)
-    return (
-        f"sliders, mean ρ: {number(_mean(list(found.values())))}, least {number(found[worst])} "
-        f"({worst})"
-    )
+    mean = number(_mean(list(found.values())))
+    return f"sliders, mean ρ: {mean}, least {number(found[worst])} ({worst})"
 
 
 def text(document: dict[str, Any]) -> str:
@@ -150,9 +138,8 @@ def text(document: dict[str, Any]) -> str:
         f"{data['people']} people ({data['rejected']} images of the data were rejected)"
     )
     widths = {column: 20 if column == "swap" else max(8, len(column) + 1) for column in COLUMNS}
-    lines = [title, f"{'attribute':<21}{'':<5}"]
-    lines[1] += "".join(f"{column:>{width}}" for column, width in widths.items())
-    last = None
+    heads = "".join(f"{column:>{width}}" for column, width in widths.items())
+    lines, last = [title, f"{'attribute':<21}{'':<5}{heads}"], None
     for name, direction, cells in rows(document):
         shown, last = "" if name == last else name, name
         row = "".join(f"{cells.get(column, ''):>{width}}" for column, width in widths.items())
@@ -160,9 +147,9 @@ def text(document: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *summary(document)])
 
 
-def number(value: float | None) -> str:
-    """Three digits; empty for None."""
-    return "" if value is None else f"{value:.3f}"
+def number(value: float | None, digits: int = 3) -> str:
+    """So many digits after the point; empty for None."""
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def interval(score: dict[str, float]) -> str:
@@ -170,16 +157,16 @@ def interval(score: dict[str, float]) -> str:
     return f"{score['value']:.3f} [{score['low']:.2f}–{score['high']:.2f}]"
 
 
-def _inner(part: dict[str, Any], name: str, key: str) -> Any:
-    return part.get("attributes", {}).get(name, {}).get(key)
+def _inner(part: dict[str, Any], *path: str) -> Any:
+    """What a part of the document has of an attribute, and of something of it; else None."""
+    found: Any = part.get("attributes")
+    for key in path:
+        found = (found or {}).get(key)
+    return found
 
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
 
 
 def _or_reason(part: dict[str, Any]) -> str:
@@ -188,10 +175,14 @@ def _or_reason(part: dict[str, Any]) -> str:
 
 def _scale(part: dict[str, Any]) -> str:
     """What identity is between photos of one person, and of two."""
-    known = {
-        "unedited decoding": part.get("decoded"),
-        "other photos of the same person": part.get("same_person"),
-        "strangers": part.get("strangers"),
+    names = {
+        "unedited decoding": "decoded",
+        "other photos of the same person": "same_person",
+        "strangers": "strangers",
     }
-    shown = [f"{k} {v['similarity']['value']:.3f}" for k, v in known.items() if v]
+    shown = [
+        f"{words} {part[key]['similarity']['value']:.3f}"
+        for words, key in names.items()
+        if part.get(key)
+    ]
     return f" ({', '.join(shown)})" if shown else ""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -54,8 +55,8 @@ class ClassifierTraining:
 @dataclass(frozen=True)
 class AttributeScore:
     """accuracy and balanced accuracy on held-out faces, beside what always guessing the more
-    frequent value would score (``majority``); all 0..1. ``agreement`` is not human-checked: the
-    labels may themselves be an annotator's guesses."""
+    frequent value would score (``majority``); all 0..1. It is agreement with labels, which may
+    themselves be an annotator's guesses."""
 
     accuracy: float
     balanced_accuracy: float
@@ -72,24 +73,18 @@ def train_classifier(
     resume: bool = False,
     progress: bool = True,
 ) -> dict[str, AttributeScore]:
-    """Train on the store's labels (hard or soft) and save into ``out/model``.
-
-    Returns each attribute's score on the test split, or where there is none on the validation
-    split (the training images where there is neither). Attributes that never vary in the training
-    images are left out. ``initial`` is where to start from instead of from chance; raises
-    :class:`FaderError` when it is of another kind. A run that was stopped goes on exactly where its
-    last checkpoint was with ``resume``; a stop by Ctrl-C leaves one, and raises
-    :class:`KeyboardInterrupt`.
-    """
+    """Train on the store's labels (hard or soft) and save into ``out/model``; each attribute's
+    score on the test split, else on the validation split, else on the training images. Attributes
+    that never vary in the training images are left out. ``initial`` is where to start from instead
+    of from chance; raises :class:`FaderError` when it is of another kind. With ``resume`` a run
+    goes on exactly where its last checkpoint was; Ctrl-C leaves one, and raises
+    :class:`KeyboardInterrupt`."""
     run = out if isinstance(out, RunFolder) else RunFolder(out)
-    accelerator = make_accelerator(torch.device(device))
-    fit = _Fit(store, run, settings, accelerator, initial)
-    main = accelerator.is_main_process
+    fit = _Fit(store, run, settings, make_accelerator(torch.device(device)), initial)
     if resume:
         fit.resume()
-    elif main:
+    elif fit.main:
         run.start(asdict(settings))
-    agree = any_process(accelerator)
     with training_loop(
         run,
         settings.steps,
@@ -97,8 +92,8 @@ def train_classifier(
         log_every=50,
         save=fit.save,
         progress=progress,
-        main=main,
-        agree=agree,
+        main=fit.main,
+        agree=any_process(fit.accelerator),
     ) as loop:
         fit.train(loop)
         if loop.stopped:
@@ -117,13 +112,15 @@ class _Fit:
         accelerator: Accelerator,
         initial: AttributeClassifier | None,
     ) -> None:
-        self.store, self.run, self.settings = store, run, settings
-        self.accelerator, self.done = accelerator, 0
+        self.store, self.run, self.settings, self.done = store, run, settings, 0
+        self.accelerator, self.main = accelerator, accelerator.is_main_process
         self.share = Share(accelerator.process_index, accelerator.num_processes)
         self.rows = _half(store, store.indices(TRAIN), settings.identities)
         if not len(self.rows):
             raise FaderError("the data has no training images; its partition names none")
-        varied = _varied(store.labels[self.rows])
+        labels = store.labels[self.rows]
+        positive = labels > 0.5
+        varied = np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0))
         attributes = tuple(np.array(store.attribute_names)[varied])
         if not attributes:
             raise FaderError("no attribute varies over the training images; nothing can be learned")
@@ -140,7 +137,7 @@ class _Fit:
         self.batches = Batches(
             _Resized(store, settings.size),
             self.rows,
-            store.labels[self.rows][:, varied],
+            labels[:, varied],
             settings.batch_size,
             Augmentation(flip=True, rotation=3, zoom=0.04, shift=0.02),
             seed=settings.seed,
@@ -148,14 +145,18 @@ class _Fit:
         )
         joined = self.share.joined(self.classifier, settings.batch_size)
         self.net = accelerator.prepare(joined.to(memory_format=torch.channels_last))
+        rate, steps = settings.learning_rate, settings.steps
         optimizer = torch.optim.AdamW(
-            self.net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+            self.net.parameters(), rate, weight_decay=settings.weight_decay
         )
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.learning_rate, total_steps=settings.steps
-        )
-        self.optimizer = accelerator.prepare(optimizer)
-        self.ema = averaged(self.classifier, 0.995)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+        #: What a checkpoint has of this, by name.
+        self.parts: dict[str, Any] = {
+            "net": self.classifier,
+            "optimizer": accelerator.prepare(optimizer),
+            "schedule": schedule,
+            "ema": averaged(self.classifier, 0.995),
+        }
 
     def train(self, loop: Loop) -> None:
         """Train until the last step, or a stop."""
@@ -163,7 +164,7 @@ class _Fit:
             if loop.last:
                 break
             row = loop.count(self._step(x, y), len(y))
-            if row and self.accelerator.is_main_process:
+            if row and self.main:
                 loop.log(row, f"loss={row['loss']:.4f}")
             stop = loop.must_stop()
             with loop.aside():
@@ -180,76 +181,65 @@ class _Fit:
         x = photographic(x, random).to(self.accelerator.device)
         logits, own = self.net(x).float(), y[self.share.rows].to(self.accelerator.device)
         loss = self.share.weight(len(y)) * F.binary_cross_entropy_with_logits(logits, own)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.parts["optimizer"].zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
-        self.optimizer.step()
-        self.schedule.step()
-        self.ema.update_parameters(self.classifier)
+        self.parts["optimizer"].step()
+        self.parts["schedule"].step()
+        self.parts["ema"].update_parameters(self.classifier)
         self.done += 1
         return self.share.means({"loss": loss.detach()})
 
     def save(self) -> None:
         """Everything the next step depends on, in one file."""
         self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            state = {name: part.state_dict() for name, part in self._parts().items()}
+        if self.main:
+            state = {name: part.state_dict() for name, part in self.parts.items()}
             self.run.save_checkpoint(self.done, {"step": self.done, **state}, KEPT_CHECKPOINTS)
 
     def resume(self) -> None:
         """Take up the newest checkpoint, or the beginning when the run died before its first."""
-        if self.accelerator.is_main_process:
+        if self.main:
             self.run.hold()
         state = self.run.load_checkpoint(self.accelerator.device)
         if state is not None:
             with fitting_checkpoint(self.run):
-                for name, part in self._parts().items():
+                for name, part in self.parts.items():
                     part.load_state_dict(state[name])
                 self.done = state["step"]
-        if self.accelerator.is_main_process:
+        if self.main:
             self.run.forget_after(self.done)
             self.run.write_config(asdict(self.settings))
 
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "net": self.classifier,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-            "ema": self.ema,
-        }
-
     def finish(self) -> dict[str, AttributeScore]:
         """Score and save the averaged weights."""
-        classifier, store, settings = self.classifier, self.store, self.settings
-        classifier.load_state_dict(self.ema.module.state_dict())
+        classifier, store = self.classifier, self.store
+        classifier.load_state_dict(self.parts["ema"].module.state_dict())
         classifier.eval()
         held_out = store.indices(VALID) if len(store.indices(VALID)) else self.rows
-        if settings.even_handed:
+        if self.settings.even_handed:
             make_even_handed(classifier, store, held_out)
         scores = score_classifier(classifier, store, held_out)
-        notes = {**asdict(settings), "scores": {name: asdict(s) for name, s in scores.items()}}
+        notes = {**asdict(self.settings), "scores": {n: asdict(s) for n, s in scores.items()}}
         if len(unseen := store.indices(TEST)):
             # Nothing is chosen by these.
             scores = score_classifier(classifier, store, unseen)
             notes["test_scores"] = {name: asdict(s) for name, s in scores.items()}
-        if self.accelerator.is_main_process:
+        if self.main:
             save_classifier(classifier, self.run.model, notes)
         return scores
 
 
-@torch.no_grad()
 def score_classifier(
     classifier: AttributeClassifier, store: PreparedStore, rows: np.ndarray
 ) -> dict[str, AttributeScore]:
     """How often the classifier is on the label's side of one half, over these rows of the store."""
-    guesses = _logits(classifier, store, rows) > 0
-    truth = store.select_labels(classifier.config.attributes)[rows] > 0.5
     scores = {}
-    for name, guess, true in zip(classifier.config.attributes, guesses.T, truth.T, strict=True):
-        per_side = [float((guess == side)[true == side].mean()) for side in (0, 1) if
-                    (true == side).any()]  # fmt: skip
+    for name, logits, true in _attributes(classifier, store, rows):
+        right = (logits > 0) == true
+        per_side = [float(right[side].mean()) for side in (~true, true) if side.any()]
         share = float(true.mean())
         scores[name] = AttributeScore(
-            float((guess == true).mean()), float(np.mean(per_side)), max(share, 1 - share)
+            float(right.mean()), float(np.mean(per_side)), max(share, 1 - share)
         )
     return scores
 
@@ -260,15 +250,12 @@ def make_even_handed(
 ) -> None:
     """Shift the biases of the last layer so that, over these rows of the store, each attribute's
     two values are recognised equally often. One with fewer than ten faces on a side is left."""
-    logits = _logits(classifier, store, rows)
-    truth = store.select_labels(classifier.config.attributes)[rows] > 0.5
     last = classifier.head[-1]
     assert isinstance(last, torch.nn.Linear)
-    for i, (column, true) in enumerate(zip(logits.T, truth.T, strict=True)):
-        yes, no = np.sort(column[true]), np.sort(column[~true])
+    for i, (_, logits, true) in enumerate(_attributes(classifier, store, rows)):
+        yes, no, ends = np.sort(logits[true]), np.sort(logits[~true]), np.sort(logits)
         if min(len(yes), len(no)) < 10:
             continue
-        ends = np.sort(column)
         candidates = (ends[1:] + ends[:-1]) / 2
         recognised_yes = 1 - np.searchsorted(yes, candidates) / len(yes)
         recognised_no = np.searchsorted(no, candidates) / len(no)
@@ -276,14 +263,16 @@ def make_even_handed(
         last.bias[i] -= float(threshold)
 
 
-def _logits(classifier: AttributeClassifier, store: PreparedStore, rows: np.ndarray) -> np.ndarray:
-    device = next(classifier.parameters()).device
-    return np.concatenate(
-        [
-            classifier(to_tensor(store.images[chunk]).to(device)).cpu().numpy()
-            for chunk in np.array_split(rows, max(1, len(rows) // 64))
-        ]
-    )
+@torch.no_grad()
+def _attributes(
+    classifier: AttributeClassifier, store: PreparedStore, rows: np.ndarray
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Each attribute, its logits on these rows of the store, and whether they have it."""
+    device, names = next(classifier.parameters()).device, classifier.config.attributes
+    chunks = np.array_split(rows, max(1, len(rows) // 64))
+    logits = [classifier(to_tensor(store.images[some]).to(device)).cpu().numpy() for some in chunks]
+    truth = store.select_labels(names)[rows] > 0.5
+    return list(zip(names, np.concatenate(logits).T, truth.T, strict=True))
 
 
 def photographic(x: Tensor, random: torch.Generator) -> Tensor:
@@ -301,39 +290,31 @@ def photographic(x: Tensor, random: torch.Generator) -> Tensor:
 
 def _softened(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """uint8 N×S×S×3 images, a quarter of them enlarged from few pixels, as many squeezed."""
-    import cv2
-
-    out = images.copy()
-    side = images.shape[1]
+    images, side = images.copy(), images.shape[1]
     enlarged, squeezed = random.random((2, len(images))) < 0.25
     small = random.integers(round(0.35 * side), side, len(images))
     quality = random.integers(25, 95, len(images))
     for i in np.flatnonzero(enlarged):
-        reduced = cv2.resize(out[i], (int(small[i]),) * 2, interpolation=cv2.INTER_AREA)
-        out[i] = cv2.resize(reduced, (side, side), interpolation=cv2.INTER_LINEAR)
+        reduced = cv2.resize(images[i], (int(small[i]),) * 2, interpolation=cv2.INTER_AREA)
+        images[i] = cv2.resize(reduced, (side, side), interpolation=cv2.INTER_LINEAR)
     for i in np.flatnonzero(squeezed):
-        _, packed = cv2.imencode(".jpg", out[i], [cv2.IMWRITE_JPEG_QUALITY, int(quality[i])])
-        out[i] = cv2.imdecode(packed, cv2.IMREAD_COLOR)
-    return out
+        _, packed = cv2.imencode(".jpg", images[i], [cv2.IMWRITE_JPEG_QUALITY, int(quality[i])])
+        images[i] = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    return images
 
 
 class _Resized:
     """A store's images at another side: what :class:`Batches` takes rows of."""
 
     def __init__(self, store: PreparedStore, size: int) -> None:
-        self.images = self
-        self._store, self._size = store, size
+        self.images, self._store, self._size = self, store, size
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        import cv2
-
-        images = self._store.images[rows]
-        if self._size == images.shape[1]:
+        images, size = self._store.images[rows], self._size
+        if size == images.shape[1]:
             return images
-        method = cv2.INTER_AREA if self._size < images.shape[1] else cv2.INTER_LINEAR
-        return np.stack(
-            [cv2.resize(image, (self._size,) * 2, interpolation=method) for image in images]
-        )
+        method = cv2.INTER_AREA if size < images.shape[1] else cv2.INTER_LINEAR
+        return np.stack([cv2.resize(image, (size, size), interpolation=method) for image in images])
 
 
 def _half(store: PreparedStore, rows: np.ndarray, identities: str) -> np.ndarray:
@@ -343,8 +324,3 @@ def _half(store: PreparedStore, rows: np.ndarray, identities: str) -> np.ndarray
     if (people < 0).any():
         raise FaderError("the data does not say who is who, so it cannot be halved by identity")
     return rows[people % 2 == (0 if identities == "even" else 1)]
-
-
-def _varied(labels: np.ndarray) -> np.ndarray:
-    positive = labels > 0.5
-    return np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0))

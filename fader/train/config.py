@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fader.errors import FaderError
 from fader.models.config import AutoencoderConfig
-from fader.train.settings import (
-    check_names,
-    parse_value,
-    preset_names,
-    read_preset,
-    split_override,
-)
+from fader.train.settings import check_names, parse_value, preset_names, read_preset, split_override
 
 
-def _setting(default: Any, subject: str, help: str) -> Any:
+def _setting(subject: str, default: Any, help: str) -> Any:
     return field(default=default, metadata={"subject": subject, "help": help})
+
+
+_data = partial(_setting, "data")
+_schedule = partial(_setting, "schedule")
+_objective = partial(_setting, "objective")
+_optimisation = partial(_setting, "optimisation")
+_bookkeeping = partial(_setting, "bookkeeping")
 
 
 @dataclass(frozen=True)
@@ -58,73 +60,63 @@ class TrainConfig:
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
 
-    batch_size: int = _setting(32, "data", "images of a step, of all processes together")
-    balance: float = _setting(
-        0.0, "data", "0: every face alike; 1: those with rare values far more often"
-    )
-    augmentation: float = _setting(
-        0.0,
-        "data",
-        "how far images are turned, zoomed, shifted and relit; 1 is usual, 0 only flips",
+    batch_size: int = _data(32, "images of a step, of all processes together")
+    balance: float = _data(0.0, "0: every face alike; 1: those with rare values far more often")
+    augmentation: float = _data(
+        0.0, "how far images are turned, zoomed, shifted and relit; 1 is usual, 0 only flips"
     )
 
-    steps: int = _setting(1_000_000, "schedule", "optimisation steps in all")
-    pretrain_steps: int = _setting(0, "schedule", "steps in which only reconstruction is learnt")
-    ramp_steps: int = _setting(500_000, "schedule", "steps over which lambda rises after that")
-    decay_steps: int = _setting(0, "schedule", "steps at the end over which the rate falls to 0")
-    stages: tuple[Stage, ...] = _setting(
-        (), "schedule", "what is otherwise in the first steps, stage by stage"
+    steps: int = _schedule(1_000_000, "optimisation steps in all")
+    pretrain_steps: int = _schedule(0, "steps in which only reconstruction is learnt")
+    ramp_steps: int = _schedule(500_000, "steps over which lambda rises after that")
+    decay_steps: int = _schedule(0, "steps at the end over which the rate falls to 0")
+    stages: tuple[Stage, ...] = _schedule(
+        (), "what is otherwise in the first steps, stage by stage"
     )
 
-    lambda_rec: float = _setting(1.0, "objective", "weight of the reconstruction")
-    lambda_max: float = _setting(1e-4, "objective", "weight of the latent term, the paper's λ_E")
-    adversarial_target: Literal["opposite", "prior"] = _setting(
+    lambda_rec: float = _objective(1.0, "weight of the reconstruction")
+    lambda_max: float = _objective(1e-4, "weight of the latent term, the paper's λ_E")
+    adversarial_target: Literal["opposite", "prior"] = _objective(
         "opposite",
-        "objective",
         "what the latent discriminator is to guess: opposite values (eq. 2), or each one's share",
     )
-    lambda_adv: float = _setting(0.5, "objective", "weight of realism (kind difference)")
-    lambda_cls: float = _setting(2.0, "objective", "weight of the asked attributes (difference)")
-    lambda_keep: float = _setting(
-        0.5, "objective", "weight of all attributes that are to stay, in parts of lambda_cls"
+    lambda_adv: float = _objective(0.5, "weight of realism (kind difference)")
+    lambda_cls: float = _objective(2.0, "weight of the asked attributes (difference)")
+    lambda_keep: float = _objective(
+        0.5, "weight of all attributes that are to stay, in parts of lambda_cls"
     )
-    lambda_mask: float = _setting(0.2, "objective", "weight of the mask's size (difference)")
-    mask_binary: float = _setting(
-        0.0, "objective", "of mask values between 0 and 1, in parts of lambda_mask (difference)"
+    lambda_mask: float = _objective(0.2, "weight of the mask's size (difference)")
+    mask_binary: float = _objective(
+        0.0, "of mask values between 0 and 1, in parts of lambda_mask (difference)"
     )
-    logit_adjustment: float = _setting(
-        0.0,
-        "objective",
-        "1: rare values are seen as readily as others, and edits have to convince either way",
+    logit_adjustment: float = _objective(
+        0.0, "1: rare values are seen as readily as others, and edits have to convince either way"
     )
-    r1_gamma: float = _setting(
-        0.1, "objective", "weight of the image discriminator's gradient penalty (difference)"
+    r1_gamma: float = _objective(
+        0.1, "weight of the image discriminator's gradient penalty (difference)"
     )
 
-    learning_rate: float = _setting(2e-3, "optimisation", "Adam's")
-    adam_beta2: float = _setting(0.999, "optimisation", "Adam's second moment; the first is 0.5")
-    gradient_clip: float = _setting(
-        0.0, "optimisation", "a gradient is at most so many times its usual norm; 0: never clipped"
+    learning_rate: float = _optimisation(2e-3, "Adam's")
+    adam_beta2: float = _optimisation(0.999, "Adam's second moment; the first is 0.5")
+    gradient_clip: float = _optimisation(
+        0.0, "a gradient is at most so many times its usual norm; 0: never clipped"
     )
-    ema_decay: float = _setting(0.999, "optimisation", "of the averaged weights, which are saved")
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = _setting(
-        "auto", "optimisation", "auto is bf16 or fp16 where the device is fast at it"
+    ema_decay: float = _optimisation(0.999, "of the averaged weights, which are saved")
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = _optimisation(
+        "auto", "auto is bf16 or fp16 where the device is fast at it"
     )
 
-    seed: int = _setting(0, "bookkeeping", "of everything random")
-    log_every: int = _setting(10, "bookkeeping", "steps between rows of metrics.jsonl")
-    validate_every: int = _setting(500, "bookkeeping", "steps between validations, with samples")
-    checkpoint_minutes: float = _setting(10.0, "bookkeeping", "minutes between checkpoints")
+    seed: int = _bookkeeping(0, "of everything random")
+    log_every: int = _bookkeeping(10, "steps between rows of metrics.jsonl")
+    validate_every: int = _bookkeeping(500, "steps between validations, with samples")
+    checkpoint_minutes: float = _bookkeeping(10.0, "minutes between checkpoints")
 
     def __post_init__(self) -> None:
-        if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
-            raise FaderError(
-                f"mixed_precision={self.mixed_precision}: must be auto, no, bf16 or fp16"
-            )
-        if self.adversarial_target not in ("opposite", "prior"):
-            raise FaderError(
-                f"adversarial_target={self.adversarial_target}: must be opposite or prior"
-            )
+        for name, kind in get_type_hints(type(self)).items():
+            value, choices = getattr(self, name), get_args(kind)
+            if get_origin(kind) is Literal and value not in choices:
+                words = f"{', '.join(choices[:-1])} or {choices[-1]}"
+                raise FaderError(f"{name}={value}: must be {words}")
         for name in ("batch_size", "steps", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
@@ -162,10 +154,9 @@ class TrainConfig:
 
     def describe(self) -> str:
         """All settings as lines, grouped by subject, each with its help."""
-        lines = ["model"]
-        values = [*dataclasses.asdict(self.model).items()]
-        lines += [f"  {name} = {_shown(value)}" for name, value in values]
-        subject = ""
+        model = dataclasses.asdict(self.model).items()
+        lines = ["model", *(f"  {name} = {_shown(value)}" for name, value in model)]
+        subject = "model"
         for setting in dataclasses.fields(self)[1:]:
             if setting.metadata["subject"] != subject:
                 subject = setting.metadata["subject"]
@@ -184,35 +175,26 @@ def _shown(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def presets() -> tuple[str, ...]:
-    """Names of the presets in the package."""
-    return preset_names("fader.train")
+#: Names of the presets in the package.
+presets = partial(preset_names, "fader.train")
 
-
-def load_preset(name: str) -> dict[str, Any]:
-    """A preset's values, as :meth:`TrainConfig.from_dict` takes them."""
-    return read_preset("fader.train", name)
+#: A preset's values by its name, as :meth:`TrainConfig.from_dict` takes them.
+load_preset = partial(read_preset, "fader.train")
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """``values`` with ``"lambda_max=0.01"`` or ``"model.layers=6"`` put in, types checked. What is
-    put in holds in every stage; ``steps`` are those of the whole run.
-
-    Raises :class:`FaderError` for a name that is no setting (with the nearest one) or a value of
-    the wrong kind.
-    """
+    """``values`` with ``"lambda_max=0.01"`` or ``"model.layers=6"`` put in, in every stage;
+    ``steps`` are those of the whole run. Raises :class:`FaderError` for a name that is no setting
+    (with the nearest one) or a value of the wrong kind."""
     values = {**values, "model": dict(values.get("model", {}))}
     for override in overrides:
         name, text = split_override(override)
-        in_model = name.startswith("model.")
-        owner = AutoencoderConfig if in_model else TrainConfig
-        key = name.removeprefix("model.")
-        check_names([key], owner, "model." if in_model else "")
+        key, prefix = name.removeprefix("model."), "model." if name.startswith("model.") else ""
+        owner, into = (AutoencoderConfig, values["model"]) if prefix else (TrainConfig, values)
+        check_names([key], owner, prefix)
         if key in ("model", "attributes", "stages"):
             raise FaderError(f"{name} cannot be set this way; use --attrs or model.KEY=VALUE")
-        (values["model"] if in_model else values)[key] = parse_value(
-            name, text, getattr(owner(), key)
-        )
+        into[key] = parse_value(name, text, getattr(owner(), key))
         if key != "steps":
             stages = values.get("stages", ())
             values["stages"] = [{k: v for k, v in stage.items() if k != key} for stage in stages]
@@ -220,21 +202,9 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
 
 
 # Settings that are constants since, by the name that older runs have them under.
-_RETIRED = (
-    "sample_every",
-    "validation_images",
-    "keep_checkpoints",
-    "unchanged",
-    "shuffled",
-    "longest",
-    "discriminator_rate",
-    "adam_beta1",
-    "flip",
-    "rotation",
-    "zoom",
-    "shift",
-    "colour",
-)
+_RETIRED = ("sample_every", "validation_images", "keep_checkpoints", "unchanged", "shuffled",
+            "longest", "discriminator_rate", "adam_beta1", "flip", "rotation", "zoom", "shift",
+            "colour")  # fmt: skip
 
 
 def modernised(values: dict[str, Any]) -> dict[str, Any]:

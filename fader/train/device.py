@@ -13,10 +13,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 
 def best_precision(device: torch.device) -> str:
-    """``"bf16"``, ``"fp16"`` or ``"no"``: the mixed precision that pays on this device.
-
-    On a CPU bfloat16 is only worth it with the instructions for it (AVX512-BF16 or AMX).
-    """
+    """``"bf16"``, ``"fp16"`` or ``"no"``: the mixed precision that pays on this device. On a CPU
+    bfloat16 is only worth it with the instructions for it (AVX512-BF16 or AMX)."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
@@ -29,8 +27,7 @@ def best_precision(device: torch.device) -> str:
 
 def can_compile() -> bool:
     """Whether ``torch.compile`` has what it needs here: a C++ compiler."""
-    compilers = (os.environ.get("CXX"), "g++", "clang++")
-    return any(shutil.which(compiler) for compiler in compilers if compiler)
+    return any(map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++")))
 
 
 def make_accelerator(device: torch.device, precision: str = "auto") -> Accelerator:
@@ -48,10 +45,8 @@ def make_accelerator(device: torch.device, precision: str = "auto") -> Accelerat
 
 
 def any_process(accelerator: Accelerator) -> Callable[[bool], bool] | None:
-    """What :func:`fader.train.loop.training_loop` takes as ``agree``; None for one process.
-
-    The clocks of several processes differ, but they must act together.
-    """
+    """What :func:`fader.train.loop.training_loop` takes as ``agree``; None for one process. The
+    clocks of several differ, but they must act together."""
 
     def agree(flag: bool) -> bool:
         if flag:

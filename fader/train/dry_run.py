@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from fader.data.annotations import TEST, TRAIN, VALID
+from fader.data.annotations import SPLIT_NAMES, TRAIN
 from fader.data.store import PreparedStore
 from fader.train.config import TrainConfig
 from fader.train.trainer import R1_EVERY, Trainer
@@ -23,34 +23,29 @@ def describe_run(
     config: TrainConfig, store: PreparedStore, device: torch.device, compiled: bool = False
 ) -> dict[str, Any]:
     """``settings``, ``data`` (images of each split, and the share of each attribute among the
-    training images), ``parameters`` of each network, and a ``cost`` from a few timed steps.
-
-    The steps are of both kinds, as λ's ramp has begun in them. Leaves nothing behind.
-    """
+    training images), ``parameters`` of each network, and a ``cost`` from a few timed steps with
+    every term. Leaves nothing behind."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, store, folder, device=device, progress=False, compiled=compiled)
         rate = _images_per_second(trainer)
         trainer.run.release()
-    labels = store.select_labels(config.model.attributes)[store.indices(TRAIN)]
-    splits = {"train": TRAIN, "valid": VALID, "test": TEST}
-    images = config.steps * config.batch_size
+    attributes, nets = config.model.attributes, trainer.nets.items()
+    shares = store.select_labels(attributes)[store.indices(TRAIN)].T
     return {
         "settings": asdict(config),
         "data": {
-            "images": {name: len(store.indices(split)) for name, split in splits.items()},
+            "images": {name: len(store.indices(i)) for i, name in enumerate(SPLIT_NAMES)},
             "share": {
                 name: round(float(column.mean()), 3)
-                for name, column in zip(config.model.attributes, labels.T, strict=True)
+                for name, column in zip(attributes, shares, strict=True)
             },
         },
-        "parameters": {
-            name: sum(p.numel() for p in net.parameters()) for name, net in trainer.nets.items()
-        },
+        "parameters": {name: sum(p.numel() for p in net.parameters()) for name, net in nets},
         "cost": {
             "device": str(device),
             "precision": trainer.accelerator.mixed_precision,
             "images_per_second": round(rate, 1),
-            "hours": round(images / rate / 3600, 2),
+            "hours": round(config.steps * config.batch_size / rate / 3600, 2),
         },
     }
 
@@ -58,22 +53,20 @@ def describe_run(
 def as_text(found: dict[str, Any], config: TrainConfig) -> str:
     """The same, for people."""
     data, cost = found["data"], found["cost"]
+    images = ", ".join(f"{n} {name}" for name, n in data["images"].items())
     shares = ", ".join(f"{name} {share:.1%}" for name, share in data["share"].items())
+    counts = found["parameters"].items()
+    sizes = "\n".join(f"  {name}: {n / 1e6:.2f} million" for name, n in counts)
     hours = tqdm.format_interval(round(cost["hours"] * 3600))
-    return "\n".join(
-        [
-            config.describe(),
-            "data",
-            "  images: " + ", ".join(f"{n} {name}" for name, n in data["images"].items()),
-            f"  share of the training images: {shares}",
-            "parameters",
-            *(f"  {name}: {n / 1e6:.2f} million" for name, n in found["parameters"].items()),
-            "cost",
-            f"  {cost['images_per_second']} images/s ({cost['device']}, {cost['precision']} mixed "
-            f"precision), so about {hours} hours:minutes:seconds for {config.steps} steps of "
-            f"{config.batch_size} images",
-        ]
-    )
+    return f"""{config.describe()}
+data
+  images: {images}
+  share of the training images: {shares}
+parameters
+{sizes}
+cost
+  {cost["images_per_second"]} images/s ({cost["device"]}, {cost["precision"]} mixed precision), so \
+about {hours} hours:minutes:seconds for {config.steps} steps of {config.batch_size} images"""
 
 
 def _images_per_second(trainer: Trainer) -> float:
@@ -93,5 +86,4 @@ def _images_per_second(trainer: Trainer) -> float:
         seconds(step)
     dear = seconds(first)
     plain = sum(seconds(first + 1 + i) for i in range(TIMED)) / TIMED
-    mean = plain + max(0.0, dear - plain) / R1_EVERY
-    return len(y) / mean
+    return len(y) / (plain + max(0.0, dear - plain) / R1_EVERY)

@@ -1,4 +1,5 @@
-"""The edits that training asks for: which attributes of which faces, and how far."""
+"""The edits that training asks for: which attributes of which faces, how far, and in what light an
+image discriminator sees them."""
 
 from __future__ import annotations
 
@@ -19,6 +20,10 @@ SHORTEST, LONGEST = 0.25, 1.5
 # Attributes that hardly any face has would else be turned on and off all the time.
 _RAREST = 0.02
 
+# Of a view: brightness, in half the range of values; shifts and cutouts, in parts of the side; how
+# often there are cutouts.
+_BRIGHTNESS, _SHIFT, _CUTOUT, _CUTOUTS = 0.1, 1 / 32, 1 / 4, 0.2
+
 
 @dataclass(frozen=True)
 class Edits:
@@ -37,8 +42,7 @@ class Edits:
 
     def of(self, rows: slice) -> Edits:
         """Those of some rows of the faces."""
-        parts = (self.difference, self.target, self.asked, self.changed)
-        return Edits(*(part[rows] for part in parts))
+        return Edits(*(part[rows] for part in vars(self).values()))
 
 
 def edited_images(batch_size: int) -> int:
@@ -73,11 +77,9 @@ def draw_edits(
 def flip_one(
     y: Tensor, prior: Tensor, attributes: Sequence[str], random: torch.Generator
 ) -> Tensor:
-    """``y`` (N×n) with one attribute per row set to its other side (hard 0 or 1).
-
-    The rarer a face's value, the likelier (by the root of it) it is the one flipped: both
-    directions of an attribute get their turns, also where few faces have it.
-    """
+    """``y`` (N×n) with one attribute per row set to its other side (hard 0 or 1). The rarer a
+    face's value, the likelier (by the root of it) it is flipped: both directions of an attribute
+    get their turns, also where few faces have it."""
     share = torch.where(y > 0.5, prior, 1 - prior).clamp(min=_RAREST)
     # torch.multinomial's own way of drawing one column a row, without waiting for the device.
     race = torch.empty(y.shape).exponential_(generator=random).to(y.device, non_blocking=True)
@@ -87,9 +89,7 @@ def flip_one(
 
 def other_side(y: Tensor, column: Tensor, attributes: Sequence[str]) -> Tensor:
     """``y`` (N×n) with the attribute ``column`` (N,) of each row set to its other side (0 or 1).
-
-    One that is turned on turns off those it excludes (:func:`exclusive`).
-    """
+    One that is turned on turns off those it excludes (:func:`exclusive`)."""
     rows = torch.arange(len(y), device=y.device)
     turned_on = y[rows, column] <= 0.5
     turned_off = exclusive(attributes).to(y.device)[column] & turned_on[:, None]
@@ -103,3 +103,29 @@ def exclusive(attributes: Sequence[str]) -> Tensor:
     return torch.tensor(
         [[other in rivals(name, attributes) for other in attributes] for name in attributes]
     )
+
+
+class View:
+    """One random view (DiffAugment, Zhao et al. 2020, arXiv 2006.10738, lightly) of N images, or of
+    those some ``rows``; the same for all batches seen through it, photos and edited ones, as it has
+    to be. Heavier views (blur, gray, cutouts half of the time) leave discriminators near chance."""
+
+    def __init__(
+        self, n: int, size: int, random: torch.Generator, rows: slice = slice(None)
+    ) -> None:
+        most = max(1, round(_SHIFT * size))
+        self.shift = tuple(torch.randint(-most, most + 1, (2,), generator=random).tolist())
+        self.light = _BRIGHTNESS * (2 * torch.rand((n, 1, 1, 1), generator=random) - 1)[rows]
+        self.holes = None
+        if float(torch.rand((), generator=random)) < _CUTOUTS:
+            side = round(_CUTOUT * size)
+            corner = torch.randint(0, size - side + 1, (2, n, 1), generator=random)
+            at = torch.arange(size)[None]
+            down, across = ((at >= c) & (at < c + side) for c in corner[:, rows])
+            self.holes = ~(down[:, :, None] & across[:, None])[:, None]
+
+    def __call__(self, x: Tensor, first: int | None = None) -> Tensor:
+        """Images N×3×S×S in [-1, 1] (or the ``first`` of the N) → the same, seen so; values may
+        leave the range a little."""
+        x = torch.roll(x, self.shift, dims=(2, 3)) + self.light[:first].to(x)
+        return x if self.holes is None else x * self.holes[:first].to(x)

@@ -17,11 +17,8 @@ CALIBRATION_BATCHES = 8
 
 def averaged(net: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of ``net``'s weights and buffers, kept by
-    ``update_parameters(net)``.
-
-    The decay warms up as (1 + n) / (10 + n), so that a short run is not judged by what is left
-    of its random beginning.
-    """
+    ``update_parameters(net)``. The decay warms up as (1 + n) / (10 + n), so that a short run is not
+    judged by what is left of its random beginning."""
 
     def update(kept: Any, current: Any, _: Any) -> None:
         count = int(ema.n_averaged)  # lies on the CPU; a copy on the device would be waited for
@@ -33,21 +30,16 @@ def averaged(net: nn.Module, decay: float) -> AveragedModel:
 
 @torch.no_grad()
 def recalibrate(net: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
-    """Measure the batch-normalisation statistics of ``net`` anew, over ``batches`` of its inputs.
-
-    Averaged weights have other activations than the weights they are averages of, so the average
-    of those weights' statistics does not fit them (Izmailov et al. 2018, arXiv 1803.05407, §3.2).
-    """
+    """Measure the batch-normalisation statistics of ``net`` anew, over ``batches`` of its inputs:
+    the average of its past weights' statistics does not fit their average (Izmailov et al. 2018,
+    arXiv 1803.05407, §3.2)."""
     net.train()
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        net.eval()
-        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
-    for inputs in batches:
+    for inputs in batches if norms else ():
         net(*inputs)
     net.eval()
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -23,8 +23,8 @@ ROTATION, ZOOM, SHIFT, COLOUR = 2.0, 0.03, 0.01, 0.04
 
 @dataclass(frozen=True)
 class TrainingFaces:
-    """``batches`` of training faces; ``x`` (K×3×S×S in [-1, 1], as uint8 N×S×S×3 in ``images``) and
-    values ``y`` (K×n) of K held-out ones, of training faces where none are held out."""
+    """``batches`` of training faces; ``images`` K×S×S×3 uint8 and values ``y`` (K×n) of held-out
+    ones, of training faces where none are held out."""
 
     batches: Batches
     images: np.ndarray
@@ -42,10 +42,8 @@ class TrainingFaces:
 
 
 def take_faces(store: PreparedStore, config: TrainConfig) -> TrainingFaces:
-    """The faces of ``store`` that a run with these settings uses.
-
-    Raises :class:`FaderError` for data that the settings do not fit, or that cannot be learnt from.
-    """
+    """The faces of ``store`` that a run with these settings uses. Raises :class:`FaderError` for
+    data that the settings do not fit, or that cannot be learnt from."""
     attributes, amount = config.model.attributes, config.augmentation
     if not attributes:
         raise FaderError("no attributes to train; name at least one, such as Male")
@@ -69,8 +67,7 @@ def take_faces(store: PreparedStore, config: TrainConfig) -> TrainingFaces:
         seed=config.seed,
         balance=config.balance,
     )
-    held_out = store.indices(VALID)
-    held_out = held_out if len(held_out) else rows
+    held_out = store.indices(VALID) if len(store.indices(VALID)) else rows
     count = min(VALIDATION_IMAGES, len(held_out))
     chosen = held_out[np.linspace(0, len(held_out) - 1, count).round().astype(int)]
     return TrainingFaces(batches, store.images[chosen], torch.from_numpy(labels[chosen]))

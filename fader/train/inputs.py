@@ -38,11 +38,9 @@ def read_inputs(run: RunFolder) -> dict[str, Any] | None:
 def check_same(
     run: RunFolder, inputs: Mapping[str, Any], names: Collection[str], **given: str | None
 ) -> None:
-    """Refuse what is given with ``--resume`` but is not what the run was started on.
-
-    ``given`` are models by their options' names in ``inputs``, None where not given; ``names`` are
-    those of packaged ones. Raises :class:`FaderError` that names the option and both values.
-    """
+    """Refuse, by a :class:`FaderError` that names both, what is given with ``--resume`` but is not
+    what the run was started on: models by their options' names in ``inputs``, None where not given.
+    ``names`` are those of packaged ones."""
     for name, value in given.items():
         began = inputs.get(name)
         if value is None or place(value, names) in (began, place(began, names)):
@@ -63,31 +61,26 @@ def find_data(
     if given is not None or not inputs.get("data"):
         return given
     path = path_or_url(inputs["data"])
-    if not is_url(path) and not os.path.exists(path):
-        raise FaderError(
-            f"{run.path}: its data was at {path} and is there no more; say with --data where it "
-            "is now"
-        )
-    return path
-
-
-def _check_outside(run: RunFolder, data: Path) -> None:
-    folder, of_run = data.resolve(), run.path.resolve()
-    if folder.is_dir() and (of_run == folder or folder in of_run.parents):
-        raise FaderError(f"{run.path}: lies in the folder of its data, {data}; give another --out")
+    if is_url(path) or os.path.exists(path):
+        return path
+    raise FaderError(
+        f"{run.path}: its data was at {path} and is there no more; say with --data where it is now"
+    )
 
 
 def check_data(
     run: RunFolder, inputs: Mapping[str, Any], path: Path | str, data: Data, given: bool
 ) -> str:
-    """The data's :func:`checksum`, which must be that of the data that a resumed run was started on
-    (``inputs`` of a new one are empty); ``given`` says that the user named it.
-
-    Raises :class:`FaderError` that names both; also where a new run would lie among its data, which
-    its own pictures would then be part of.
-    """
+    """The data's :func:`checksum`, which must be that of the data a resumed run was started on
+    (``inputs`` of a new one are empty); ``given``: the user named it. Raises :class:`FaderError`
+    that names both; also where a new run would lie among its data, and its pictures become part of
+    it."""
     if not run.config.exists() and not is_url(path):
-        _check_outside(run, Path(path))
+        folder, of_run = Path(path).resolve(), run.path.resolve()
+        if folder.is_dir() and folder in (of_run, *of_run.parents):
+            raise FaderError(
+                f"{run.path}: lies in the folder of its data, {Path(path)}; give another --out"
+            )
     found, began = checksum(data), inputs.get("data_checksum")
     if began in (None, found):
         return found

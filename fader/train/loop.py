@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,36 +26,29 @@ class DivergedError(FaderError):
     """A loss is no number any more."""
 
 
+@dataclass
 class Loop:
-    """The bookkeeping of one training; made by :func:`training_loop`.
+    """The bookkeeping of one training, ``done`` of ``steps`` finished; made by
+    :func:`training_loop`, which tells of its settings. ``writer`` is TensorBoard's, None without
+    one. ``stopped`` says that there was a Ctrl-C, ``save_seconds`` how long the last checkpoint
+    took."""
 
-    ``done`` of ``steps`` are finished. ``writer`` is TensorBoard's, None without one. ``stopped``
-    says that there was a Ctrl-C, ``save_seconds`` how long the last checkpoint took.
-    """
+    run: RunFolder
+    steps: int
+    done: int
+    log_every: int
+    make_checkpoint: Callable[[], object] | None
+    minutes: float | None
+    agree: Callable[[bool], bool] | None
+    progress: Progress
+    interrupted: Callable[[], bool]
+    writer: SummaryWriter | None
 
-    def __init__(
-        self,
-        run: RunFolder,
-        steps: int,
-        done: int,
-        *,
-        log_every: int,
-        progress: Progress,
-        writer: SummaryWriter | None = None,
-        save: Callable[[], object] | None = None,
-        minutes: float | None = None,
-        interrupted: Callable[[], bool] = lambda: False,
-        agree: Callable[[bool], bool] | None = None,
-    ) -> None:
-        self.run, self.steps, self.done = run, steps, done
-        self.log_every, self.writer = log_every, writer
-        self._progress, self._save, self._agree = progress, save, agree
-        self._interrupted, self._minutes = interrupted, minutes
-        self.stopped = False
-        self.save_seconds = 0.0
+    def __post_init__(self) -> None:
+        self.stopped, self.save_seconds = False, 0.0
         self._began = self._saved = self._window = time.monotonic()
         self._images = 0
-        self._losses: dict[str, list[tuple[int, Tensor]]] = {}
+        self._losses: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)
 
     @property
     def last(self) -> bool:
@@ -62,24 +57,22 @@ class Loop:
 
     def count(self, losses: dict[str, Tensor], images: int) -> dict[str, float] | None:
         """Take note of a finished step with its losses (each a single number) and image count.
-
         Every ``log_every`` steps, and at the last, returns ``step``, the losses' means since the
-        last time, and ``images_per_second`` of training alone; else None. The losses are looked at
-        only then, so that a GPU need not be waited for at every step.
-
-        Raises :class:`DivergedError`, which names a loss that is no number any more.
-        """
+        last time, and ``images_per_second`` of training alone; else None: the losses are looked at
+        only then, so that a GPU need not be waited for. Raises :class:`DivergedError`, which names
+        a loss that is no number any more."""
         self.done += 1
         self._images += images
         for name, value in losses.items():
-            self._losses.setdefault(name, []).append((self.done, value.detach()))
-        self._progress.update()
+            self._losses[name].append((self.done, value.detach()))
+        self.progress.update()
         if self.done % self.log_every and not self.last:
             return None
         means = self._means()
         seconds = max(time.monotonic() - self._window, 1e-9)
         row = {"step": self.done, **means, "images_per_second": round(self._images / seconds, 2)}
-        self._losses, self._images, self._window = {}, 0, time.monotonic()
+        self._losses.clear()
+        self._images, self._window = 0, time.monotonic()
         return row
 
     def log(self, row: dict[str, Any], text: str) -> None:
@@ -87,7 +80,7 @@ class Loop:
         with self._guarded():
             self.run.log(self.run.metrics, row)
             self.scalars("train", row)
-        self._progress.describe(text)
+        self.progress.describe(text)
 
     def scalars(self, group: str, row: dict[str, Any]) -> None:
         """Write the row's numbers to TensorBoard, where there is one."""
@@ -97,11 +90,9 @@ class Loop:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Samples, validation and checkpoints: not counted in the rate of training.
-
-        When a file cannot be written in it, a checkpoint is tried, and the :class:`FaderError` says
-        what is kept.
-        """
+        """Samples, validation and checkpoints: not counted in the rate of training. When a file
+        cannot be written in it, a checkpoint is tried, and the :class:`FaderError` says what is
+        kept."""
         paused = time.monotonic()
         with self._guarded():
             yield
@@ -109,8 +100,8 @@ class Loop:
 
     def must_stop(self) -> bool:
         """Whether the time is up or there was a Ctrl-C; to be asked once after each step."""
-        self.stopped = self._any(self._interrupted())
-        late = self._minutes is not None and time.monotonic() - self._began > self._minutes * 60
+        self.stopped = self._any(self.interrupted())
+        late = self.minutes is not None and time.monotonic() - self._began > self.minutes * 60
         return self._any(late) or self.stopped
 
     def save_is_due(self, seconds: float) -> bool:
@@ -121,13 +112,13 @@ class Loop:
         """Make a checkpoint, but none of a training that has diverged."""
         self._means()
         began = time.monotonic()
-        if self._save is not None:
-            self._save()
+        if self.make_checkpoint is not None:
+            self.make_checkpoint()
         self._saved = time.monotonic()
         self.save_seconds = self._saved - began
 
     def _any(self, flag: bool) -> bool:
-        return self._agree(flag) if self._agree else flag
+        return self.agree(flag) if self.agree else flag
 
     def _means(self) -> dict[str, float]:
         means = {}
@@ -140,13 +131,12 @@ class Loop:
         return means
 
     def _diverged(self, step: int, sign: str) -> DivergedError:
-        paths = self.run.list_checkpoints()
-        mend = (
-            f"the last good checkpoint is {paths[-1]}; go on from it with --resume and a lower "
-            "learning_rate"
-            if paths
-            else "start again with a lower learning_rate"
-        )
+        mend = "start again with a lower learning_rate"
+        if paths := self.run.list_checkpoints():
+            mend = (
+                f"the last good checkpoint is {paths[-1]}; go on from it with --resume and a lower "
+                "learning_rate"
+            )
         return DivergedError(f"training diverged at step {step} ({sign}); {mend}")
 
     @contextmanager
@@ -159,23 +149,19 @@ class Loop:
             raise self._diverged(self.done, "its pictures are no numbers") from None
         except (OSError, FaderError) as error:
             self._means()  # what has diverged leads to other errors, too
-            what = str(error)
+            what, room = str(error), "make some room, or whatever it lacks, and"
             if isinstance(error, OSError):
                 what = f"{error.filename or self.run.path}: could not be written ({error.strerror})"
-            if self._save is None:
-                raise FaderError(
-                    f"{what}; make some room, or whatever it lacks, and start again"
-                ) from None
+            if self.make_checkpoint is None:
+                raise FaderError(f"{what}; {room} start again") from None
             self._keep()
             paths = self.run.list_checkpoints()
             kept = f"all up to {paths[-1]} is kept" if paths else "there is no checkpoint yet"
-            raise FaderError(
-                f"{what}; {kept}: make some room, or whatever it lacks, and go on with --resume"
-            ) from None
+            raise FaderError(f"{what}; {kept}: {room} go on with --resume") from None
 
     def _keep(self) -> None:
         """Try to make a checkpoint, at the cost of the oldest when there are several."""
-        if self._agree is not None:
+        if self.agree is not None:
             return  # the other processes are not here to make it together
         for retry in (True, False):
             with suppress(OSError, FaderError):
@@ -223,24 +209,12 @@ def training_loop(
     """
     with ExitStack() as stack:
         stack.callback(run.release)
-        writer = None
         if main:
             run.hold()
-            writer = stack.enter_context(_tensorboard(run, done))
+        writer = stack.enter_context(_tensorboard(run, done) if main else nullcontext())
         shown = stack.enter_context(Progress(steps, done, shown=progress and main))
         interrupted = stack.enter_context(held_interrupts())
-        loop = Loop(
-            run,
-            steps,
-            done,
-            log_every=log_every,
-            progress=shown,
-            writer=writer,
-            save=save,
-            minutes=minutes,
-            interrupted=interrupted,
-            agree=agree,
-        )
+        loop = Loop(run, steps, done, log_every, save, minutes, agree, shown, interrupted, writer)
         yield loop
     if loop.stopped:
         raise KeyboardInterrupt

@@ -18,9 +18,8 @@ from fader.documents import check_regular, read_json
 from fader.errors import FaderError
 from fader.files import atomic_path, file_lock, make_folder, sweep_temporaries, write_text
 
-#: What trainings write into a run's folder at last.
+# What trainings write into a run's folder at last.
 _FILES = ("reals.png", "rejected.csv", "progress.gif", "grid.png", "losses.png")
-
 
 #: Checkpoints that are kept; the one before helps when a disk damaged the last.
 KEPT_CHECKPOINTS = 2
@@ -50,11 +49,9 @@ class RunFolder:
     # Whose it is
 
     def hold(self) -> None:
-        """Keep other processes from training this run, until :meth:`release` or the end.
-
-        Removes what killed ones were just writing. Raises :class:`FaderError` while another
-        process trains it.
-        """
+        """Keep other processes from training this run, until :meth:`release` or the end, and remove
+        what killed ones were just writing. Raises :class:`FaderError` while another process trains
+        it."""
         if self._is_held:
             return
         held = (
@@ -63,9 +60,9 @@ class RunFolder:
         )
         self._held.enter_context(file_lock(self.path / ".lock", held))
         self._is_held = True
-        best = self.path / "best"
-        for folder in (self.path, self.checkpoints, self.samples, self.model, best):
-            if not folder.is_symlink() or folder == self.path:
+        sweep_temporaries(self.path)
+        for folder in (self.checkpoints, self.samples, self.model, self.path / "best"):
+            if not folder.is_symlink():
                 sweep_temporaries(folder)
 
     def release(self) -> None:
@@ -145,6 +142,7 @@ class RunFolder:
             state = read_checkpoint(path, map_location)
             if state["step"] != _step(path):
                 raise ValueError(f"it is of step {state['step']}")
+            return state
         except FaderError:
             raise
         except Exception as error:  # damaged pickles are answered with any exception there is
@@ -154,15 +152,12 @@ class RunFolder:
             raise FaderError(
                 f"{path}: broken ({reason}); delete it to resume from the one before"
             ) from None
-        return state
 
     # Metrics
 
     def log(self, path: Path, row: dict[str, Any]) -> None:
-        """Append a row to ``metrics`` or ``validation``, one JSON object a line.
-
-        Raises :class:`OSError` with the file's name where that fails.
-        """
+        """Append a row to ``metrics`` or ``validation``, one JSON object a line. Raises
+        :class:`OSError` with the file's name where that fails."""
         try:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -190,10 +185,8 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, map_location: torch.device) -> dict[str, Any]:
-    """The state in a file of :func:`write_checkpoint`, of which nothing is executed.
-
-    Raises :class:`FaderError` for what is no file, and anything for a damaged one.
-    """
+    """The state in a file of :func:`write_checkpoint`, of which nothing is executed. Raises
+    :class:`FaderError` for what is no file, and anything for a damaged one."""
     check_regular(path)
     with warnings.catch_warnings():  # of odd bytes, which are an error at once
         warnings.simplefilter("ignore")
@@ -236,13 +229,9 @@ def fitting_checkpoint(run: RunFolder) -> Iterator[None]:
 def numbered(folder: Path, suffix: str) -> list[Path]:
     """The files of ``folder`` that are named by a step exactly as a run names them, such as
     ``step-00000050.pt``, by their numbers; ``step-00000050-best.pt`` is somebody else's."""
-    steps = {
-        path: _step(path)
-        for path in folder.glob(f"step-*{suffix}")
-        if re.fullmatch(rf"step-(\d{{8}}|[1-9]\d{{8,17}}){re.escape(suffix)}", path.name)
-        and not path.is_dir()
-    }
-    return sorted(steps, key=steps.__getitem__)
+    name = re.compile(rf"step-(\d{{8}}|[1-9]\d{{8,17}}){re.escape(suffix)}")
+    paths = [p for p in folder.glob(f"step-*{suffix}") if name.fullmatch(p.name) and not p.is_dir()]
+    return sorted(paths, key=_step)
 
 
 def _step(path: Path) -> int:
@@ -251,10 +240,7 @@ def _step(path: Path) -> int:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All rows of a JSON-lines file that are objects with a whole number as ``step``; what else is
-    there, such as a line cut short by a kill, is left out.
-
-    Raises :class:`FaderError` for what is no file.
-    """
+    there, such as a line cut short, is left out. Raises :class:`FaderError` for what is no file."""
     try:
         check_regular(path)
         lines = path.read_bytes().splitlines()

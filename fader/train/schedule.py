@@ -4,11 +4,9 @@ from __future__ import annotations
 
 
 def lambda_at(step: int, pretrain_steps: int, ramp_steps: int, lambda_max: float) -> float:
-    """λ_E of a step (counted from 0): 0, then a linear ramp to ``lambda_max``, then constant.
-
-    Lample et al. 2017 (arXiv 1706.00409, §4): "λ_E is initially set to 0 and linearly increased
-    over the first 500,000 iterations". ``pretrain_steps`` keeps it at 0 for a first stage.
-    """
+    """λ_E of a step (counted from 0): 0 for ``pretrain_steps``, then a linear ramp to
+    ``lambda_max``, then constant (Lample et al. 2017, arXiv 1706.00409, §4, which begins with the
+    ramp, of 500,000 steps)."""
     if step < pretrain_steps:
         return 0.0
     if ramp_steps <= 0:

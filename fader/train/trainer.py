@@ -28,16 +28,14 @@ from fader.train.adam import Adam
 from fader.train.clip import GradientClip
 from fader.train.config import TrainConfig
 from fader.train.device import any_process, make_accelerator
-from fader.train.edits import draw_edits, edited_images
+from fader.train.edits import View, draw_edits, edited_images
 from fader.train.ema import averaged, calibration, recalibrate
 from fader.train.faces import take_faces
 from fader.train.loop import Loop, training_loop
 from fader.train.run import KEPT_CHECKPOINTS, RunFolder, fitting_checkpoint
-from fader.train.samples import sample_grid, save_grid, sheet
 from fader.train.schedule import lambda_at, learning_rate_at
 from fader.train.share import Share, check_batch_size
-from fader.train.validation import validate
-from fader.train.views import View
+from fader.train.validation import sample_grid, save_grid, sheet, validate
 
 #: Steps between gradient penalties, each for all of them (lazy regularisation, Karras et al. 2020,
 #: arXiv 1912.04958, appendix B).

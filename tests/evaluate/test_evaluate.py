@@ -24,9 +24,17 @@ from fader.data.synthetic import SyntheticFace, face_number, write_dataset
 from fader.errors import FaderError
 from fader.evaluate import leakage
 from fader.evaluate.card import model_card
+from fader.evaluate.case import Faces
 from fader.evaluate.editing import outside
-from fader.evaluate.embedder import EmbedderConfig, FaceEmbedder, load_embedder, save_embedder
-from fader.evaluate.identity import Recogniser, identity, packaged_recogniser
+from fader.evaluate.identity import (
+    EmbedderConfig,
+    FaceEmbedder,
+    Recogniser,
+    identity,
+    load_embedder,
+    packaged_recogniser,
+    save_embedder,
+)
 from fader.evaluate.judge import cautions, load_judge
 from fader.evaluate.report import html
 from fader.evaluate.statistics import (
@@ -37,7 +45,6 @@ from fader.evaluate.statistics import (
     strangeness,
     wilson,
 )
-from fader.evaluate.swaps import Faces
 from fader.evaluate.table import text
 from fader.faces.align import align
 from fader.models.autoencoder import AutoencoderConfig
@@ -440,7 +447,7 @@ def test_all_sets_of_the_distance_have_as_many_images(
 ) -> None:
     sizes = []
     monkeypatch.setattr("fader.evaluate.realism.frechet", lambda a, b: sizes.append((a, b)) or 1.0)
-    monkeypatch.setattr(evaluation, "USUAL", 7)
+    monkeypatch.setattr("fader.evaluate.realism.USUAL", 7)
     assert document(Editor(), judge, store)["fid"]["n"] == 7
     assert all(len(a) == len(b) for a, b in sizes)
 

@@ -30,12 +30,11 @@ from fader.models.model import FaderModel
 from fader.train import losses
 from fader.train.classifier import ClassifierTraining, photographic, train_classifier
 from fader.train.config import TrainConfig, apply_overrides, load_preset, presets
-from fader.train.edits import draw_edits, flip_one, other_side
+from fader.train.edits import View, draw_edits, flip_one, other_side
 from fader.train.run import read_rows
 from fader.train.schedule import lambda_at, learning_rate_at
 from fader.train.share import Share, check_batch_size
 from fader.train.trainer import Trainer
-from fader.train.views import View
 
 DIFFERENCE = [
     "model.kind=difference",
