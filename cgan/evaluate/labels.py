@@ -148,12 +148,9 @@ def _train(
         torch.manual_seed(training.seed)
         config = ClassifierConfig(images.label_names, training.size, training.width, "plain")
         net = AttributeClassifier(config).to(device).to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(
-            net.parameters(), training.learning_rate, weight_decay=training.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, training.learning_rate, total_steps=training.steps
-        )
+        rate = training.learning_rate
+        optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=training.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=training.steps)
         ema = averaged(net, 0.99)
         parts: dict[str, Any] = {
             "net": net,
@@ -185,10 +182,7 @@ def _train(
             schedule.step()
             ema.update_parameters(net)
             if interrupted() or time.monotonic() - saved > _CHECKPOINT_SECONDS:
-                state = {name: part.state_dict() for name, part in parts.items()}
-                # Dropout draws from the global generator.
-                state |= {"done": step + 1, "random": torch.get_rng_state()}
-                write_checkpoint(out / _CHECKPOINT, state)
+                _save(out / _CHECKPOINT, parts, step + 1)
                 saved = time.monotonic()
             if interrupted():
                 raise KeyboardInterrupt
@@ -224,6 +218,12 @@ def _mixed(x: Tensor, y: Tensor, random: torch.Generator) -> tuple[Tensor, Tenso
     share = float(np.random.default_rng(seed).beta(_MIXUP, _MIXUP))
     others = torch.randperm(len(x), generator=random)
     return share * x + (1 - share) * x[others], share * y + (1 - share) * y[others]
+
+
+def _save(path: Path, parts: dict[str, Any], done: int) -> None:
+    """Keep everything the next step depends on; dropout draws from the global generator."""
+    state = {name: part.state_dict() for name, part in parts.items()}
+    write_checkpoint(path, {"done": done, "random": torch.get_rng_state(), **state})
 
 
 def _resume(path: Path, parts: dict[str, Any], device: str | torch.device) -> int:
