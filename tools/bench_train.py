@@ -68,9 +68,9 @@ class Literal:
         for name, module in self.discriminator.convolutions.named_children():
             if isinstance(module, UnfoldedConv2d):
                 setattr(self.discriminator.convolutions, name, module.as_convolution().to(device))
-        self.of_autoencoder = torch.optim.Adam(self.autoencoder.parameters(), 2e-3, (0.5, 0.999))
-        self.of_discriminator = torch.optim.Adam(
-            self.discriminator.parameters(), 2e-3, (0.5, 0.999)
+        nets = self.autoencoder, self.discriminator
+        self.of_autoencoder, self.of_discriminator = (
+            torch.optim.Adam(net.parameters(), 2e-3, (0.5, 0.999)) for net in nets
         )
 
     def step(self, x: Tensor, y: Tensor) -> None:

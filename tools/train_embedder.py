@@ -37,12 +37,11 @@ _SHRINKAGE = 0.02
 @torch.no_grad()
 def features_of(net: FaceEmbedder, store: PreparedStore, rows: np.ndarray) -> np.ndarray:
     """What the convolutions see in these rows of the store, flat, N×D float32."""
-    return np.concatenate(
-        [
-            net.seen(resized(inner(to_tensor(store.images[some])), net.config.size)).numpy()
-            for some in np.array_split(rows, max(1, len(rows) // 64))
-        ]
-    )
+    parts = []
+    for some in np.array_split(rows, max(1, len(rows) // 64)):
+        faces = inner(to_tensor(store.images[some]))
+        parts.append(net.seen(resized(faces, net.config.size)).numpy())
+    return np.concatenate(parts)
 
 
 def discriminant(features: np.ndarray, people: np.ndarray, dimensions: int) -> tuple:
