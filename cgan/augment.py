@@ -29,13 +29,12 @@ def augment(x: Tensor, policy: tuple[str, ...], random: torch.Generator) -> Tens
 
 def _color(x: Tensor, random: torch.Generator) -> Tensor:
     """Brightness ±0.5 (of a range of 2), saturation ×0…2, contrast ×0.5…1.5."""
-    shift, saturation, contrast = _uniform(3, len(x), random, x)
+    changes = torch.rand(3, len(x), 1, 1, 1, generator=random)
+    shift, saturation, contrast = changes.to(x.device, x.dtype)
     x = x + (shift - 0.5)
     if x.shape[1] > 1:
-        grey = x.mean(dim=1, keepdim=True)
-        x = torch.lerp(grey, x, 2 * saturation)
-    middle = x.mean(dim=(1, 2, 3), keepdim=True)
-    return torch.lerp(middle, x, contrast + 0.5)
+        x = torch.lerp(x.mean(dim=1, keepdim=True), x, 2 * saturation)
+    return torch.lerp(x.mean(dim=(1, 2, 3), keepdim=True), x, contrast + 0.5)
 
 
 def _translation(x: Tensor, random: torch.Generator) -> Tensor:
@@ -57,14 +56,10 @@ def _cutout(x: Tensor, random: torch.Generator) -> Tensor:
     side = x.shape[-1]
     hole = side // 2
     centres = torch.randint(0, side + 1 - hole % 2, (2, len(x), 1), generator=random)
-    places = torch.arange(side)
-    inside = (places >= centres - hole // 2) & (places < centres - hole // 2 + hole)
-    mask = inside[0][:, :, None] & inside[1][:, None, :]
+    starts, places = centres - hole // 2, torch.arange(side)
+    rows, columns = (places >= starts) & (places < starts + hole)
+    mask = rows[:, :, None] & columns[:, None, :]
     return x * (~mask)[:, None].to(x.device, x.dtype)
-
-
-def _uniform(count: int, n: int, random: torch.Generator, like: Tensor) -> Tensor:
-    return torch.rand(count, n, 1, 1, 1, generator=random).to(like.device, like.dtype)
 
 
 _KINDS = {"color": _color, "translation": _translation, "cutout": _cutout}

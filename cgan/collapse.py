@@ -26,11 +26,9 @@ def diversity(images: Tensor) -> float:
 
 
 class Signs:
-    """Watches losses and snapshots; each sign is told once, when it appears, and anew after it
-    was gone.
+    """Watches losses and snapshots; each sign is told when it appears, and anew after it was gone.
 
-    ``real`` is the :func:`diversity` of training images, to which that of snapshots is compared;
-    ``mend`` is what may help against collapse.
+    ``real`` is the :func:`diversity` of training images; ``mend`` may help against collapse.
     """
 
     def __init__(self, real: float, mend: str = "") -> None:
@@ -47,10 +45,10 @@ class Signs:
     def snapshot(self, spread: float) -> list[str]:
         """Take note of a snapshot's diversity; returns the signs that are new, as sentences."""
         self.seen = [*self.seen, spread][-3:]
-        recent = sum(self.seen) / len(self.seen)
+        recent, several = sum(self.seen) / len(self.seen), len(self.seen) == 3
         signs = {}
         # The first snapshots of any run are all alike.
-        begun = len(self.seen) == 3 and self.most > COLLAPSED * self.real
+        begun = several and self.most > COLLAPSED * self.real
         if begun and recent < max(COLLAPSED * self.real, FALLEN * self.most):
             signs["collapse"] = (
                 f"the faces of the snapshot become alike (diversity {recent:.3f}, was "
@@ -63,7 +61,7 @@ class Signs:
                 "image, and the generator learns nothing more from it; a lower "
                 "critic_learning_rate, r1_weight=10 or diffaugment may help"
             )
-        self.most = max(self.most, recent if len(self.seen) == 3 else 0.0)
+        self.most = max(self.most, recent if several else 0.0)
         new = [sentence for name, sentence in signs.items() if name not in self.shown]
         self.shown = list(signs)
         return new

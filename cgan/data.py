@@ -50,9 +50,9 @@ class ImageSet:
     ``images`` (N, S, S, C) uint8, an array or something that is indexed like one; ``labels``
     (N, k) float32 in 0..1: attribute values, one-hot classes, or k = 0; ``label_kind`` is
     ``attributes``, ``classes`` or ``none``; ``split`` (N,) uint8, 0 train, 1 valid, 2 test (all 0
-    where the source knows none). ``rejected`` are the files that could not be used, with reasons;
-    ``notes`` are sentences on what may be wrong with the others; ``aligned`` says that they are
-    faces in :mod:`fader.faces`' geometry, not any pictures' middle squares.
+    where the source knows none). ``rejected``: files that could not be used, with reasons;
+    ``notes``: what may be wrong with the others; ``aligned``: they are faces in
+    :mod:`fader.faces`' geometry, not any pictures' middle squares.
     """
 
     images: Any
@@ -88,27 +88,21 @@ class ImageSet:
         return self.labels.argmax(axis=1)
 
     def only(self, label: str) -> ImageSet:
-        """The images of one class, or those that have one attribute, without labels.
-
-        Raises :class:`FaderError` when there are fewer than ten of them.
-        """
+        """The images of one class, or those that have one attribute, without labels. Raises
+        :class:`FaderError` when there are fewer than ten of them."""
         column = self.label_names.index(label_name(label, self.label_names))
-        rows = np.flatnonzero(self.labels[:, column] > 0.5)
+        rows: np.ndarray = np.flatnonzero(self.labels[:, column] > 0.5)
         if len(rows) < FEWEST:
             raise FaderError(
                 f"only {len(rows)} images are {self.label_names[column]}; "
                 f"at least {FEWEST} are needed"
             )
         return replace(
-            self._taken(rows), labels=np.zeros((len(rows), 0), np.float32), label_names=(),
-            label_kind="none",
-        )  # fmt: skip
-
-    def _taken(self, rows: np.ndarray) -> ImageSet:
-        return replace(
             self,
             images=_Rows(self.images, rows),
-            labels=self.labels[rows],
+            labels=np.zeros((len(rows), 0), np.float32),
+            label_names=(),
+            label_kind="none",
             split=self.split[rows],
             names=[self.names[row] for row in rows],
         )
@@ -148,19 +142,12 @@ def open_images(
     return _read_folder(path, size, channels, labels == "folder", progress)
 
 
-# Faces with attributes
-
-
 def _is_annotated(path: Path | str) -> bool:
     if isinstance(path, str) or is_store(path):
         return True
     # Images in CelebA's folder without the annotations are a folder like any other.
-    return path.is_dir() and is_celeba(path) and _has_annotations(path)
-
-
-def _has_annotations(path: Path) -> bool:
     try:
-        return ATTRIBUTES_FILE in find_files(path)
+        return path.is_dir() and is_celeba(path) and ATTRIBUTES_FILE in find_files(path)
     except FaderError:
         return False
 
@@ -236,9 +223,6 @@ class _Rows:
         return self.images[self.rows[rows]]
 
 
-# Any folder, any zip
-
-
 def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: bool) -> ImageSet:
     source = FolderImages(path) if path.is_dir() else ZipImages(path)
     files = source.names()
@@ -252,11 +236,20 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
     rejected: dict[int, str] = {}
     label_names: tuple[str, ...] = ()
     if classes:
-        label_names = _class_names(path, places)
+        label_names = tuple(sorted({p[0] for p in places if p}))
+        if not label_names:
+            raise FaderError(
+                f"{path}: has no folders of images to name classes, such as happy/ and sad/; "
+                "use --labels none to learn without"
+            )
         rejected = {i: "in no class folder" for i, p in enumerate(places) if not p}
     images = _read_squares(path, source, files, size, channels, rejected, progress)
     kept = np.array([i for i in range(len(files)) if i not in rejected], dtype=np.int64)
-    bad = tuple((_printable(files[i]), reason) for i, reason in sorted(rejected.items()))
+    bad = tuple(
+        # Bytes of a name that are no text are written out.
+        (files[i].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), reason)
+        for i, reason in sorted(rejected.items())
+    )
     if len(kept) < FEWEST:
         raise _too_few(path, len(kept), bad)
     labels = np.zeros((len(kept), len(label_names)), np.float32)
@@ -267,6 +260,11 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
             raise FaderError(f"{path}: no image in {name} could be read, so it cannot be learned")
     if not (split[kept] == TRAIN).any():
         raise FaderError(f"{path}: has no readable images in its training folder")
+    black = int((images.max(axis=(1, 2, 3))[kept] <= _BLACK).sum())
+    note = (
+        f"{black} of {len(kept)} images are black or almost so; were they saved with fewer bits "
+        "than their files have?"
+    )
     return ImageSet(
         images=images if len(kept) == len(files) else images[kept],
         labels=labels,
@@ -275,18 +273,8 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
         split=split[kept],
         names=[files[i] for i in kept],
         rejected=bad,
-        notes=_notes_on(images, kept),
+        notes=(note,) if black else (),
     )
-
-
-def _class_names(path: Path, places: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    names = tuple(sorted({p[0] for p in places if p}))
-    if not names:
-        raise FaderError(
-            f"{path}: has no folders of images to name classes, such as happy/ and sad/; "
-            "use --labels none to learn without"
-        )
-    return names
 
 
 def _read_squares(
@@ -308,11 +296,11 @@ def _read_squares(
             f"{path}: its {len(files)} images need {needed:.0f} GB of memory at this size; give "
             "fewer of them, or a smaller --size"
         ) from None
-    bar = tqdm(
-        files, unit="image", desc="reading", disable=None if progress else True, dynamic_ncols=True
-    )
+    quiet = None if progress else True
     # Threads would spend more time on waiting for each other than such small images take.
-    for i, name in enumerate(bar):
+    for i, name in enumerate(
+        tqdm(files, "reading", unit="image", disable=quiet, dynamic_ncols=True)
+    ):
         if i in rejected:
             continue
         try:
@@ -323,21 +311,6 @@ def _read_squares(
         except Exception as error:
             rejected[i] = f"unreadable ({' '.join(str(error).split()) or type(error).__name__})"
     return images
-
-
-def _notes_on(images: np.ndarray, kept: np.ndarray) -> tuple[str, ...]:
-    black = sum(int(images[row].max() <= _BLACK) for row in kept)
-    if not black:
-        return ()
-    return (
-        f"{black} of {len(kept)} images are black or almost so; were they saved with fewer bits "
-        "than their files have?",
-    )
-
-
-def _printable(name: str) -> str:
-    """A file's name for tables in UTF-8, in which bytes that are none are written out."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _places(files: Sequence[str], classes: bool) -> list[tuple[str, ...]]:
@@ -356,12 +329,9 @@ def _places(files: Sequence[str], classes: bool) -> list[tuple[str, ...]]:
 
 def middle_square(source: Path | bytes, size: int, channels: int) -> np.ndarray:
     """The upright image's middle square, (size, size, channels) uint8; see-through is white.
-
-    Raises :class:`UnreadableImageError`.
-    """
+    Raises :class:`UnreadableImageError`."""
     image = open_reduced(source, 2 * size)
-    if channels == 1:
-        image = image.convert("L")
+    image = image.convert("L") if channels == 1 else image
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
@@ -371,10 +341,9 @@ def middle_square(source: Path | bytes, size: int, channels: int) -> np.ndarray:
 
 def _too_few(path: Path | str, count: int, rejected: Sequence[tuple[str, str]]) -> FaderError:
     unusable = ""
-    if rejected:
-        name, reason = rejected[0]
+    for name, reason in rejected[:1]:
         unusable = f" ({len(rejected)} more could not be used: {name}: {reason})"
-    usable = f"{count} usable image{'s' if count != 1 else ''}" if count else "no usable image"
+    usable = f"{count or 'no'} usable image{'s' if count > 1 else ''}"
     return FaderError(f"{path}: has {usable}{unusable}; at least {FEWEST} are needed")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from itertools import count
@@ -21,25 +20,20 @@ _LONGEST_NAME = 100
 
 
 def asked_labels(
-    generator: Generator,
-    n: int,
-    seed: int,
-    values: str | None = None,
-    classes: Sequence[str] = (),
+    generator: Generator, n: int, seed: int, values: str | None = None, classes: Sequence[str] = ()
 ) -> tuple[Tensor, list[str]]:
     """The labels of n images of each kind asked for, (n · kinds)×k, and the kinds' names.
 
     ``values`` such as ``"Male=0,Blond_Hair=1"`` set attributes, ``classes`` name classes; what is
-    left open is drawn as frequent as in training, the same for the same seed.
-
-    Raises :class:`FaderError` for what this generator cannot be asked.
+    left open is drawn as frequent as in training, the same for the same seed. Raises
+    :class:`FaderError` for what this generator cannot be asked.
     """
-    names = generator.label_names
-    kind = generator.label_kind
+    names, kind = generator.label_names, generator.label_kind
+    known = ", ".join(names) or "no labels"
     if values and kind != "attributes":
-        raise FaderError(f"this generator has no attributes to set; it knows {_knows(generator)}")
+        raise FaderError(f"this generator has no attributes to set; it knows {known}")
     if classes and kind != "classes":
-        raise FaderError(f"this generator has no classes; it knows {_knows(generator)}")
+        raise FaderError(f"this generator has no classes; it knows {known}")
     if classes:
         wanted = [label_name(name, names) for name in classes]
         rows = torch.eye(len(names))[[names.index(name) for name in wanted]]
@@ -54,10 +48,8 @@ def set_attributes(
     """Labels n×k with the attributes set that ``values`` names, such as ``"Male=0,Young=1"``; with
     ``moving`` also moved from what they are, as in ``"Young=-0.5"``, to 0 or 1 at most. What each
     excludes (:func:`fader.attributes.rivals`) is then 1 minus its value at most, unless that is
-    named, too: who is to be blond has no black hair.
-
-    Raises :class:`FaderError` for what they cannot be set to.
-    """
+    named, too: who is to be blond has no black hair. Raises :class:`FaderError` for what they
+    cannot be set to."""
     labels, changes = labels.clone(), list(parse_changes(values, names))
     named = {change.attribute for change in changes}
     for change in changes:
@@ -106,12 +98,9 @@ def file_names(labels: Sequence[str]) -> list[str]:
     names: list[str] = []
     for label in labels:
         name = re.sub(r"[^\w .+-]", "_", label).strip(" .")
-        name = name.encode()[:_LONGEST_NAME].decode(errors="ignore") or "_"
-        taken = {other.casefold() for other in names}
-        numbers = (f"{name}{end}" for end in itertools.chain([""], (f"-{i}" for i in count(2))))
-        names.append(next(n for n in numbers if n.casefold() not in taken))
+        name = unique = name.encode()[:_LONGEST_NAME].decode(errors="ignore") or "_"
+        taken, number = {other.casefold() for other in names}, count(2)
+        while unique.casefold() in taken:
+            unique = f"{name}-{next(number)}"
+        names.append(unique)
     return names
-
-
-def _knows(generator: Generator) -> str:
-    return ", ".join(generator.label_names) or "no labels"

@@ -2,9 +2,8 @@
 and what a variational autoencoder does.
 
 - ``minimax``: min_G max_D E[log D(x)] + E[log(1 − D(G(z)))], D the sigmoid of the logit
-  (Goodfellow et al. 2014, arXiv 1406.2661, eq. 1), as it stands.
-- ``nonsaturating``: the same for D; G maximises E[log D(G(z))] instead, which is the usual
-  "generator with labels set to real" (ibid., end of §3).
+  (Goodfellow et al. 2014, arXiv 1406.2661, eq. 1).
+- ``nonsaturating``: the same for D; G maximises E[log D(G(z))] (ibid., end of §3).
 - ``hinge``: Lim & Ye 2017 (arXiv 1705.02894), as in spectrally normalised GANs.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,18 +31,16 @@ def grid(
     each column under its head."""
     pixels = to_images(images)
     n, side, _, channels = pixels.shape
-    rows = -(-n // columns)
-    band = 14 if titles else 0
-    first = 14 if heads else 0
-    shape = (first + rows * (side + band), columns * side, channels)
-    picture = np.full(shape, 255, np.uint8)
+    first, band = 14 if heads else 0, 14 if titles else 0
+    height = side + band
+    picture = np.full((first + -(-n // columns) * height, columns * side, channels), 255, np.uint8)
     for i, image in enumerate(pixels):
-        top, left = first + i // columns * (side + band) + band, i % columns * side
+        top, left = first + i // columns * height + band, i % columns * side
         picture[top : top + side, left : left + side] = image
     whole = Image.fromarray(picture[..., 0] if channels == 1 else picture)
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=11)
     for row, title in enumerate(titles):
-        draw.text((2, first + row * (side + band)), title, fill="black", font=font)
+        draw.text((2, first + row * height), title, fill="black", font=font)
     for column, head in enumerate(heads):
         draw.text((column * side + 2, 0), head[: side // 6], fill="black", font=font)
     return whole
@@ -58,16 +55,14 @@ def label_rows(config: GanConfig, columns: int = 8) -> tuple[Tensor, list[str]]:
     names, k = config.label_names, len(config.label_names)
     if config.label_kind == "none":
         return torch.zeros(8 * columns, 0), []
-    if config.label_kind == "classes":
-        rows, titles = torch.eye(k), list(names)
-    elif k <= 3:
-        values = list(itertools.product((0, 1), repeat=k))
-        rows = torch.tensor(values).float()
+    rows, titles = torch.eye(k), list(names)
+    if config.label_kind == "attributes" and k > 3:
+        titles = [f"{name} alone" for name in names]
+    elif config.label_kind == "attributes":
+        rows = torch.cartesian_prod(*[torch.arange(2.0)] * k).reshape(-1, k)
         titles = [
-            ", ".join(f"{name}={v}" for name, v in zip(names, row, strict=True)) for row in values
+            ", ".join(f"{n}={v:.0f}" for n, v in zip(names, row, strict=True)) for row in rows
         ]
-    else:
-        rows, titles = torch.eye(k), [f"{name} alone" for name in names]
     return rows.repeat_interleave(columns, dim=0), titles
 
 
@@ -78,24 +73,14 @@ def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int)
         frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=times, loop=0)
 
 
-def thinned(items: Sequence[Any], most: int = MOST_FRAMES) -> list[Any]:
-    """At most so many of the items, evenly spaced, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
-
-
 def snapshots(run: RunFolder) -> list[Path]:
     """A run's snapshots, oldest first."""
     return numbered(run.samples, ".png")
 
 
 def save_progress(run: RunFolder) -> list[Path]:
-    """Write what a run looks like so far: ``progress.gif``, ``losses.png`` and ``grid.png``.
-
-    Can be called at any time, from any process. Raises :class:`FaderError` for a run that has
-    made no snapshot yet.
-    """
+    """Write what a run looks like so far, at any time: ``progress.gif``, ``losses.png`` and
+    ``grid.png``. Raises :class:`FaderError` for a run that has made no snapshot yet."""
     pictures = snapshots(run)
     if not pictures:
         raise FaderError(f"{run.path}: has no snapshots yet; is it a run of cgan train?")
@@ -111,9 +96,11 @@ def save_progress(run: RunFolder) -> list[Path]:
 
 
 def save_snapshots_gif(snapshots: Sequence[Path], path: Path) -> None:
-    """The GIF of a run from its snapshots, each marked with its step; see :data:`MOST_FRAMES`."""
-    frames = []
-    for snapshot in thinned(snapshots):
+    """The GIF of a run from its snapshots, each marked with its step; of more than
+    :data:`MOST_FRAMES` evenly spaced ones, the first and the last among them."""
+    last, frames = len(snapshots) - 1, []
+    for i in np.linspace(0, last, min(last + 1, MOST_FRAMES)).round().astype(int):
+        snapshot = snapshots[i]
         frame = _open_snapshot(snapshot)
         if frame.width > WIDEST:
             height = round(frame.height * WIDEST / frame.width)
@@ -139,9 +126,7 @@ def _open_snapshot(path: Path) -> Image.Image:
 def save_loss_graph(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """The losses over the steps of ``metrics.jsonl``'s rows, smoothed over the rows behind: a
     discriminator's and a generator's in one graph, others, which have other units, in one each.
-
-    Rows without all of them are passed over.
-    """
+    Rows without all of them are passed over."""
     # The figure's own canvas: pyplot would pick a window system and keep the figure alive.
     from matplotlib.figure import Figure
 
@@ -149,7 +134,7 @@ def save_loss_graph(rows: Sequence[dict[str, Any]], path: Path) -> None:
     if any("kl_loss" in row for row in rows):
         names = ("reconstruction_loss", "kl_loss")
     rows = [row for row in rows if all(isinstance(row.get(name), float) for name in names)]
-    steps = np.array([row["step"] for row in rows])
+    steps = [row["step"] for row in rows]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     panels = figure.subplots(1 + ("kl_loss" in names), sharex=True, squeeze=False)[:, 0]
     for i, (name, colour) in enumerate(zip(names, ("tab:blue", "tab:orange"), strict=True)):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cgan.data import Grey, label_name, middle_square
 from cgan.generate import set_attributes
-from cgan.io import find_generator, generator_config, load_generator
+from cgan.io import load_generator, training_notes
 from cgan.networks import ConditionalVae
 from fader.data.batches import to_tensor
 from fader.errors import FaderError, NoFaceError
@@ -25,10 +25,8 @@ from fader.photo import open_photo
 
 
 class Redrawer:
-    """A cVAE, by name or folder, that takes photos as its training images were taken.
-
-    Raises :class:`FaderError` when there is no such model, or it cannot encode.
-    """
+    """A cVAE, by name or folder, that takes photos as its training images were taken. Raises
+    :class:`FaderError` when there is no such model, or it cannot encode."""
 
     def __init__(self, model: str | os.PathLike[str], device: str | torch.device = "cpu") -> None:
         vae = load_generator(model, device)
@@ -38,16 +36,14 @@ class Redrawer:
                 "with cgan train --model cvae"
             )
         self.vae, self.device = vae, device
-        notes = generator_config(find_generator(model)).get("training") or {}
-        self._aligned = notes.get("aligned") is True
+        self._aligned = training_notes(model).get("aligned") is True
 
     def take(self, photo: Path, face: int | None = None) -> tuple[Tensor, Tensor]:
         """A photo as the model's training images were, 1×C×S×S in [-1, 1], and the attributes that
         it shows, 1×k: as estimated, 0 or 1; classes and what is not to be known are 0.
 
-        A model of aligned faces takes the ``face``-th largest one; another takes the middle square,
-        or, with ``face``, the square around that one. Raises :class:`FaderError` for a photo that
-        cannot be read or has no such face.
+        A model of aligned faces takes the ``face``-th largest one; another the middle square, or,
+        with ``face``, the square around it. Raises :class:`FaderError` where there is none.
         """
         config = self.vae.config
         y = torch.zeros(1, len(config.label_names))
@@ -65,20 +61,16 @@ class Redrawer:
         return to_tensor(crop if config.channels == 3 else Grey(crop)[:]), y
 
     def labelled(self, y: Tensor, label: str | None) -> Tensor:
-        """``y`` n×k with what a user says that the photos show: attributes, or the class.
-
-        Raises :class:`FaderError` for what the model does not know, or needs to be told.
-        """
+        """``y`` n×k with what a user says that the photos show: attributes, or the class. Raises
+        :class:`FaderError` for what the model does not know, or needs to be told."""
         names = ", ".join(self.vae.label_names)
         if self.vae.label_kind == "classes" and not label:
             raise FaderError(f"say what the photo shows with --label; the model knows {names}")
         return self.asked(y, label) if label else y
 
     def asked(self, y: Tensor, text: str) -> Tensor:
-        """``y`` n×k changed as ``text`` asks: ``Smiling=1,Male=0``, or a class.
-
-        Raises :class:`FaderError` for what the model cannot be asked.
-        """
+        """``y`` n×k changed as ``text`` asks, ``Smiling=1,Male=0`` or a class. Raises
+        :class:`FaderError` for what the model cannot be asked."""
         names = self.vae.label_names
         if not names:
             raise FaderError(f"{text}: this model has no labels, so there is nothing to set")
@@ -89,18 +81,20 @@ class Redrawer:
     def redraw(self, x: Tensor, y: Tensor, sets: Sequence[str] = ()) -> list[Tensor]:
         """Images n×C×S×S that show y n×k: as decoded, and again with each of ``sets`` asked."""
         z = self.vae.codes(x, y)
-        return [self.vae.render(z, one) for one in (y, *(self.asked(y, text) for text in sets))]
+        return [self.vae.render(z, one) for one in self._each(y, sets)]
 
     def between(self, x: Tensor, y: Tensor, steps: int, sets: Sequence[str] = ()) -> list[Tensor]:
         """The first of two images turning into the second, steps×C×S×S: as they are, and with each
         of ``sets`` asked. Latents and labels go straight from the one's to the other's."""
-        z = self.vae.codes(x, y)
-        t = torch.linspace(0, 1, steps)[:, None]
-        rows = []
-        for one in (y, *(self.asked(y, text) for text in sets)):
-            labels = (1 - t) * one[:1] + t * one[1:]
-            rows.append(self.vae.render((1 - t) * z[:1] + t * z[1:], labels))
-        return rows
+        z, t = self.vae.codes(x, y), torch.linspace(0, 1, steps)[:, None]
+
+        def way(ends: Tensor) -> Tensor:
+            return (1 - t) * ends[:1] + t * ends[1:]
+
+        return [self.vae.render(way(z), way(one)) for one in self._each(y, sets)]
+
+    def _each(self, y: Tensor, sets: Sequence[str]) -> list[Tensor]:
+        return [y, *(self.asked(y, text) for text in sets)]
 
     @cached_property
     def _detector(self) -> Detector:

@@ -15,9 +15,10 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,8 @@ def _preview(client: httpx.Client, name: str, attribute: str, value: float) -> h
 def _moves(client: httpx.Client, data: bytes, attribute: str, count: int) -> dict[str, float]:
     name = _send(client, data)["id"]
     _preview(client, name, attribute, 0.5)
-    values = np.linspace(-1, 2, count).round(4)
-    return _spread(
-        [_timed(lambda v=v: _preview(client, name, attribute, float(v))) for v in values]
-    )
+    values = np.linspace(-1, 2, count).round(4).tolist()
+    return _spread([_timed(lambda v=v: _preview(client, name, attribute, v)) for v in values])
 
 
 def _release(client: httpx.Client, data: bytes, attribute: str) -> dict[str, float]:
@@ -101,14 +100,13 @@ def _release(client: httpx.Client, data: bytes, attribute: str) -> dict[str, flo
     name = _send(client, buffer.getvalue())["id"]
     path = f"/api/photos/{name}/edit"
 
-    def release(value: float, side: int | None) -> None:
-        query = {} if side is None else {"side": side}
+    def release(value: float, **query: int) -> None:
         client.post(path, json={"set": {attribute: value}}, params=query).raise_for_status()
 
-    release(0.5, 1600)
-    values = np.linspace(-1, 2, 7)
-    shown = _spread([_timed(lambda v=v: release(float(v), 1600)) for v in values])
-    whole = _spread([_timed(lambda v=v: release(float(v), None)) for v in values[:3]])
+    release(0.5, side=1600)
+    values = np.linspace(-1, 2, 7).tolist()
+    shown = _spread([_timed(lambda v=v: release(v, side=1600)) for v in values])
+    whole = _spread([_timed(lambda v=v: release(v)) for v in values[:3]])
     return {"to_look_at": shown, "download": whole}
 
 
@@ -116,30 +114,29 @@ def _crowd(
     client: httpx.Client, data: bytes, attribute: str, count: int, seconds: float, pid: int
 ) -> dict[str, Any]:
     names = [_send(client, data)["id"] for _ in range(count)]
-    times: list[float] = []
-    superseded = [0]
     end = time.perf_counter() + seconds
 
-    def move(name: str, seed: int) -> None:
-        random = np.random.default_rng(seed)
+    def move(seed: int) -> tuple[list[float], int]:
+        """Seconds of each answer, and how many requests others superseded."""
+        random, times, superseded = np.random.default_rng(seed), [], 0
         with httpx.Client(base_url=client.base_url, timeout=300) as own:
-            while time.perf_counter() < end:
-                begin = time.perf_counter()
-                response = _preview(own, name, attribute, round(random.uniform(-1, 2), 3))
+            while (begin := time.perf_counter()) < end:
+                value = round(random.uniform(-1, 2), 3)
+                response = _preview(own, names[seed], attribute, value)
                 if response.status_code == 409:
-                    superseded[0] += 1
+                    superseded += 1
                     continue
                 response.raise_for_status()
                 times.append(time.perf_counter() - begin)
+        return times, superseded
 
-    threads = [threading.Thread(target=move, args=(name, i)) for i, name in enumerate(names)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    figures: dict[str, Any] = {"clients": count, "answers_per_second": round(len(times) / seconds)}
-    return figures | {
-        "superseded": superseded[0],
+    with ThreadPoolExecutor(count) as pool:
+        found = list(pool.map(move, range(count)))
+    times = [seconds for some, _ in found for seconds in some]
+    return {
+        "clients": count,
+        "answers_per_second": round(len(times) / seconds),
+        "superseded": sum(superseded for _, superseded in found),
         "latency_ms": _spread(times),
         "peak_memory_mb": _peak_memory(pid),
     }
@@ -173,21 +170,15 @@ def _timed(work: Callable[[], Any]) -> float:
 
 
 def _spread(times: list[float]) -> dict[str, float]:
-    milliseconds = 1000 * np.array(times)
-    return {
-        "median": round(float(np.median(milliseconds)), 1),
-        "p95": round(float(np.percentile(milliseconds, 95)), 1),
-        "most": round(float(milliseconds.max()), 1),
-    }
+    ends = np.percentile(1000 * np.array(times), [50, 95, 100]).round(1).tolist()
+    return dict(zip(("median", "p95", "most"), ends, strict=True))
 
 
 def _peak_memory(pid: int) -> float | None:
-    try:
+    with suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return round(int(line.split()[1]) / 1024)
+        return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+    return None
 
 
 def _free_port() -> int:

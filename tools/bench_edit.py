@@ -18,6 +18,7 @@ one process, both in seconds of CPU time, which other programs on the machine le
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -27,7 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -48,20 +50,6 @@ CHANGES = "Smiling=+0.5"
 STAGES = ("read", "detect", "estimate", "decode", "compose", "write")
 
 
-def plain_loop(editor: Editor, photos: list[Path], out: Path) -> None:
-    """What someone writes who has the API and no batch."""
-    out.mkdir(parents=True)
-    for photo in photos:
-        editor.apply(photo, CHANGES).save(out / photo.name)
-
-
-def batch(editor: Editor, folder: Path, photos: list[Path], out: Path, workers: int) -> None:
-    """Edit ``photos`` of ``folder`` by so many processes."""
-    job = Job(parse_changes(CHANGES, editor.attributes))
-    for _ in edit_folder(editor, folder, photos, out, job, workers):
-        pass
-
-
 def stages(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
     """Seconds of CPU time by stage for one photo in one thread; the second of two edits counts."""
     import cv2
@@ -71,31 +59,31 @@ def stages(editor: Editor, photo: Path, out: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     for _ in range(2):
-        times = _edit_by_stages(editor, photo, out)
+        times = [time.process_time()]
+        times += (time.process_time() for _ in _edit_by_stages(editor, photo, out))
     torch.set_num_threads(threads[0])
     cv2.setNumThreads(threads[1])
     return {n: round(b - a, 4) for n, a, b in zip(STAGES, times, times[1:], strict=False)}
 
 
-def _edit_by_stages(editor: Editor, photo: Path, out: Path) -> list[float]:
-    """The CPU clock before the first stage and after each."""
+def _edit_by_stages(editor: Editor, photo: Path, out: Path) -> Iterator[None]:
+    """An edit, with a pause after each stage."""
     from fader.faces.blend import composite
 
-    times = [time.process_time()]
     opened = open_photo(photo)
-    times.append(time.process_time())
+    yield
     faces = editor.detector(opened.pixels)
-    times.append(time.process_time())
+    yield
     crops = editor.networks.crop(opened.pixels, faces[:1])
     (before,) = editor.networks.before(crops)
-    times.append(time.process_time())
+    yield
     edit = FaceEdit(faces[0], before, settle(before, parse_changes(CHANGES, editor.attributes)))
     (decoded,) = editor.networks.decode_edits(crops, [edit])
-    times.append(time.process_time())
+    yield
     edited = opened.edited(composite(opened.pixels, edit.face, decoded))
-    times.append(time.process_time())
+    yield
     save_photo(edited, out / f"stages{photo.suffix}")
-    return [*times, time.process_time()]
+    yield
 
 
 def cold(other: Path, rounds: int, out: Path) -> dict[str, object]:
@@ -143,14 +131,13 @@ def _worker_peaks() -> list[int]:
 
 def _peak(process: str) -> int:
     """Peak resident memory of a process so far in MB; 0 of one that has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
+    with suppress(OSError, IndexError):
+        status = Path(f"/proc/{process}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    return 0
 
 
-def in_fresh_process(target: Callable[..., None], *arguments: object) -> None:
+def _in_fresh_process(target: Callable[..., None], *arguments: object) -> None:
     """Run ``target(*arguments)`` in a process whose peak memory is its own."""
     process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     process.start()
@@ -165,24 +152,23 @@ def _edit_one(model: str, photo: Path, out: Path) -> None:
     click.echo(json.dumps({"megapixels": 50, "peak_mb": round(peak_mb)}, indent=2))
 
 
-def _linked(photos: list[Path], folder: Path, count: int) -> None:
-    folder.mkdir(parents=True)
-    for i in range(count):
-        photo = photos[i % len(photos)]
-        (folder / f"{i:06}{photo.suffix}").symlink_to(photo.resolve())
-
-
 def _compare(
     editor: Editor, files: list[Path], place: Path, rounds: int, workers: int
 ) -> dict[str, object]:
-    """Photos per second of the plain loop and the batch, in ``rounds`` blocks each."""
+    """Photos per second of the plain loop, which someone writes who has the API and no batch, and
+    of the batch, in ``rounds`` blocks each."""
     seconds = {"plain": 0.0, "batch": 0.0}
-    for i, block in enumerate(files[i::rounds] for i in range(rounds)):
+    job = Job(parse_changes(CHANGES, editor.attributes))
+    for i in range(rounds):
+        block, plain, out = files[i::rounds], place / f"plain{i}", place / f"batch{i}"
         start = time.perf_counter()
-        plain_loop(editor, block, place / f"plain{i}")
+        plain.mkdir()
+        for photo in block:
+            editor.apply(photo, CHANGES).save(plain / photo.name)
         seconds["plain"] += time.perf_counter() - start
         start = time.perf_counter()
-        batch(editor, place / "in", block, place / f"batch{i}", workers)
+        for _ in edit_folder(editor, place / "in", block, out, job, workers):
+            pass
         seconds["batch"] += time.perf_counter() - start
     return {
         "photos": len(files),
@@ -250,12 +236,15 @@ def main(
             found = {"cpu_seconds": seconds, "total": round(total, 3), "share": share}
         elif links:
             _enlarged(sources[:8], place / "few", megapixels or 1, min(len(sources), 8))
-            _linked(find_photos(place / "few"), place / "in", links)
-            in_fresh_process(_edit_links, model, place / "in", place / "out", workers or 2)
+            few = find_photos(place / "few")
+            (place / "in").mkdir()
+            for i, photo in zip(range(links), itertools.cycle(few), strict=False):
+                (place / "in" / f"{i:06}{photo.suffix}").symlink_to(photo.resolve())
+            _in_fresh_process(_edit_links, model, place / "in", place / "out", workers or 2)
             return
         elif memory:
             _enlarged(sources[:1], place / "in", 50, 1)
-            in_fresh_process(_edit_one, model, place / "in" / "00000.jpg", place / "out.jpg")
+            _in_fresh_process(_edit_one, model, place / "in" / "00000.jpg", place / "out.jpg")
             return
         else:
             _enlarged(sources, place / "in", megapixels, count)

@@ -65,12 +65,12 @@ class Literal:
         for i, layer in enumerate(self.autoencoder.decoder):
             self.autoencoder.decoder[i] = ConcatenatedPlanes(layer)
         self.discriminator = LatentDiscriminator(config.latent_shape, len(config.attributes))
-        for net in (self.autoencoder, self.discriminator):
+        nets = self.autoencoder, self.discriminator
+        for net in nets:
             plainly(net)
             net.to(device)
-        self.of_autoencoder = torch.optim.Adam(self.autoencoder.parameters(), 2e-3, (0.5, 0.999))
-        self.of_discriminator = torch.optim.Adam(
-            self.discriminator.parameters(), 2e-3, (0.5, 0.999)
+        self.of_autoencoder, self.of_discriminator = (
+            torch.optim.Adam(net.parameters(), 2e-3, (0.5, 0.999)) for net in nets
         )
 
     def step(self, x: Tensor, y: Tensor) -> None:

@@ -21,10 +21,7 @@ DIRECTIONS = ("to_0", "to_1")
 def swaps(document: dict[str, Any]) -> list[str]:
     """A row per attribute and direction, and their means."""
     found = document["swap_accuracy"]
-    lines = [
-        "| edit | swap | blurred | pasted | judge | faces |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = ["| edit | swap | blurred | pasted | judge | faces |", "| --- |" + " --- |" * 5]
     for name, entry in found["attributes"].items():
         for direction in DIRECTIONS:
             if not entry or direction not in entry:
@@ -47,11 +44,8 @@ def rest(document: dict[str, Any]) -> list[str]:
     if sharp.get("ms_ssim"):
         quality.append(f"{sharp['ms_ssim']['value']:.2f} MS-SSIM")
     leakage, identity = document["leakage"], document["identity"]
-    slides = {
-        name: entry["spearman"]["value"]
-        for name, entry in document["continuity"].items()
-        if entry is not None
-    }
+    entries = document["continuity"].items()
+    slides = {name: entry["spearman"]["value"] for name, entry in entries if entry is not None}
     low, high = min(slides, key=slides.get), max(slides, key=slides.get)
     rows = [
         ("other attributes kept", _two(document["other_attributes_kept"]["mean"])),
@@ -80,8 +74,8 @@ def groups(document: dict[str, Any]) -> list[str]:
     """Swaps, both directions, apart for the faces on either side of other attributes."""
     found = document["swap_accuracy"]["attributes"]
     entries = {name: entry["groups"] for name, entry in found.items() if entry}
-    names = list(dict.fromkeys(group for entry in entries.values() for group in entry))
-    names.sort(key=lambda group: ("Young" not in group, group))
+    names = {group for entry in entries.values() for group in entry}
+    names = sorted(names, key=lambda group: ("Young" not in group, group))
     lines = [
         "| attribute | " + " | ".join(name.replace("=", " = ") for name in names) + " |",
         "| --- |" + " --- |" * len(names),
@@ -105,7 +99,6 @@ def _scale(identity: dict[str, Any]) -> str:
 
 
 def _outside(found: dict[str, Any]) -> str:
-    """How much stays of a photo where the mask is nothing."""
     if found["mean"] is None:
         return found["reason"]
     return f"{found['mean']:.1f} dB PSNR, at least {found['least']:.1f}"

@@ -96,6 +96,7 @@ def _cells(document: dict[str, Any], whose: str) -> list[str]:
 def table(rows: list[tuple[str, dict[str, Any]]], options: dict[str, Any]) -> str:
     """The document of what was measured so far."""
     given = " ".join(f"--{key} {options[key]}" for key in GIVEN)
+    headings = " | ".join(heading for heading, _ in MEASURES.values())
     lines = [
         "# Generators: what each addition brings",
         "",
@@ -103,9 +104,7 @@ def table(rows: list[tuple[str, dict[str, Any]]], options: dict[str, Any]) -> st
         "the settings of the row above and its own, the same data and as many steps of 64 images. "
         "Measures as in [cgan-evaluation.md](cgan-evaluation.md), on attribute features.",
         "",
-        "| row | images/s | "
-        + " | ".join(heading for heading, _ in MEASURES.values())
-        + " | labels right ↑ |",
+        f"| row | images/s | {headings} | labels right ↑ |",
         "| --- |" + " --- |" * (len(MEASURES) + 2),
     ]
     for name, found in rows:
@@ -145,9 +144,8 @@ def main(only: tuple[str, ...], out: Path, docs: Path, **options: Any) -> None:
             write_text(kept, json.dumps(measured(row, run, preset, options)) + "\n")
         results.append((row["name"], json.loads(kept.read_text(encoding="utf-8"))))
         with Image.open(run / "grid.png") as grid:
-            grid.convert("RGB").save(
-                docs / "cgan-comparison" / f"{slug(row['name'])}.jpg", quality=90
-            )
+            picture = docs / "cgan-comparison" / f"{slug(row['name'])}.jpg"
+            grid.convert("RGB").save(picture, quality=90)
         write_text(docs / "cgan-comparison.md", table(results, options))
         click.echo(f"{row['name']}: done")
 

@@ -59,15 +59,12 @@ def edited(
 ) -> np.ndarray:
     """``faces`` N×S×S×3 uint8 with values ``own`` (N×n) until they have ``labels`` (N×k) of
     ``names``; what excludes one that is put on is taken off."""
-    y = torch.from_numpy(own.astype(np.float32))
+    y, column = torch.from_numpy(own.astype(np.float32)), model.attributes.index
     asked = y.clone()
+    asked[:, list(map(column, names))] = torch.from_numpy(labels.astype(np.float32))
     for k, name in enumerate(names):
-        asked[:, model.attributes.index(name)] = torch.from_numpy(labels[:, k].astype(np.float32))
-    for name in names:
-        put_on = asked[:, model.attributes.index(name)] > 0.5
-        others = [model.attributes.index(other) for other in rivals(name, model.attributes)]
-        for other in (i for i in others if model.attributes[i] not in names):
-            asked[put_on, other] = 0
+        for other in set(rivals(name, model.attributes)) - set(names):
+            asked[labels[:, k], column(other)] = 0
     parts = []
     with torch.inference_mode():
         for start in range(0, len(faces), BATCH):
@@ -170,7 +167,7 @@ def compare(
         shown.append(pictures[:SHOWN])
         right = (judge.see(pictures)[:, columns] == labels[: len(pictures)]).mean(axis=0)
         features = features_of(reals.space, pictures)
-        reference = reals.reference_features[: len(features)]
+        reference = reals.features(reals.reference[: len(features)])
         near = manifolds(reference, features, seed)
         numbers = [f"{x:.2f}" for x in right]
         numbers += [f"{frechet(reference, features):.2f}"]

@@ -53,9 +53,6 @@ class Result(NamedTuple):
     megabytes: float = 0.0
 
 
-# One case
-
-
 def mutate(data: bytes, rng: random.Random) -> bytes:
     """``data`` cut short, or with one to five places changed."""
     if rng.random() < 0.08:
@@ -135,9 +132,6 @@ def work(pipe: Connection, seeds: Path, place: Path, seed: int, megabytes: int) 
         pipe.send(run_case(*case[:1], seeds, place, case[1], seed))
 
 
-# Many
-
-
 class Worker:
     """A process that does one case after another, and is replaced when it dies or is too slow."""
 
@@ -170,25 +164,23 @@ class Worker:
                 self.warm = True
                 return self.pipe.recv()
             self.process.join()
-            code = self.process.exitcode
-            self.start()
-            return Result("died", f"exit code {code}")
+            found = Result("died", f"exit code {self.process.exitcode}")
         # Its imports, at first, take longer than any case, and others may have the processor.
-        if time.monotonic() - self.since > (_PATIENCE if self.warm else 2 * _PATIENCE) * seconds:
+        elif time.monotonic() - self.since < (_PATIENCE if self.warm else 2 * _PATIENCE) * seconds:
+            return None
+        else:
             self.process.kill()
             self.process.join()
-            self.start()
-            return Result("slow", f"no answer in {_PATIENCE * seconds:g} s", seconds)
-        return None
+            found = Result("slow", f"no answer in {_PATIENCE * seconds:g} s", seconds)
+        self.start()
+        return found
 
 
 @click.command()
 @click.option("--files", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--readers", default=",".join(READERS), show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
-@click.option(
-    "--seconds", type=float, default=10, show_default=True, help="Of computing, for each file."
-)
+@click.option("--seconds", default=10.0, show_default=True, help="Of computing, for each file.")
 @click.option("--megabytes", type=int, default=1500, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--keep", type=click.Path(path_type=Path), default="fuzz-trouble", show_default=True)
@@ -216,9 +208,8 @@ def main(
             run_all(cases, pool, seconds, megabytes, keep, results)
         for worker in pool:
             worker.process.kill()
-    print(
-        "| reader | files | read | refused | " + " | ".join(TROUBLE) + " | slowest, s | most, MB |"
-    )
+    troubles = " | ".join(TROUBLE)
+    print(f"| reader | files | read | refused | {troubles} | slowest, s | most, MB |")
     print("| --- " * 10 + "|")
     for name in names:
         found = results[name] or [Result("none")]

@@ -120,10 +120,9 @@ def main(photos: tuple[Path, ...], model: str, out: Path) -> None:
         sliders.grid().save(out / f"{path.stem}-strip.jpg", quality=88)
     shown = [n for n in ("Smiling", "Eyeglasses", "Male", "Young") if n in editor.attributes]
     frames = strip(editor, chosen[0], shown, 0, 1, 9, side=160).loop()
-    frames = [frame.quantize(128) for frame in frames]
-    frames[0].save(
-        out / "slider.gif", save_all=True, append_images=frames[1:], duration=120, loop=0
-    )
+    first, *others = (frame.quantize(128) for frame in frames)
+    gif = {"save_all": True, "append_images": others, "duration": 120, "loop": 0}
+    first.save(out / "slider.gif", **gif)
     for path in sorted(out.iterdir()):
         click.echo(f"{path} {path.stat().st_size // 1024} KB")
 

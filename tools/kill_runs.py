@@ -22,6 +22,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +64,6 @@ def of_batch(out: Path) -> dict[str, Any]:
     return left
 
 
-def of_store(out: Path) -> dict[str, Any]:
-    """The store's files."""
-    return files(out)
-
-
 def of_run(out: Path) -> dict[str, Any]:
     """The model byte for byte, the rows by their steps, and the names of all other files."""
     # Which checkpoints there are goes by the clock.
@@ -76,10 +73,8 @@ def of_run(out: Path) -> dict[str, Any]:
     left |= {f"model/{name}": data for name, data in files(out / "model").items()}
     for name in ("metrics.jsonl", "validation.jsonl"):
         if (out / name).exists():
-            rows = [json.loads(line) for line in (out / name).read_text("utf-8").splitlines()]
-            left[name] = [
-                {key: value for key, value in row.items() if key in _COMPARED} for row in rows
-            ]
+            rows = map(json.loads, (out / name).read_text("utf-8").splitlines())
+            left[name] = [[row.get(key) for key in _COMPARED] for row in rows]
     return left
 
 
@@ -87,12 +82,9 @@ def jobs(work: Path, steps: int) -> Iterator[Job]:
     """All four, in the order they need each other."""
     data, photos, model = work / "data", work / "photos", work / "model"
 
-    def training(package: str, options: list[str]) -> Callable[[Path], list[str]]:
-        def arguments(out: Path) -> list[str]:
-            begun = (out / "config.json").exists()
-            return ["train", "--out", str(out), *(["--resume"] if begun else options)]
-
-        return arguments
+    def training(options: list[str], out: Path) -> list[str]:
+        begun = (out / "config.json").exists()
+        return ["train", "--out", str(out), *(["--resume"] if begun else options)]
 
     common = ["--data", str(data), "--preset", "tiny", "-s", f"steps={steps}"]
     yield Job(
@@ -106,14 +98,14 @@ def jobs(work: Path, steps: int) -> Iterator[Job]:
     yield Job(
         "prepare",
         lambda out: ["prepare", str(data), str(out), "--size", "64", "--workers", "1"],
-        of_store,
+        files,
     )
     fader = ["pretrain_steps=10", "ramp_steps=10", "decay_steps=10", "checkpoint_minutes=0.01"]
     fader += ["batch_size=8", "sample_every=20", "validate_every=20", "log_every=5"]
     settings = [part for value in fader for part in ("-s", value)]
-    yield Job("train", training("fader", ["--attrs", "Male", *common, *settings]), of_run)
+    yield Job("train", partial(training, ["--attrs", "Male", *common, *settings]), of_run)
     cgan = ["--labels", "none", "--size", "32", "--snapshot-every", "5", "-s", "batch_size=8"]
-    yield Job("cgan train", training("cgan", [*common, *cgan]), of_run, "cgan.commands")
+    yield Job("cgan train", partial(training, [*common, *cgan]), of_run, "cgan.commands")
 
 
 def prepare_material(work: Path, photos: int) -> None:
@@ -148,8 +140,6 @@ def started(job: Job, out: Path, log: Path) -> int:
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     try:
-        from importlib import import_module
-
         import_module(job.main).main(job.arguments(out))
     except SystemExit as end:
         os._exit(end.code if isinstance(end.code, int) else bool(end.code))
@@ -172,18 +162,15 @@ def killed(job: Job, folder: Path, kills: int, chance: random.Random) -> list[st
     seconds = done(job, whole, log)
     expected = job.left(whole)
     problems: list[str] = []
-    landed = finished = 0
-    began = time.monotonic()
+    landed, finished, began = 0, 0, time.monotonic()
 
     def compare() -> None:
         found = job.left(out)
-        problems.extend(f"{job.name}: {name} lost" for name in expected.keys() - found.keys())
-        problems.extend(f"{job.name}: {name} left" for name in found.keys() - expected.keys())
-        problems.extend(
-            f"{job.name}: {name} differs"
-            for name in expected.keys() & found.keys()
-            if expected[name] != found[name]
-        )
+        for name in sorted(expected.keys() | found.keys()):
+            if name not in found or name not in expected:
+                problems.append(f"{job.name}: {name} {'lost' if name in expected else 'left'}")
+            elif expected[name] != found[name]:
+                problems.append(f"{job.name}: {name} differs")
 
     while landed < kills:
         pid = started(job, out, log)

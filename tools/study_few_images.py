@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,29 @@ from PIL import Image
 
 from cgan.config import GanConfig, apply_overrides, load_preset
 from cgan.data import ImageSet, open_images
-from cgan.evaluate.evaluation import Evaluation, evaluate
+from cgan.evaluate.evaluation import evaluate
 from cgan.evaluate.features import SPACES, FeatureSpace
 from cgan.evaluate.reals import Reals
 from cgan.gan import GanTrainer
-from cgan.networks import Generator
 from cgan.pictures import grid, save_png
 from fader.commands.options import device_option, resolve_device
+from fader.data.batches import to_images
 from fader.errors import FaderError
 from fader.files import atomic_path, write_text
 
-sys.path.append(str(Path(__file__).parent))
-from few_images_tables import MEASURES, column, markdown, plot
-
+#: What is kept of each score: column → its heading, and where an evaluation's document has it.
+MEASURES = {
+    "frechet": ("Fréchet distance ↓", ("frechet",)),
+    "kid": ("KID ↓", ("kid", "value")),
+    "precision": ("precision ↑", ("precision", "value")),
+    "recall": ("recall ↑", ("recall", "value")),
+    "spread": ("spread of features", ("spread",)),
+    "ms_ssim": ("MS-SSIM between samples", ("ms_ssim", "value")),
+    "collapse": ("collapse ↓", ("collapse", "score")),
+    "near": ("nearer to a training image than 99 % of real ones ↓", None),
+    "copies": ("copies of training images ↓", None),
+}
+_PLOTTED = ("frechet", "precision", "recall", "spread", "collapse", "copies")
 _DIFFAUGMENT = {"on": "color,translation,cutout", "off": "none"}
 #: Samples in a row of samples.png, and steps that --estimate measures.
 _SHOWN, _MEASURED = 12, 6
@@ -72,35 +83,25 @@ class Cell:
         return f"{self.images or 'all'} images, {augmented}, {self.iterations} iterations"
 
 
+@dataclass
 class Study:
     """The scores so far, and the means to make the missing ones."""
 
-    def __init__(
-        self,
-        out: Path,
-        images: ImageSet,
-        config: GanConfig,
-        n: int,
-        space: FeatureSpace,
-        device: Any,
-    ) -> None:
-        self.out, self.images, self.config, self.n = out, images, config, n
-        self.space, self.device = space, device
-        self.results = out / "results.jsonl"
-        self._reals: Reals | None = None
-        self._check_settings()
+    out: Path
+    images: ImageSet
+    config: GanConfig
+    n: int
+    space: FeatureSpace
+    device: Any
 
-    def _check_settings(self) -> None:
+    def __post_init__(self) -> None:
         """Scores of other settings must not end in one table."""
-        settings = {
-            **self.config.to_dict(), "samples": self.n, "features": self.space.name,
-            "training_images": len(self.images.indices(0)),
-        }  # fmt: skip
-        settings = json.loads(json.dumps(settings))
+        self.results = self.out / "results.jsonl"
+        settings = {**self.config.to_dict(), "samples": self.n, "features": self.space.name}
+        settings["training_images"] = len(self.images.indices(0))
         path = self.out / "study.json"
         if not path.exists():
             write_text(path, json.dumps(settings, indent=2) + "\n")
-            return
         before = json.loads(path.read_text(encoding="utf-8"))
         changed = sorted(key for key in settings if before.get(key) != settings[key])
         if changed:
@@ -108,24 +109,19 @@ class Study:
                 f"{self.out}: was begun with another {', '.join(changed)}; give another --out"
             )
 
-    @property
+    @cached_property
     def reals(self) -> Reals:
         """The real images, seen when they are first needed."""
-        if self._reals is None:
-            self._reals = Reals.seen(self.images, self.space, limit=self.n, seed=self.config.seed)
-        return self._reals
+        return Reals.seen(self.images, self.space, limit=self.n, seed=self.config.seed)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> dict[Cell, dict[str, Any]]:
         """The scores so far."""
         if not self.results.exists():
-            return []
+            return {}
         lines = self.results.read_text(encoding="utf-8").splitlines(keepends=True)
         # A kill may have left half a line at the end.
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-
-    def has(self, cell: Cell) -> bool:
-        """Whether the cell is scored."""
-        return any(_cell_of(row) == cell for row in self.rows())
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        return {Cell(row["images"], row["diffaugment"], row["iterations"]): row for row in rows}
 
     def training_rows(self, cell: Cell) -> np.ndarray:
         """(n,) rows of the images the cell learns from, ascending."""
@@ -136,13 +132,9 @@ class Study:
     def trainer(self, cell: Cell, folder: Path) -> GanTrainer:
         """A trainer that goes on with the cell's run, up to the cell's iterations."""
         chosen = np.isin(np.arange(len(self.images)), self.training_rows(cell))
-        config = replace(
-            self.config,
-            steps=max(1, cell.iterations),
-            diffaugment=_DIFFAUGMENT[cell.diffaugment],
-        )
+        augment = _DIFFAUGMENT[cell.diffaugment]
         return GanTrainer(
-            config,
+            replace(self.config, steps=max(1, cell.iterations), diffaugment=augment),
             replace(self.images, split=np.where(chosen, 0, 1).astype(np.uint8)),
             folder,
             device=self.device,
@@ -152,134 +144,152 @@ class Study:
 
     def score(self, cell: Cell, deadline: float | None) -> bool:
         """Train as far as the cell asks and score; False when time ran out before that."""
-        trainer = self.trainer(cell, self.out / "runs" / cell.run)
+        folder = self.out / "runs" / cell.run
+        trainer = self.trainer(cell, folder)
         if trainer.done > cell.iterations:
             raise FaderError(
-                f"{self.out / 'runs' / cell.run}: has gone on to {trainer.done} iterations, so "
-                f"{cell.iterations} cannot be scored any more; give another --out"
+                f"{folder}: has gone on to {trainer.done} iterations, so {cell.iterations} cannot "
+                "be scored any more; give another --out"
             )
         if cell.iterations:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic()) / 60
-            trainer.train(left)
+            trainer.train(None if deadline is None else max(0.0, deadline - time.monotonic()) / 60)
             if trainer.done < cell.iterations:
                 return False
-        generator = trainer.averaged_generator()
-        self._keep(cell, generator, self.evaluation(cell, generator))
-        return True
-
-    def evaluation(self, cell: Cell, generator: Generator) -> Evaluation:
-        """Score a generator against the images it learnt from."""
+        generator, seed = trainer.averaged_generator(), self.config.seed
         reals = self.reals.trained_on(self.training_rows(cell))
-        return evaluate(
-            generator, reals, name=cell.title, data="study", n=self.n, seed=self.config.seed
-        )
-
-    def _keep(self, cell: Cell, generator: Generator, found: Evaluation) -> None:
-        shown = generator.sample(_SHOWN, self.config.seed)
+        found = evaluate(generator, reals, name=cell.title, data="study", n=self.n, seed=seed)
+        shown = generator.sample(_SHOWN, seed)
         save_png(grid(shown, _SHOWN, [cell.title]), self.picture(cell))
-        document = found.document
-        row = {
-            "images": cell.images,
-            "diffaugment": cell.diffaugment,
-            "iterations": cell.iterations,
-        }
-        for who in ("generated", "real"):
-            for name, (_, place) in MEASURES.items():
-                if place:
-                    row[column(name, who)] = _at(document["scores"][who], place)
+        row: dict[str, Any] = asdict(cell)
+        for who, (name, (_, place)) in product(("generated", "real"), MEASURES.items()):
+            if place:
+                row[_column(name, who)] = _at(found.document["scores"][who], place)
         # Of real images 1 % are so near, by definition; a copy is beyond that.
-        in_pixels = document["memory"]["pixels"]
+        in_pixels = found.document["memory"]["pixels"]
         row |= {"near": in_pixels["near"]["value"], "near_real": 0.01}
         row |= {"copies": in_pixels["copies"]["value"], "copies_real": 0.0}
         with open(self.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        return True
 
     def picture(self, cell: Cell) -> Path:
         """Where the cell's samples are kept."""
         return self.out / "samples" / f"{cell.run}-{cell.iterations}.png"
 
+    def write(self) -> None:
+        """The table as CSV and Markdown, the plot, and the samples, of what is scored so far."""
+        cells = self.rows()
+        order = sorted(cells, key=lambda c: (_all_last(c.images), c.diffaugment, c.iterations))
+        rows = [cells[cell] for cell in order]
+        if not rows:
+            return
+        with atomic_path(self.out / "results.csv") as path, open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows({**row, "images": row["images"] or "all"} for row in rows)
+        write_text(self.out / "results.md", markdown(rows, self.space.description))
+        plot(rows, self.space.title, self.out / "study.png")
+        strips = [np.asarray(Image.open(self.picture(cell)).convert("RGB")) for cell in order]
+        save_png(Image.fromarray(np.vstack(strips)), self.out / "samples.png")
 
-def cells(counts: list[int], augment: list[str], iterations: list[int]) -> Iterator[Cell]:
-    """All of them, a run's in the order of its training; small sets first."""
-    for count in counts:
-        for diffaugment in augment:
-            for number in iterations:
-                yield Cell(count, diffaugment, number)
-
-
-# ---------------------------------------------------------------- what comes out
-
-
-def write_outputs(study: Study) -> None:
-    """The table as CSV and Markdown, the plot, and the samples, of what is scored so far."""
-    rows = sorted(study.rows(), key=lambda row: (row["images"] or 10**9, row["diffaugment"],
-                                                 row["iterations"]))  # fmt: skip
-    if not rows:
-        return
-    with atomic_path(study.out / "results.csv") as path, open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({**row, "images": row["images"] or "all"} for row in rows)
-    write_text(study.out / "results.md", markdown(rows, study.space.description))
-    plot(rows, study.space.title, study.out / "study.png")
-    strips = [Image.open(study.picture(_cell_of(row))).convert("RGB") for row in rows]
-    sheet = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
-    top = 0
-    for strip in strips:
-        sheet.paste(strip, (0, top))
-        top += strip.height
-    save_png(sheet, study.out / "samples.png")
-
-
-def _cell_of(row: dict[str, Any]) -> Cell:
-    return Cell(row["images"], row["diffaugment"], row["iterations"])
-
-
-def _at(scores: dict[str, Any], place: tuple[str, ...]) -> Any:
-    for key in place:
-        scores = None if scores is None else scores[key]
-    return scores
-
-
-# ---------------------------------------------------------------- how long it takes
-
-
-def estimate_minutes(study: Study, todo: list[Cell]) -> tuple[float, float, float]:
-    """(seconds per iteration, seconds per score, minutes for all that is left), measured on a few
-    iterations and a few pictures. What is saved by runs already begun is left out."""
-    cell = Cell(0, "on", _MEASURED)
-    with tempfile.TemporaryDirectory() as folder:
-        study.trainer(replace(cell, iterations=2), Path(folder)).train()
-        trainer = study.trainer(cell, Path(folder))
-        x, y = next(iter(trainer.batches.from_step(0)))
-        for net in trainer.nets.values():
-            net.train()
-        device = trainer.accelerator.device
-        started = time.perf_counter()
-        for _ in range(_MEASURED):
-            trainer.step(x.to(device), y.to(device))
-        per_iteration = (time.perf_counter() - started) / _MEASURED
-        generator = trainer.averaged_generator()
-        started = time.perf_counter()
-        study.space.see((generator.sample(64, 0).permute(0, 2, 3, 1).numpy() * 127 + 128)
-                        .astype(np.uint8))  # fmt: skip
-        per_sample = (time.perf_counter() - started) / 64
-    reals = len(study.images.indices(0)) + min(study.n, len(study.images))
-    # The distances to all training images take about as long again as features of the samples.
-    per_score = 2 * study.n * per_sample
-    iterations = sum(max(c.iterations for c in run) for run in _runs(todo).values())
-    seconds = iterations * per_iteration + len(todo) * per_score + reals * per_sample
-    return per_iteration, per_score, seconds / 60
+    def estimate(self, todo: list[Cell]) -> str:
+        """How long it will take, measured on a few iterations and a few pictures. What is saved by
+        runs already begun is left out."""
+        cell = Cell(0, "on", _MEASURED)
+        with tempfile.TemporaryDirectory() as folder:
+            self.trainer(replace(cell, iterations=2), Path(folder)).train()
+            trainer = self.trainer(cell, Path(folder))
+            x, y = next(iter(trainer.batches.from_step(0)))
+            for net in trainer.nets.values():
+                net.train()
+            device = trainer.accelerator.device
+            started = time.perf_counter()
+            for _ in range(_MEASURED):
+                trainer.step(x.to(device), y.to(device))
+            per_iteration = (time.perf_counter() - started) / _MEASURED
+            shown = trainer.averaged_generator().sample(64, 0)
+            started = time.perf_counter()
+            self.space.see(to_images(shown))
+            per_sample = (time.perf_counter() - started) / 64
+        reals = len(self.images.indices(0)) + min(self.n, len(self.images))
+        # The distances to all training images take about as long again as features of the samples.
+        per_score = 2 * self.n * per_sample
+        runs: dict[str, int] = defaultdict(int)
+        for one in todo:
+            runs[one.run] = max(runs[one.run], one.iterations)
+        total = sum(runs.values()) * per_iteration + len(todo) * per_score + reals * per_sample
+        return (
+            f"{1000 * per_iteration:.0f} ms an iteration, {per_score:.0f} s a score; {len(todo)} "
+            f"scores of {len(runs)} generators in about {total / 60:.0f} minutes"
+        )
 
 
-def _runs(some: list[Cell]) -> dict[str, list[Cell]]:
-    runs: dict[str, list[Cell]] = {}
-    for cell in some:
-        runs.setdefault(cell.run, []).append(cell)
-    return runs
+def _all_last(count: int) -> int:
+    return count or 10**9
 
 
-# ---------------------------------------------------------------- the command
+def _column(name: str, who: str) -> str:
+    return name if who == "generated" else f"{name}_real"
+
+
+def _at(scores: Any, place: tuple[str, ...]) -> Any:
+    return reduce(lambda found, key: None if found is None else found[key], place, scores)
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def markdown(rows: list[dict[str, Any]], features: str) -> str:
+    """A table for each measure: a line per generator, a column per number of iterations."""
+    iterations = sorted({row["iterations"] for row in rows})
+    parts = [f"Distances on {features}. 0 iterations is untrained.\n"]
+    for name, (title, _) in MEASURES.items():
+        real = _text(rows[0][_column(name, "real")])
+        parts.append(f"**{title}** (real held-out images: {real})\n")
+        parts.append("| images | DiffAugment |" + "".join(f" {i} |" for i in iterations))
+        parts.append("| --- | --- |" + " ---: |" * len(iterations))
+        for (images, diffaugment), values in _lines(rows, name).items():
+            cells = "".join(f" {_text(values.get(i))} |" for i in iterations)
+            parts.append(f"| {images or 'all'} | {diffaugment} |{cells}")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def plot(rows: list[dict[str, Any]], features: str, path: Path) -> None:
+    """A panel for each of the main measures, over iterations."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    panels = figure.subplots(2, 3).ravel()
+    counts = sorted({row["images"] for row in rows}, key=_all_last)
+    iterations = sorted({row["iterations"] for row in rows})
+    for panel, name in zip(panels, _PLOTTED, strict=True):
+        for (images, diffaugment), values in _lines(rows, name).items():
+            points = sorted((i, v) for i, v in values.items() if v is not None)
+            style, words = ("o-", "") if diffaugment == "on" else ("x--", ", not augmented")
+            colour, label = f"C{counts.index(images)}", f"{images or 'all'} images{words}"
+            panel.plot(*np.array(points).reshape(-1, 2).T, style, color=colour, label=label)
+        real = rows[0][_column(name, "real")]
+        if real is not None:
+            panel.axhline(real, color="grey", linewidth=1, linestyle=":", label="real, held out")
+        panel.set_xscale("symlog", linthresh=100, linscale=0.5)
+        panel.set_xlim(-15, 1.2 * max(100, *iterations))
+        panel.set_xticks(iterations, [str(number) for number in iterations])
+        panel.minorticks_off()
+        panel.set(title=MEASURES[name][0], xlabel="iterations")
+    panels[0].legend(fontsize=8)
+    figure.suptitle(f"Few images: quality and variety on {features} features")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _lines(rows: list[dict[str, Any]], name: str) -> dict[tuple[int, str], dict[int, Any]]:
+    lines: dict[tuple[int, str], dict[int, Any]] = {}
+    for row in rows:
+        line = lines.setdefault((row["images"], row["diffaugment"]), {})
+        line[row["iterations"]] = row[name]
+    return lines
 
 
 def _counts(ctx: click.Context, param: click.Parameter, text: str) -> list[int]:
@@ -289,7 +299,7 @@ def _counts(ctx: click.Context, param: click.Parameter, text: str) -> list[int]:
         raise click.BadParameter(f"{text}: numbers with commas between", ctx, param) from None
     if any(number < 0 for number in found):
         raise click.BadParameter(f"{text}: must not be negative", ctx, param)
-    return sorted(set(found), key=lambda count: count or (10**9 if param.name == "images" else 0))
+    return sorted(set(found), key=_all_last if param.name == "images" else None)
 
 
 @click.command(
@@ -341,24 +351,22 @@ def main(
         if max(images) > available:
             raise FaderError(f"{data}: has {available} training images, fewer than {max(images)}")
         study = Study(out, faces, config, n, SPACES[features](where), where)
-        todo = [c for c in cells(images, diffaugment.split(","), iterations) if not study.has(c)]
+        # A run's in the order of its training; small sets first.
+        every = (Cell(*one) for one in product(images, diffaugment.split(","), iterations))
+        done = study.rows()
+        todo = [cell for cell in every if cell not in done]
         if estimate:
-            step, score, total = estimate_minutes(study, todo)
-            click.echo(
-                f"{1000 * step:.0f} ms an iteration, {score:.0f} s a score; {len(todo)} scores of "
-                f"{len(_runs(todo))} generators in about {total:.0f} minutes"
-            )
+            click.echo(study.estimate(todo))
             return
         for number, cell in enumerate(todo, 1):
             click.echo(f"{number}/{len(todo)}: {cell.title}", err=True)
-            if not study.score(cell, deadline):
+            scored = study.score(cell, deadline)
+            late = deadline is not None and time.monotonic() > deadline and number < len(todo)
+            if late or not scored:
                 click.echo("out of time; the same call goes on from here", err=True)
                 break
-            write_outputs(study)
-            if deadline is not None and time.monotonic() > deadline and number < len(todo):
-                click.echo("out of time; the same call goes on from here", err=True)
-                break
-        write_outputs(study)
+            study.write()
+        study.write()
         click.echo(out / "results.md")
     except FaderError as error:
         raise click.ClickException(str(error)) from error

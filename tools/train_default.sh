@@ -12,8 +12,8 @@ learn() { fader train-classifier --resume --data "$store" --out "$runs/$1" --siz
     --learning-rate 1.5e-3 "${@:2}"; }
 learn guide --steps 9000 --identities even --width 16
 learn judge --steps 3400 --identities odd --architecture plain --width 24 --seed 1234 --even-handed
-python "$tools/ship_judge.py" "$runs/judge"
+python "$tools/package.py" judge "$runs/judge"
 if test -e "$run/config.json"; then fader train --resume --out "$run"
 else fader train --preset default --attrs "$attributes" --data "$store" --classifier "$runs/guide/model" --out "$run"; fi
-python "$tools/package_model.py" "$run/model" fader/weights/default --data "CelebA (Liu et al. 2015)" --store "$store"
+python "$tools/package.py" model "$run/model" fader/weights/default --data "CelebA (Liu et al. 2015)" --store "$store"
 fader evaluate --model default --data "$store" --html "$runs/report.html"

@@ -36,12 +36,8 @@ _SHRINKAGE = 0.02
 @torch.no_grad()
 def features_of(net: FaceEmbedder, store: PreparedStore, rows: np.ndarray) -> np.ndarray:
     """What the convolutions see in these rows of the store, flat, N×D float32."""
-    return np.concatenate(
-        [
-            net.seen(to_tensor(store.images[some])).numpy()
-            for some in np.array_split(rows, max(1, len(rows) // 64))
-        ]
-    )
+    parts = np.array_split(rows, max(1, len(rows) // 64))
+    return np.concatenate([net.seen(to_tensor(store.images[some])).numpy() for some in parts])
 
 
 def discriminant(features: np.ndarray, people: np.ndarray, dimensions: int) -> tuple:

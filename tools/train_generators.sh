@@ -14,10 +14,10 @@ tools=$(dirname "$0")
 
 cgan train --data "$faces" --size 64 --labels Male,Blond_Hair,Black_Hair,Smiling,Young,Eyeglasses \
     --steps 4400 -s decay_steps=1500 --out "$runs/faces-64" --resume
-python "$tools/package_generator.py" "$runs/faces-64" cgan/weights/faces \
+python "$tools/package.py" generator "$runs/faces-64" cgan/weights/faces \
     --data "CelebA, 25,500 aligned images of its training part, labels by people"
 
 cgan train --data "$emotions" --labels folder --size 48 --channels 1 \
     --steps 6000 -s decay_steps=1500 --out "$runs/emotions-48" --resume
-python "$tools/package_generator.py" "$runs/emotions-48" cgan/weights/emotions \
+python "$tools/package.py" generator "$runs/emotions-48" cgan/weights/emotions \
     --data "16,441 grey faces of seven expressions, 48 px"

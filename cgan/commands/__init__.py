@@ -6,6 +6,7 @@ import warnings
 
 import click
 
+from cgan import DEFAULT_MODEL
 from fader._version import __version__
 from fader.commands import CommandGroup
 
@@ -18,6 +19,18 @@ COMMANDS = {
     "evaluate": "Measure quality, variety, labels and memory of a generator.",
     "models": "List the generators that --model knows by name.",
 }
+
+#: Suffixes of pictures that are written.
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+model_option = click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    metavar="NAME|RUN",
+    help="The generator: one that comes with the package (cgan models), or the folder of a run of "
+    "cgan train.",
+)
 
 
 @click.group(

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cgan.commands.options import model_option
+from cgan.commands import model_option
+from fader.commands import options
 from fader.commands.echo import say, say_json
-from fader.commands.options import (
-    DATA,
-    device_option,
-    json_option,
-    overwrite_option,
-    refuse_replacing,
-    resolve_device,
-)
 
 if TYPE_CHECKING:
     from cgan.data import ImageSet
@@ -30,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     required=True,
-    **DATA,
+    **options.DATA,
     help="What it was trained on, with held-out images where there are any.",
 )
 @click.option(
@@ -66,10 +59,10 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write a report with pictures: one HTML file.",
 )
-@overwrite_option
+@options.overwrite_option
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@device_option
-@json_option
+@options.device_option
+@options.json_option
 def command(
     model: str,
     data: Path | str,
@@ -90,15 +83,15 @@ def command(
     on named features; labels are judged by a classifier that had no part in the training; and the
     training image nearest to each sample says whether it is one over again.
     """
-    from cgan.evaluate.evaluation import Reals, evaluate
+    from cgan.evaluate.evaluation import evaluate
     from cgan.evaluate.features import SPACES
     from cgan.evaluate.labels import find_label_judge
-    from cgan.evaluate.report import write_report
-    from cgan.evaluate.table import text
-    from cgan.io import find_generator, generator_config, load_generator
+    from cgan.evaluate.reals import Reals
+    from cgan.evaluate.report import text, write_report
+    from cgan.io import load_generator, training_notes
 
-    refuse_replacing(report, overwrite)
-    where = resolve_device(device)
+    options.refuse_replacing(report, overwrite)
+    where = options.resolve_device(device)
     generator = load_generator(model, where)
     if only is not None and generator.label_kind != "none":
         raise click.UsageError(
@@ -108,25 +101,17 @@ def command(
     images = _open(data, generator, only)
     label_judge = find_label_judge(images, judge, where)
     reals = Reals.seen(images, space, limit=n, seed=seed)
-    notes = generator_config(find_generator(model)).get("training") or {}
-    evaluation = evaluate(
-        generator,
-        reals,
-        label_judge,
-        name=model,
-        data=str(data),
-        n=n,
-        seed=seed,
-        truncation=truncation,
-        learnt_from=notes.get("training_images"),
-    )
+    asked: dict[str, Any] = {"n": n, "seed": seed, "truncation": truncation}
+    asked |= {"name": model, "data": str(data)}
+    learnt_from = training_notes(model).get("training_images")
+    found = evaluate(generator, reals, label_judge, learnt_from=learnt_from, **asked)
     # First what took long; the report may fail for want of a place.
     if as_json:
-        say_json(evaluation.document)
+        say_json(found.document)
     else:
-        say(*text(evaluation.document).split("\n"))
+        say(*text(found.document).split("\n"))
     if report is not None:
-        write_report(evaluation, report)
+        write_report(found, report)
         say(f"report: {report}", err=True)
 
 

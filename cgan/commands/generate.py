@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cgan.commands.options import PICTURES, model_option
+from cgan.commands import PICTURES, model_option
 from fader.commands.echo import say
 from fader.commands.options import device_option, names_folder, overwrite_option, resolve_device
 from fader.errors import FaderError
@@ -83,12 +83,11 @@ def command(
     """
     if values and classes:
         raise click.UsageError("--set is for attributes and --label for classes; give one of them")
-    animated = second_seed is not None
-    suffix = ".gif" if animated else ".png"
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
+    suffix = ".png" if second_seed is None else ".gif"
     out = Path(name or f"{Path(model).name}-seed-{chosen}{suffix}")
     as_files = not out.suffix or out.is_dir() or names_folder(name or "-")
-    _check_output(out, as_files, animated, overwrite)
+    _check_output(out, as_files, second_seed is not None, overwrite)
 
     from cgan.generate import asked_labels, file_names, interpolation
     from cgan.io import load_generator
@@ -105,14 +104,13 @@ def command(
         steps = interpolation(generator, labels, count, (chosen, second_seed), frames, truncation)
         save_animation([grid(faces, columns, titles) for faces in steps], out, 60)
     else:
-        kinds = len(labels) // count
-        z = truncation * generator.latents(count, chosen).repeat(kinds, 1)
+        z = truncation * generator.latents(count, chosen).repeat(len(labels) // count, 1)
         faces = generator.render(z, labels)
         if as_files:
             prefixes = [f"{name}-" for name in file_names(classes)] or [""]
-            for i in range(len(faces)):
-                name = f"{prefixes[i // count]}seed-{chosen}-{i % count:04d}.png"
-                save_png(grid(faces[i : i + 1], 1), out / name)
+            for i, face in enumerate(faces.split(1)):
+                place = out / f"{prefixes[i // count]}seed-{chosen}-{i % count:04d}.png"
+                save_png(grid(face, 1), place)
         else:
             save_image(grid(faces, columns, titles), out)
     if seed is None:
@@ -122,13 +120,12 @@ def command(
 
 def _check_output(out: Path, as_files: bool, animated: bool, overwrite: bool) -> None:
     """Refuse, before the work for it is done, a name that does not fit or is there already."""
-    if animated != (out.suffix.lower() == ".gif"):
-        raise click.UsageError(
-            "--interpolate makes a GIF: give -o a name that ends in .gif"
-            if animated
-            else "a GIF needs --interpolate SEED2; for a grid end the name in .png"
-        )
-    if not as_files and out.suffix.lower() not in (*PICTURES, ".gif"):
+    suffix = out.suffix.lower()
+    if animated and suffix != ".gif":
+        raise click.UsageError("--interpolate makes a GIF: give -o a name that ends in .gif")
+    if suffix == ".gif" and not animated:
+        raise click.UsageError("a GIF needs --interpolate SEED2; for a grid end the name in .png")
+    if not as_files and suffix not in (*PICTURES, ".gif"):
         raise click.UsageError(f"{out}: give a name that ends in .png or .jpg, or a folder")
     if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
         raise FaderError(f"{out}: is already there; add --overwrite, or give another -o")

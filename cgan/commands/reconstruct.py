@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from cgan.commands.options import PICTURES
+from cgan.commands import PICTURES
+from fader.commands import options
 from fader.commands.echo import say, visible
-from fader.commands.options import (
-    device_option,
-    overwrite_option,
-    refuse_replacing,
-    resolve_device,
-)
 from fader.errors import FaderError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cgan.reconstruct import Redrawer
 
 
 @click.command(
@@ -65,8 +54,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="The picture to write; .gif with --interpolate gives an animation.",
 )
-@overwrite_option
-@device_option
+@options.overwrite_option
+@options.device_option
 def command(
     photos: tuple[Path, ...],
     model: str,
@@ -96,17 +85,21 @@ def command(
     from cgan.reconstruct import Redrawer
     from fader.photo import save_image
 
-    redrawer = Redrawer(model, resolve_device(device))
-    taken = _taken(redrawer, photos, face)
+    redrawer = Redrawer(model, options.resolve_device(device))
+    taken = []
+    for photo in photos:
+        try:
+            taken.append((visible(photo.name), *redrawer.take(photo, face)))
+        except FaderError as error:
+            say(f"Error: {error}", err=True)
     if not taken or (steps and len(taken) < 2):
         raise SystemExit(1)
-    x, y = torch.cat([x for _, x, _ in taken]), torch.cat([y for _, _, y in taken])
-    y = redrawer.labelled(y, label)
+    names, images, labels = zip(*taken, strict=True)
+    x, y = torch.cat(images), redrawer.labelled(torch.cat(labels), label)
     if not steps:
         columns = [x, *redrawer.redraw(x, y, sets)]
         faces = torch.stack(columns, dim=1).flatten(0, 1)
-        names, heads = [name for name, _, _ in taken], ["photo", "redrawn", *sets]
-        save_image(grid(faces, len(columns), names, heads), out)
+        save_image(grid(faces, len(columns), names, ["photo", "redrawn", *sets]), out)
     else:
         rows = redrawer.between(x, y, steps, sets)
         if animated:
@@ -120,23 +113,10 @@ def command(
         raise SystemExit(1)
 
 
-def _taken(
-    redrawer: Redrawer, photos: tuple[Path, ...], face: int | None
-) -> list[tuple[str, Tensor, Tensor]]:
-    """Name, image and labels of the photos that can be taken up; of the others it is told."""
-    taken = []
-    for photo in photos:
-        try:
-            taken.append((visible(photo.name), *redrawer.take(photo, face)))
-        except FaderError as error:
-            say(f"Error: {error}", err=True)
-    return taken
-
-
 def _check_output(out: Path, photos: tuple[Path, ...], overwrite: bool) -> None:
     """Refuse, before the work for it is done, a name that does not fit or is there already."""
     if out.suffix.lower() not in (*PICTURES, ".gif"):
         raise click.UsageError(f"{out}: give a name that ends in .png or .jpg")
     if out.exists() and any(photo.exists() and out.samefile(photo) for photo in photos):
         raise FaderError(f"{out}: is an input photo, never overwritten; give another -o")
-    refuse_replacing(out, overwrite)
+    options.refuse_replacing(out, overwrite)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from fader.attributes import parse_attributes
 from fader.commands.echo import say
 from fader.commands.options import DATA, device_option, resolve_device, usage, user_parameter
 from fader.errors import FaderError
-from fader.files import atomic_path, harmless_cell
 from fader.interrupts import stop_on_sigterm
 from fader.processes import keep_memory
 
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from fader.train.run import RunFolder
 
 
-def _parse_labels(text: str) -> str | tuple[str, ...]:
-    return text if text in ("none", "folder") else parse_attributes(text)
+def _parse_labels(text: str) -> str | list[str]:
+    return text if text in ("none", "folder") else list(parse_attributes(text))
 
 
 @click.command(
@@ -89,13 +88,8 @@ def _parse_labels(text: str) -> str | tuple[str, ...]:
 @device_option
 def command(
     data: Path | str | None,
-    labels: str | tuple[str, ...] | None,
+    labels: str | list[str] | None,
     only: str | None,
-    size: str | None,
-    channels: str | None,
-    model: str | None,
-    steps: int | None,
-    snapshot_every: int | None,
     preset: str | None,
     settings: tuple[str, ...],
     out: Path | None,
@@ -103,6 +97,7 @@ def command(
     init: str | None,
     minutes: float | None,
     device: str,
+    **given: str | int | None,
 ) -> None:
     """Train a generator on the images in --data.
 
@@ -117,77 +112,85 @@ def command(
         raise click.UsageError("--resume needs --out, the folder of the run to go on with")
     if only and labels not in (None, "folder"):
         raise click.UsageError("--only is for class folders, and learns without --labels")
-    out = out or _default_out(data, labels, only)
+    from fader.train.run import RunFolder
 
-    given = {"size": size, "channels": channels, "model": model, "steps": steps}
-    given["snapshot_every"] = snapshot_every
+    run = RunFolder(out or _default_out(data, only or labels), samples="snapshots")
+    resume = resume and run.config.exists()  # killed before it began: begin
     overrides = [*settings, *(f"{name}={value}" for name, value in given.items() if value)]
-    trainer = _trainer(out, data, labels, only, preset, overrides, resume, init, device)
-    _tell_about(trainer.images, trainer.run)
+    asked = {"data": data, "labels": None if only else labels, "only": only, "init": init}
+    trainer = _trainer(run, asked, preset, overrides, resume, device)
+    _tell_about(trainer.images, run)
     stop_on_sigterm()
     keep_memory()
     try:
         trainer.train(minutes)
     except KeyboardInterrupt:
-        say(
-            f"stopped at step {trainer.done}; go on with: cgan train --resume --out {out}", err=True
-        )
+        again = f"cgan train --resume --out {run.path}"
+        say(f"stopped at step {trainer.done}; go on with: {again}", err=True)
         raise SystemExit(130) from None
-    say(f"step {trainer.done} of {trainer.config.steps}; the generator is {trainer.run.model}")
+    say(f"step {trainer.done} of {trainer.config.steps}; the generator is {run.model}")
+
+
+def _default_out(data: Path | str | None, labels: str | list[str] | None) -> Path:
+    parts = [
+        Path(data).stem if data else "",
+        *([labels] if isinstance(labels, str) else labels or ()),
+    ]
+    return Path("runs", "-".join(["cgan", *(part for part in parts if part and part != "none")]))
 
 
 def _trainer(
-    out: Path,
-    data: Path | str | None,
-    labels: str | tuple[str, ...] | None,
-    only: str | None,
+    run: RunFolder,
+    asked: dict[str, Any],
     preset: str | None,
     overrides: list[str],
     resume: bool,
-    init: str | None,
     device: str,
 ) -> Trainer:
-    """The trainer of a new run, or of one to go on with, whose inputs are found and checked."""
-    from cgan.data import open_images
-    from cgan.io import available_generators, load_generator
-    from fader.train.inputs import check_data, check_same, find_data, place
-    from fader.train.run import RunFolder
+    """The trainer of a new run, or of one to go on with, whose inputs are found and checked.
 
-    run = RunFolder(out, samples="snapshots")
-    resume = resume and run.config.exists()  # killed before it began: begin
-    inputs: dict[str, Any] = {}
-    named, packaged = data is not None, ("default", *available_generators())
+    ``asked`` are its data, labels, the only class, and the generator to start from.
+    """
+    from cgan.config import GanConfig
+    from cgan.data import open_images
+    from cgan.gan import GanTrainer
+    from cgan.io import available_generators, load_generator
+    from cgan.vae import VaeTrainer
+    from fader.train.inputs import check_data, check_same, find_data, place
+
+    began: dict[str, Any] = {}
+    packaged = ("default", *available_generators())
     if resume:
-        config, inputs = _resumed(run, overrides)
-        own = {"label_names": config.label_names, "label_kind": config.label_kind}
-        if preset and config != _new(preset, overrides, own):
+        config, began = _resumed(run, overrides)
+        own = {name: getattr(config, name) for name in ("label_names", "label_kind")}
+        if preset and config != replace(_new(preset, overrides), **own):
             raise click.UsageError("--resume goes on with the run's own settings, not a --preset")
-        if labels or only:
-            _check_labels(run, inputs, None if only else labels, only)
-        check_same(run, inputs, packaged, init=init)
-        data, labels, only = find_data(run, inputs, data), inputs.get("labels"), inputs.get("only")
-        init = init or inputs.get("init")
-    elif data is None:
-        raise FaderError(f"{out}: holds no run to resume")
+        _check_labels(run, began, asked)
+        check_same(run, began, packaged, init=asked["init"])
+    elif asked["data"] is None:
+        raise FaderError(f"{run.path}: holds no run to resume")
     elif run.config.exists():
         run.start({})  # says so, before the images are read
     else:
-        config = _new(preset, overrides, {})
+        config = _new(preset, overrides)
+    data = find_data(run, began, asked["data"])
     assert data is not None
-    labels = "folder" if only else labels or "none"
-    images = open_images(data, config.size, config.channels, labels)
+    labels, only, init = (asked[name] or began.get(name) for name in ("labels", "only", "init"))
+    images = open_images(data, config.size, config.channels, "folder" if only else labels or "none")
     images = images.only(only) if only else images
     if not resume:
         known = {"label_names": images.label_names, "label_kind": images.label_kind}
-        config = _new(preset, overrides, known)
+        with usage():
+            config = GanConfig.from_dict(config.to_dict() | known)
     run.started_on = {
         "data": place(data),
-        "data_checksum": check_data(run, inputs, data, images, given=named),
-        "labels": None if only else _plain(labels),
+        "data_checksum": check_data(run, began, data, images, given=asked["data"] is not None),
+        "labels": None if only else labels or "none",
         "only": only,
         "init": place(init, packaged),
     }
-    return _kind(config)(
+    kind: type[Trainer] = VaeTrainer if config.model == "cvae" else GanTrainer
+    return kind(
         config,
         images,
         run,
@@ -198,33 +201,14 @@ def _trainer(
     )
 
 
-def _kind(config: GanConfig) -> type[Trainer]:
-    from cgan.gan import GanTrainer
-    from cgan.vae import VaeTrainer
-
-    return VaeTrainer if config.model == "cvae" else GanTrainer
-
-
-def _default_out(
-    data: Path | str | None, labels: str | tuple[str, ...] | None, only: str | None
-) -> Path:
-    parts = [Path(data).stem if data else "", only or (labels if isinstance(labels, str) else None)]
-    parts += labels if isinstance(labels, tuple) else ()
-    return Path("runs") / "-".join(["cgan", *(part for part in parts if part and part != "none")])
-
-
-def _plain(labels: str | tuple[str, ...] | None) -> str | list[str] | None:
-    return list(labels) if isinstance(labels, tuple) else labels
-
-
-def _new(preset: str | None, overrides: list[str], named: dict[str, Any]) -> GanConfig:
+def _new(preset: str | None, overrides: list[str]) -> GanConfig:
     from cgan.config import GanConfig, apply_overrides, load_preset
 
     with usage():
         if preset is None:
             model = apply_overrides(load_preset("default"), overrides).get("model")
             preset = "cvae" if model == "cvae" else "default"
-        return GanConfig.from_dict(apply_overrides(load_preset(preset), overrides) | named)
+        return GanConfig.from_dict(apply_overrides(load_preset(preset), overrides))
 
 
 def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str, Any]]:
@@ -248,35 +232,28 @@ def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str,
     return config, inputs
 
 
-def _check_labels(
-    run: RunFolder,
-    inputs: dict[str, Any],
-    labels: str | tuple[str, ...] | None,
-    only: str | None,
-) -> None:
-    began = {"labels": inputs.get("labels"), "only": inputs.get("only")}
-    if began != {"labels": _plain(labels), "only": only}:
-        words = [
+def _check_labels(run: RunFolder, began: dict[str, Any], asked: dict[str, Any]) -> None:
+    names = ("labels", "only")
+    if any(asked[name] for name in names) and any(asked[n] != began.get(n) for n in names):
+        words = " ".join(
             f"--{name} {value if isinstance(value, str) else ','.join(value)}"
-            for name, value in began.items()
-            if value
-        ]
+            for name in names
+            if (value := began.get(name))
+        )
         raise FaderError(
-            f"{run.path}: was started with {' '.join(words) or '--labels none'}; leave the labels "
-            "out to go on, or start another run"
+            f"{run.path}: was started with {words or '--labels none'}; leave the labels out to go "
+            "on, or start another run"
         )
 
 
 def _tell_about(images: ImageSet, run: RunFolder) -> None:
     """How many images there are, and which files are not among them."""
+    from fader.data.prepare import write_rejected
+
     if images.rejected:
         path = run.path / "rejected.csv"
-        with (
-            atomic_path(path) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            rows = [("image", "reason"), *images.rejected]
-            csv.writer(file).writerows(map(harmless_cell, row) for row in rows)
+        names, reasons = zip(*images.rejected, strict=True)
+        write_rejected(path, list(names), dict(enumerate(reasons)))
         for name, reason in images.rejected[:3]:
             say(f"left out: {name}: {reason}", err=True)
         say(f"{len(images.rejected)} files left out; {path} lists them", err=True)

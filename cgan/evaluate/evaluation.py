@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,19 @@ from PIL import Image
 from cgan.data import ImageSet
 from cgan.evaluate.label_scores import groups_of, label_scores
 from cgan.evaluate.labels import LabelJudge
-from cgan.evaluate.memory import Memory
 from cgan.evaluate.metrics import (
     Bins,
-    Collapse,
+    Memory,
     collapse,
     frechet,
     manifolds,
+    plain,
+    plain_kid,
     psnr,
     repeat_distance,
     similarity,
     spread,
 )
-from cgan.evaluate.numbers import plain, plain_kid, rounded
 from cgan.evaluate.reals import REAL, Reals, draw, features_of, memories, redraw
 from cgan.networks import ConditionalVae, Generator
 from cgan.pictures import grid
@@ -34,15 +33,15 @@ from fader.errors import FaderError
 
 #: Samples for each class or combination of attributes.
 PER_GROUP = 100
-
 #: Pictures on each side below which all distances are called rough.
 ROUGH = 500
-
 #: Collapse scores from which on one speaks of a partial, and of a full collapse.
 PARTIAL, FULL = 0.25, 0.5
-
 # What the report shows: a grid's side, samples beside their nearest, faces by label.
 _GRID, _BESIDE, _BY_LABEL = 8, 12, 10
+# What the document has of a memory and of a space of features.
+_MEMORY = ("near", "copies", "threshold", "median", "real_median")
+_SPACE = ("name", "title", "description", "distance")
 
 
 @dataclass(frozen=True)
@@ -70,24 +69,24 @@ def evaluate(
     """Score ``n`` samples of ``generator``, with labels as frequent as in the training pictures.
 
     ``name`` and ``data`` are what the report calls them. Without ``judge`` labels are not scored.
-    ``learnt_from`` is how many images the generator says it was trained on; another number than
-    there are training pictures is remarked upon.
+    ``learnt_from`` is how many images the generator says it was trained on, to be remarked upon.
 
     Raises :class:`FaderError` when the pictures do not fit the generator, or ``n`` is below 2.
     """
-    images = reals.images
+    images, config = reals.images, generator.config
     _check_fit(images, generator, data)
     if n < 2:
         raise FaderError(f"{n} samples have no distribution; take 100 or more")
 
-    random = np.random.default_rng([seed, 32])
-    drawn = images.labels[random.choice(images.indices(0), n)]
+    drawn = images.labels[np.random.default_rng([seed, 32]).choice(images.indices(0), n)]
     samples = draw(generator, n, seed, drawn, truncation, progress)
     features = features_of(reals.space, samples)
     count = min(n, len(reals.reference), len(reals.others))
-    in_features, in_pixels = memories(reals, samples, features, seed)
-    document = {
-        "model": _model(name, generator, truncation),
+    both = memories(reals, samples, features, seed)
+    model = {"name": name, "labels": list(generator.label_names)}
+    model |= {key: getattr(config, key) for key in ("label_kind", "size", "channels")}
+    document: dict[str, Any] = {
+        "model": {**model, "truncation": truncation},
         "data": {
             "path": data,
             "training": len(reals.training),
@@ -98,33 +97,20 @@ def evaluate(
             "real": REAL[reals.held_out],
             "seed": seed,
         },
-        "features": {
-            key: getattr(reals.space, key) for key in ("name", "title", "description", "distance")
-        },
+        "features": {key: getattr(reals.space, key) for key in _SPACE},
         "cautions": _cautions(reals, count, judge, generator, truncation, learnt_from),
         "scores": _scores(generator, reals, samples[:count], features[:count], seed),
         "memory": {
-            "features": _memory(in_features),
-            "pixels": _memory(in_pixels),
-            "usual": "held-out pictures" if reals.held_out else "training pictures, among the rest",
+            space: {key: plain(getattr(found, key)) for key in _MEMORY}
+            for space, found in zip(("features", "pixels"), both, strict=True)
         },
-        "labels": None
-        if judge is None
-        else label_scores(generator, reals, judge, min(n, PER_GROUP), seed, truncation, progress),
     }
-    shown = _pictures(generator, reals, samples, in_features, in_pixels, seed, truncation)
-    return Evaluation(document, shown)
-
-
-def _model(name: str, generator: Generator, truncation: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "labels": list(generator.label_names),
-        "label_kind": generator.label_kind,
-        "size": generator.config.size,
-        "channels": generator.config.channels,
-        "truncation": truncation,
-    }
+    others = "held-out pictures" if reals.held_out else "training pictures, among the rest"
+    document["memory"]["usual"] = others
+    document["labels"] = judge and label_scores(
+        generator, reals, judge, min(n, PER_GROUP), seed, truncation, progress
+    )
+    return Evaluation(document, _pictures(generator, reals, samples, both, seed, truncation))
 
 
 def _check_fit(images: ImageSet, generator: Generator, data: str) -> None:
@@ -135,10 +121,8 @@ def _check_fit(images: ImageSet, generator: Generator, data: str) -> None:
             f"generator draws {config.size} with {config.channels}"
         )
     if images.label_names != generator.label_names:
-        raise FaderError(
-            f"{data}: its labels are {_listed(images.label_names)}, and the generator's are "
-            f"{_listed(generator.label_names)}"
-        )
+        has, draws = (", ".join(n) or "none" for n in (images.label_names, generator.label_names))
+        raise FaderError(f"{data}: its labels are {has}, and the generator's are {draws}")
 
 
 def _scores(
@@ -146,38 +130,31 @@ def _scores(
 ) -> dict[str, dict[str, Any]]:
     """The measures of the samples, and of as many other real pictures in their place."""
     count = len(samples)
-    real = reals.reference_features[:count]
+    real = reals.features(reals.reference[:count])
     others = reals.pictures(reals.others[:count])
     bins = Bins.of(reals.pictures(reals.reference[:count]), seed)
     real_spread, near, filled_by_real = spread(real), repeat_distance(real), bins.compare(others)
 
     def column(points: np.ndarray, pictures: np.ndarray) -> dict[str, Any]:
         filled = bins.compare(pictures)
+        found = collapse(points, real_spread, near, filled, filled_by_real)
+        degree = (found.score >= PARTIAL) + (found.score >= FULL)
         return {
-            "frechet": rounded(frechet(real, points)),
+            "frechet": plain(frechet(real, points)),
             "kid": plain_kid(real, points, seed),
-            **{key: plain(value) for key, value in vars(manifolds(real, points, seed)).items()},
-            "spread": rounded(spread(points)),
+            **plain(manifolds(real, points, seed)),
+            "spread": plain(spread(points)),
             "ms_ssim": plain(similarity(pictures, seed)),
-            "bins": {key: rounded(value) for key, value in asdict(filled).items()},
-            "collapse": _collapse(collapse(points, real_spread, near, filled, filled_by_real)),
+            "bins": plain(filled),
+            "collapse": {**plain(found), "verdict": ("none", "partial", "collapsed")[degree]},
         }
 
     generated = column(features, samples)
     if isinstance(generator, ConditionalVae):
         redrawn = redraw(generator, reals, reals.others[:count])
         generated["psnr"] = plain(psnr(redrawn, others, seed))
-    return {"generated": generated, "real": column(reals.others_features[:count], others)}
-
-
-# ---------------------------------------------------------------- words and numbers
-
-
-def _collapse(found: Collapse) -> dict[str, Any]:
-    score = found.score
-    verdict = "none" if score < PARTIAL else "partial" if score < FULL else "collapsed"
-    numbers = {key: rounded(value) for key, value in asdict(found).items() if key != "sign"}
-    return {**numbers, "sign": found.sign, "verdict": verdict}
+    real_column = column(reals.features(reals.others[:count]), others)
+    return {"generated": generated, "real": real_column}
 
 
 def _cautions(
@@ -203,39 +180,21 @@ def _cautions(
         found.append(f"Only {count} pictures on each side: the distances are rough.")
     if truncation != 1:
         found.append(f"Samples are truncated to {truncation:g}: cleaner and less various.")
-    if judge is not None:
-        unknown = [label for label in generator.label_names if label not in judge.names]
-        if unknown:
-            found.append(f"The judge does not know {', '.join(unknown)}; these are not scored.")
+    unknown = [n for n in generator.label_names if judge is not None and n not in judge.names]
+    if unknown:
+        found.append(f"The judge does not know {', '.join(unknown)}; these are not scored.")
     return found
-
-
-def _memory(found: Memory) -> dict[str, Any]:
-    return {
-        "near": plain(found.near),
-        "copies": plain(found.copies),
-        "threshold": rounded(found.threshold),
-        "median": rounded(found.median),
-        "real_median": rounded(found.real_median),
-    }
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
-
-
-# ---------------------------------------------------------------- pictures for the report
 
 
 def _pictures(
     generator: Generator,
     reals: Reals,
     samples: np.ndarray,
-    in_features: Memory,
-    in_pixels: Memory,
+    memories: tuple[Memory, Memory],
     seed: int,
     truncation: float,
 ) -> dict[str, Image.Image]:
+    """The report's, by title; ``memories`` are in features and in pixels."""
     shown = _GRID * _GRID
     real = reals.pictures(reals.others[:shown])
     pictures = {
@@ -254,12 +213,11 @@ def _pictures(
         rows = generator.render(latents, torch.from_numpy(asked.astype(np.float32)))
         pictures["By label, every row from the same latents"] = grid(rows, _BY_LABEL, list(groups))
     first = np.arange(min(_BESIDE, len(samples)))
-    closest = np.argsort(in_features.distances, kind="stable")[:_BESIDE]
+    closest = np.argsort(memories[0].distances, kind="stable")[:_BESIDE]
+    titles = ["samples", f"nearest in {reals.space.title} features", "nearest in pixels"]
     for title, some in {"The first samples": first, "The samples nearest of all": closest}.items():
-        found = [reals.pictures(reals.training[one.rows[some]]) for one in (in_features, in_pixels)]
-        pictures[f"{title}, and the training pictures nearest to each"] = grid(
-            to_tensor(np.concatenate([samples[some], *found])),
-            len(some),
-            ["samples", f"nearest in {reals.space.title} features", "nearest in pixels"],
-        )
+        found = [reals.pictures(reals.training[one.rows[some]]) for one in memories]
+        beside = to_tensor(np.concatenate([samples[some], *found]))
+        title = f"{title}, and the training pictures nearest to each"
+        pictures[title] = grid(beside, len(some), titles)
     return pictures

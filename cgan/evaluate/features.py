@@ -15,11 +15,9 @@ from fader.errors import FaderError
 from fader.evaluate.judge import Judge
 from fader.models.pretrained import load_classifier
 
-# What torch-fidelity calls the file it would download: the network of the original FID.
+# What torch-fidelity calls the file it would download, the network of the original FID, and where.
 _INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-_INCEPTION_URL = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/" + _INCEPTION_FILE
-)
+_INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
 # Pictures at once; Inception enlarges each to 299 pixels.
 _BATCH = 32
 
@@ -40,16 +38,14 @@ class FeatureSpace:
 
 
 def attribute_features(device: str | torch.device = "cpu") -> FeatureSpace:
-    """The pooled features of the packaged model's attribute classifier; any size is resized to
-    the classifier's own."""
+    """The pooled features of the packaged model's attribute classifier, which resizes pictures."""
     classifier = load_classifier("default").requires_grad_(False).to(device)
     viewer = Judge(classifier, "default")
-    width = classifier.head[-1].in_features
     return FeatureSpace(
         "attributes",
         "attribute",
         f"pooled features of the default model's face attribute classifier "
-        f"({viewer.architecture}), {width}-d",
+        f"({viewer.architecture}), {classifier.channels}-d",
         "Fréchet distance on attribute features (no FID)",
         lambda images: viewer.see(as_rgb(images))[1],
     )
@@ -69,8 +65,8 @@ def inception_features(device: str | torch.device = "cpu") -> FeatureSpace:
     path = Path(torch.hub.get_dir()) / "checkpoints" / _INCEPTION_FILE
     if not path.is_file():
         raise FaderError(
-            f"{path}: the Inception weights are not there; fetch them from {_INCEPTION_URL}, or "
-            "use --features attributes"
+            f"{path}: the Inception weights are not there; fetch them from "
+            f"{_INCEPTION_URL}{_INCEPTION_FILE}, or use --features attributes"
         )
     try:
         # torch-fidelity unpickles the file; only what passes for plain weights gets that far.
@@ -81,10 +77,8 @@ def inception_features(device: str | torch.device = "cpu") -> FeatureSpace:
             "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path)
         )
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise FaderError(
-            f"{path}: not the Inception weights; fetch them again ({reason})"
-        ) from None
+        why = str(error).strip().splitlines()[0]
+        raise FaderError(f"{path}: not the Inception weights; fetch them again ({why})") from None
     network.eval().to(device)
 
     @torch.inference_mode()
@@ -96,13 +90,8 @@ def inception_features(device: str | torch.device = "cpu") -> FeatureSpace:
             features.append(network(x)[0].float().cpu().numpy())
         return np.concatenate(features)
 
-    return FeatureSpace(
-        "inception",
-        "Inception",
-        "pool3 features of Inception v3 (2015-12-05, torch-fidelity), 2048-d",
-        "FID",
-        see,
-    )
+    description = "pool3 features of Inception v3 (2015-12-05, torch-fidelity), 2048-d"
+    return FeatureSpace("inception", "Inception", description, "FID", see)
 
 
 #: Feature space by name, as ``--features`` takes it.

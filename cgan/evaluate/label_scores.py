@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from cgan.evaluate.labels import LabelJudge
-from cgan.evaluate.metrics import nearest, repeat_distance, spread
-from cgan.evaluate.numbers import plain, plain_kid, rounded
+from cgan.evaluate.metrics import nearest, plain, plain_kid, repeat_distance, spread
 from cgan.evaluate.reals import Reals, draw, features_of
 from cgan.networks import Generator
 from fader.evaluate.statistics import estimate
@@ -30,9 +29,9 @@ def label_scores(
     progress: bool,
 ) -> dict[str, Any]:
     """Whether samples show what they were asked for, beside the judge's own hits on real ones."""
-    images = reals.images
-    known = [i for i, label in enumerate(generator.label_names) if label in judge.names]
-    columns = [judge.names.index(generator.label_names[i]) for i in known]
+    images, names = reals.images, generator.label_names
+    known = [i for i, label in enumerate(names) if label in judge.names]
+    columns = [judge.names.index(names[i]) for i in known]
     rows = np.random.default_rng([seed, 33]).permutation(judge.scored_on)[:2000]
     truth = images.labels[rows] > 0.5
     told_of_real = judge.see(reals.pictures(rows))[:, columns]
@@ -48,56 +47,57 @@ def label_scores(
         right = (told[some] == asked[some][:, known]).all(axis=1)
         of_group = (truth == values).all(axis=1)
         judged = (told_of_real[of_group] == truth[of_group][:, known]).all(axis=1)
-        of_training = (training == values).all(axis=1)
+        alike = reals.training[(training == values).all(axis=1)]
         entries[group] = {
             "right": plain(estimate(right, np.arange(per_group), seed=seed)),
-            "judge": rounded(judged.mean()) if len(judged) >= _ENOUGH_TO_JUDGE else None,
-            "real": int(of_training.sum()),
-            **_quality(features[some], reals.training_features[of_training][:2000], seed),
+            "judge": _share(judged),
+            "real": len(alike),
+            **_quality(features[some], reals.features(alike[:2000]), seed),
         }
         if judge.kind == "classes":
             shares = zip(known, told[some].mean(axis=0), strict=True)
-            entries[group]["taken_for"] = {
-                generator.label_names[i]: rounded(share) for i, share in shares if share > 0
-            }
+            entries[group]["taken_for"] = {names[i]: plain(s) for i, s in shares if s > 0}
 
+    of_classes = judge.kind == "classes"
     document: dict[str, Any] = {
-        "judge": _about(judge, len(rows)),
+        "judge": {
+            "name": judge.judge.name,
+            "architecture": judge.judge.architecture,
+            "seed": judge.judge.notes.get("seed"),
+            "scored_on": len(rows),
+            "accuracy": _balanced(told_of_real, truth, known, seed, of_classes),
+        },
         "kind": judge.kind,
-        "chance": rounded(1 / max(1, len(known))) if judge.kind == "classes" else 0.5,
+        "chance": plain(1 / max(1, len(known))) if of_classes else 0.5,
         "per_group": per_group,
         "groups": entries,
     }
-    if judge.kind == "attributes":
+    if not of_classes:
         document["attributes"] = {
-            generator.label_names[i]: _sides(
-                told[:, column], asked[:, i], told_of_real[:, column], truth[:, i], seed
-            )
-            for column, i in enumerate(known)
+            names[i]: _sides(told[:, k], asked[:, i], told_of_real[:, k], truth[:, i], seed)
+            for k, i in enumerate(known)
         }
-    balanced = _balanced_over_classes if judge.kind == "classes" else _balanced_over_attributes
-    document["accuracy"] = balanced(told, asked, known, seed)
-    document["judge"]["accuracy"] = balanced(told_of_real, truth, known, seed)
+    document["accuracy"] = _balanced(told, asked, known, seed, of_classes)
     return document
 
 
-def _about(judge: LabelJudge, scored_on: int) -> dict[str, Any]:
-    return {
-        "name": judge.judge.name,
-        "architecture": judge.judge.architecture,
-        "seed": judge.judge.notes.get("seed"),
-        "scored_on": scored_on,
-    }
+def _share(hits: np.ndarray) -> float | None:
+    """The share of the judge's hits; None where there are too few real pictures."""
+    return plain(hits.mean()) if len(hits) >= _ENOUGH_TO_JUDGE else None
 
 
 def _quality(features: np.ndarray, real: np.ndarray, seed: int) -> dict[str, Any]:
-    """Distance, variety and repeats of one group; nothing where too few real pictures have it."""
+    """Distance, variety and repeats (the share of samples with another one nearer than real ones
+    come) of one group; nothing where too few real pictures have it."""
     if len(real) < _ENOUGH_IN_GROUP:
         return {}
+    count = min(len(features), len(real))
+    near = repeat_distance(real[:count])
+    closest = nearest(features[:count], features[:count], among_themselves=True)[0][:, 0]
     return {
         "kid": plain_kid(real, features, seed),
-        "variety": rounded(spread(features) / max(spread(real), 1e-12)),
-        "repeats": _repeated(features, real),
+        "variety": plain(spread(features) / max(spread(real), 1e-12)),
+        "repeats": plain((closest <= near).mean()),
     }
 
 
@@ -109,29 +109,21 @@ def _sides(
     for value in (False, True):
         hits, own = told[asked == value] == value, told_of_real[truth == value] == value
         score = plain(estimate(hits, np.arange(len(hits)), seed=seed))
-        sides[str(int(value))] = {
-            **(score or {"value": None}),
-            "judge": rounded(own.mean()) if len(own) >= _ENOUGH_TO_JUDGE else None,
-        }
+        sides[str(int(value))] = {**(score or {"value": None}), "judge": _share(own)}
     return sides
 
 
-def _balanced_over_attributes(
-    told: np.ndarray, right: np.ndarray, known: list[int], seed: int
+def _balanced(
+    told: np.ndarray, right: np.ndarray, known: list[int], seed: int, of_classes: bool
 ) -> dict[str, Any] | None:
-    """Accuracy in which attributes weigh alike, and so do the two sides of each."""
+    """Accuracy in which classes weigh alike; or attributes, and the two sides of each."""
+    if of_classes:
+        hits, sides = (told == right).all(axis=1), right.argmax(axis=1)
+        return plain(estimate(hits, np.arange(len(hits)), sides, seed=seed))
     right = right[:, known]
     sides = right + 2 * np.arange(len(known))
     people = np.repeat(np.arange(len(right)), len(known))
     return plain(estimate((told == right).ravel(), people, sides.ravel(), seed=seed))
-
-
-def _balanced_over_classes(
-    told: np.ndarray, right: np.ndarray, known: list[int], seed: int
-) -> dict[str, Any] | None:
-    """Accuracy in which classes weigh alike."""
-    hits = (told == right).all(axis=1)
-    return plain(estimate(hits, np.arange(len(hits)), right.argmax(axis=1), seed=seed))
 
 
 def groups_of(labels: np.ndarray, generator: Generator) -> dict[str, np.ndarray]:
@@ -145,11 +137,3 @@ def groups_of(labels: np.ndarray, generator: Generator) -> dict[str, np.ndarray]
         ",".join(f"{name}={int(v)}" for name, v in zip(names, values, strict=True)): values
         for values in combinations[order]
     }
-
-
-def _repeated(features: np.ndarray, real: np.ndarray) -> float:
-    """The share of samples of one group with another one nearer than real ones come."""
-    count = min(len(features), len(real))
-    near = repeat_distance(real[:count])
-    closest = nearest(features[:count], features[:count], among_themselves=True)[0][:, 0]
-    return round(float((closest <= near).mean()), 4)

@@ -21,7 +21,6 @@ from fader.data.batches import Augmentation, Batches
 from fader.data.cache import cache_folder, mark_used
 from fader.errors import FaderError
 from fader.evaluate.judge import PACKAGED, Judge
-from fader.files import make_folder
 from fader.interrupts import held_interrupts
 from fader.models.classifier import AttributeClassifier, ClassifierConfig
 from fader.models.folders import CONFIG, model_info
@@ -42,10 +41,8 @@ _MIXUP, _HOLES, _HOLE = 0.4, 0.3, (1 / 8, 5 / 12)
 @dataclass(frozen=True)
 class ClassTraining:
     """Settings of a class judge: AdamW, one cycle of learning rate, averaged weights; mixup, holes
-    and label smoothing, without which small sets are soon known by heart.
-
-    size: of the pictures it looks at, a multiple of 32; width: its first channels.
-    """
+    and label smoothing, without which small sets are soon known by heart. size: of the pictures it
+    looks at, a multiple of 32; width: its first channels."""
 
     size: int = 64
     width: int = 32
@@ -59,10 +56,8 @@ class ClassTraining:
 
 @dataclass(frozen=True)
 class LabelJudge:
-    """A judge of the labels it knows: ``names`` in its order, of ``kind`` attributes or classes.
-
-    ``scored_on``: rows of the data that it did not learn from.
-    """
+    """A judge of the labels it knows: ``names`` in its order, of ``kind`` attributes or classes;
+    ``scored_on`` are rows of the data that it did not learn from."""
 
     judge: Judge
     kind: str
@@ -102,9 +97,7 @@ def find_label_judge(
         folder = PACKAGED if folder is None else Path(folder)
         inside = folder / "model"
         folder = inside if (inside / CONFIG).is_file() else folder
-        classifier = load_classifier(folder).requires_grad_(False).to(device)
-        name = "packaged" if folder == PACKAGED else str(folder)
-        judge = Judge(classifier, name, model_info(folder).get("training"))
+        judge = _judge(folder, "packaged" if folder == PACKAGED else str(folder), device)
         scored_on = held_out if len(held_out) else np.arange(len(images))
         return LabelJudge(judge, "attributes", scored_on)
     if folder is not None:
@@ -119,10 +112,14 @@ def find_label_judge(
     cache = _cache_of(images, learnt_from, training)
     if not (cache / CONFIG).is_file():
         _train(images, learnt_from, training, cache, device, progress)
-    classifier = load_classifier(cache).requires_grad_(False).to(device)
+    judge = _judge(cache, "trained on the training images", device)
     mark_used(cache)
-    name = "trained on the training images"
-    return LabelJudge(Judge(classifier, name, model_info(cache)["training"]), "classes", held_out)
+    return LabelJudge(judge, "classes", held_out)
+
+
+def _judge(folder: Path, name: str, device: str | torch.device) -> Judge:
+    classifier = load_classifier(folder).requires_grad_(False).to(device)
+    return Judge(classifier, name, model_info(folder).get("training"))
 
 
 def _cache_of(images: ImageSet, rows: np.ndarray, training: ClassTraining) -> Path:
@@ -151,21 +148,21 @@ def _train(
         torch.manual_seed(training.seed)
         config = ClassifierConfig(images.label_names, training.size, training.width, "plain")
         net = AttributeClassifier(config).to(device).to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(
-            net.parameters(), training.learning_rate, weight_decay=training.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, training.learning_rate, total_steps=training.steps
-        )
+        rate = training.learning_rate
+        optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=training.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=training.steps)
         ema = averaged(net, 0.99)
-        parts = {"net": net, "optimizer": optimizer, "schedule": schedule, "ema": ema}
+        parts: dict[str, Any] = {
+            "net": net,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "ema": ema,
+        }
         done = _resume(out / _CHECKPOINT, parts, device)
-        augmentation = Augmentation(flip=True, rotation=6, zoom=0.05, shift=0.03)
-        batches = Batches(
-            images, rows, labels, training.batch_size, augmentation, seed=training.seed
-        )
+        moved = Augmentation(flip=True, rotation=6, zoom=0.05, shift=0.03)
+        batches = Batches(images, rows, labels, training.batch_size, moved, seed=training.seed)
         bar = tqdm(
-            batches.from_step(done),
+            zip(range(done, training.steps), batches.from_step(done), strict=False),
             desc="judge of labels",
             initial=done,
             total=training.steps,
@@ -173,9 +170,7 @@ def _train(
             disable=None if progress else True,
         )
         saved = time.monotonic()
-        for step, (x, y) in enumerate(bar, done):
-            if step == training.steps:
-                break
+        for step, (x, y) in bar:
             random = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
             x, y = _mixed(_with_holes(_seen(x, random), random), y, random)
             x = x.to(device, memory_format=torch.channels_last)
@@ -197,11 +192,8 @@ def _train(
 
 
 def _seen(x: Tensor, random: torch.Generator) -> Tensor:
-    """A batch N×C×S×S as the judge in training sees it, N×3×S×S.
-
-    Samples are often blurred and noisy; in small pictures that can hide what is asked, so half of
-    each batch stays sharp.
-    """
+    """A batch N×C×S×S as the judge in training sees it, N×3×S×S. Samples are often blurred and
+    noisy; in small pictures that can hide what is asked, so half of each batch stays sharp."""
     x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
     half = len(x) // 2
     return torch.cat([photographic(x[:half], random), x[half:]])
@@ -231,10 +223,6 @@ def _mixed(x: Tensor, y: Tensor, random: torch.Generator) -> tuple[Tensor, Tenso
 def _save(path: Path, parts: dict[str, Any], done: int) -> None:
     """Keep everything the next step depends on; dropout draws from the global generator."""
     state = {name: part.state_dict() for name, part in parts.items()}
-    try:
-        make_folder(path.parent)
-    except OSError as error:
-        raise FaderError(f"{path}: could not be written ({error.strerror})") from None
     write_checkpoint(path, {"done": done, "random": torch.get_rng_state(), **state})
 
 

@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from cgan.data import ImageSet
 from cgan.evaluate.features import FeatureSpace
-from cgan.evaluate.memory import Memory, memory
-from cgan.evaluate.metrics import pixels
+from cgan.evaluate.metrics import Memory, memory, pixels
 from cgan.networks import ConditionalVae, Generator
 from fader.data.batches import to_images, to_tensor
 
@@ -27,10 +26,10 @@ REAL = {True: "held-out pictures", False: "the other half of the training pictur
 class Reals:
     """The real pictures, seen once; any number of generators can be compared with them.
 
-    All are rows of ``images`` with their features in ``space``. ``reference``: what samples are
-    compared with. ``others``: as different from it as real pictures are, the scale to read a
-    generator's scores by; ``held_out`` says whether they are outside the training ones, or the
-    other half of these. ``training``: what the generator learnt from.
+    All are rows of ``images``, of which :meth:`features` knows the features in ``space``.
+    ``reference``: what samples are compared with. ``others``: as different from it as real pictures
+    are, the scale to read a generator's scores by; ``held_out`` says whether they are outside the
+    training ones, or the other half of these. ``training``: what the generator learnt from.
     """
 
     images: ImageSet
@@ -39,9 +38,8 @@ class Reals:
     others: np.ndarray
     held_out: bool
     training: np.ndarray
-    reference_features: np.ndarray
-    others_features: np.ndarray
-    training_features: np.ndarray
+    looked_at: np.ndarray
+    found: np.ndarray
 
     @classmethod
     def seen(
@@ -66,41 +64,25 @@ class Reals:
         if not held_out:
             middle = len(shuffled) // 2
             shuffled, others = shuffled[:middle], shuffled[middle:]
-        reference, others = shuffled[:limit], others[:limit]
+        others = others[:limit]
+        rows = np.union1d(training, others)
+        chunks = tqdm(_chunks(rows), "real pictures", disable=None if progress else True)
+        found = np.concatenate([space.see(images.images[chunk]) for chunk in chunks])
+        return cls(images, space, shuffled[:limit], others, held_out, training, rows, found)
 
-        features = np.zeros((len(images), 0), np.float32)
-        wanted = np.union1d(training, others)
-        chunks = np.array_split(wanted, -(-len(wanted) // CHUNK))
-        for chunk in tqdm(chunks, desc="real pictures", disable=None if progress else True):
-            found = space.see(images.images[chunk])
-            if not features.size:
-                features = np.zeros((len(images), found.shape[1]), np.float32)
-            features[chunk] = found
-        return cls(
-            images=images,
-            space=space,
-            reference=reference,
-            others=others,
-            held_out=held_out,
-            training=training,
-            reference_features=features[reference],
-            others_features=features[others],
-            training_features=features[training],
-        )
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """The features (n, d) of some training and held-out rows, in their order."""
+        return self.found[np.searchsorted(self.looked_at, rows)]
 
     def trained_on(self, rows: np.ndarray) -> Reals:
         """The same for a generator that learnt from these of the training rows alone."""
-        chosen = np.isin(self.training, rows)
-        return replace(
-            self, training=self.training[chosen], training_features=self.training_features[chosen]
-        )
+        return replace(self, training=self.training[np.isin(self.training, rows)])
 
     def pictures(self, rows: np.ndarray) -> np.ndarray:
         """The pictures of any rows, in their order."""
         # What is memory-mapped is read in rising order.
         order = np.argsort(rows)
-        pictures = self.images.images[rows[order]]
-        return pictures[np.argsort(order)]
+        return self.images.images[rows[order]][np.argsort(order)]
 
 
 def draw(
@@ -115,17 +97,15 @@ def draw(
     latents = generator.latents(n, seed) * truncation
     y = torch.from_numpy(np.ascontiguousarray(labels, np.float32))
     parts = []
-    starts = range(0, n, CHUNK)
-    for start in tqdm(starts, desc="samples", disable=None if progress else True):
-        some = slice(start, start + CHUNK)
-        parts.append(to_images(generator.render(latents[some], y[some])))
+    for i in tqdm(range(0, n, CHUNK), "samples", disable=None if progress else True):
+        parts.append(to_images(generator.render(latents[i : i + CHUNK], y[i : i + CHUNK])))
     return np.concatenate(parts)
 
 
 def redraw(vae: ConditionalVae, reals: Reals, rows: np.ndarray) -> np.ndarray:
     """The pictures of M rows as the model decodes what it encoded, M×S×S×C uint8."""
     parts = []
-    for some in np.array_split(rows, -(-len(rows) // CHUNK)):
+    for some in _chunks(rows):
         x, y = to_tensor(reals.pictures(some)), torch.from_numpy(reals.images.labels[some])
         parts.append(to_images(vae.render(vae.codes(x, y), y)))
     return np.concatenate(parts)
@@ -133,7 +113,7 @@ def redraw(vae: ConditionalVae, reals: Reals, rows: np.ndarray) -> np.ndarray:
 
 def features_of(space: FeatureSpace, pictures: np.ndarray) -> np.ndarray:
     """Pictures N×S×S×C uint8 → features (N, d)."""
-    chunks = [pictures[i : i + CHUNK] for i in range(0, len(pictures), CHUNK)]
+    chunks = (pictures[i : i + CHUNK] for i in range(0, len(pictures), CHUNK))
     return np.concatenate([space.see(chunk) for chunk in chunks])
 
 
@@ -141,21 +121,24 @@ def memories(
     reals: Reals, samples: np.ndarray, features: np.ndarray, seed: int
 ) -> tuple[Memory, Memory]:
     """What samples share with training pictures: in features, and in pixels, also turned over."""
-    in_features = memory(
-        features,
-        reals.training_features,
-        reals.others_features if reals.held_out else None,
-        seed=seed,
-    )
-    chunks = np.array_split(reals.training, -(-len(reals.training) // CHUNK))
-    training = np.concatenate([pixels(reals.images.images[chunk]) for chunk in chunks])
-    held_out = reals.pictures(reals.others) if reals.held_out else None
+    others = reals.others if reals.held_out else None
+    known = None if others is None else reals.features(others)
+    in_features = memory(features, reals.features(reals.training), known, seed=seed)
+    training = [pixels(reals.images.images[rows]) for rows in _chunks(reals.training)]
+    turned = None
+    if others is not None:
+        pictures = reals.pictures(others)
+        known, turned = pixels(pictures), pixels(pictures[:, :, ::-1])
     in_pixels = memory(
         pixels(samples),
-        training,
-        None if held_out is None else pixels(held_out),
+        np.concatenate(training),
+        known,
         mirrored=pixels(samples[:, :, ::-1]),
-        mirrored_held_out=None if held_out is None else pixels(held_out[:, :, ::-1]),
+        mirrored_held_out=turned,
         seed=seed,
     )
     return in_features, in_pixels
+
+
+def _chunks(rows: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(rows, -(-len(rows) // CHUNK))

@@ -78,8 +78,7 @@ class Generators:
         """Every generator: what loads it, and its settings."""
         try:
             from cgan import DEFAULT_MODEL
-            from cgan.checkpoints import Stage, stages
-            from cgan.io import WEIGHTS_FOLDER, available_generators
+            from cgan.io import WEIGHTS_FOLDER, Stage, available_generators, stages
         except ImportError as error:
             missing = "cgan, which draws faces" if error.name == "cgan" else "PyTorch"
             raise Refused(501, f"{missing} is not installed beside fader") from None

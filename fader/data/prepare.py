@@ -105,7 +105,7 @@ def _prepare(
     align_blocks(data, pixels, log, workers, progress)
 
     rejected = log.rejected
-    _write_rejected(dest / store.REJECTED, data.names, rejected)
+    write_rejected(dest / store.REJECTED, data.names, rejected)
     if len(rejected) == count:
         # Forgotten, so that a mended source is tried anew.
         log.give_up()
@@ -125,7 +125,8 @@ def _prepare(
     write_text(dest / store.META, json.dumps(meta, indent=1) + "\n")
 
 
-def _write_rejected(path: Path, names: list[str], rejected: dict[int, str]) -> None:
+def write_rejected(path: Path, names: list[str], rejected: dict[int, str]) -> None:
+    """Write the CSV of rejected images: file name and reason, by row of the source."""
     with (
         atomic_path(path) as temporary,
         # Names of files need not be text.

@@ -25,8 +25,7 @@ from cgan.evaluate.features import FeatureSpace, as_rgb, attribute_features, inc
 from cgan.evaluate.labels import ClassTraining, LabelJudge, find_label_judge
 from cgan.evaluate.metrics import pixels
 from cgan.evaluate.reals import Reals
-from cgan.evaluate.report import html
-from cgan.evaluate.table import text
+from cgan.evaluate.report import html, text
 from cgan.io import save_generator
 from cgan.networks import Generator
 from fader.data.batches import to_tensor

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cgan.evaluate.memory import memory
 from cgan.evaluate.metrics import (
     Bins,
     collapse,
     frechet,
     kid,
     manifolds,
+    memory,
     nearest,
     pixels,
     repeat_distance,

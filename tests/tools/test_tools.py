@@ -103,7 +103,7 @@ def test_measured_tables_go_into_the_packaged_card(
 
 @torch.no_grad()
 def test_moves_are_as_long_as_the_classifier_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = loaded(next(path for path in SCRIPTS if path.stem == "package_model"), monkeypatch)
+    tool = loaded(next(path for path in SCRIPTS if path.stem == "package"), monkeypatch)
 
     class Model:
         """Male brightens by its difference and is seen from 1.2 on, Smiling darkens; never seen."""
