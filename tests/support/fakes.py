@@ -25,7 +25,7 @@ class FakeModel(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.classifier = SimpleNamespace(config=SimpleNamespace(attributes=ATTRIBUTES))
-        self.settings = "fake"
+        self.strength: dict = {}
         self.decodings = 0
         x, y = template(self.size)[3:].mean(axis=0)
         rows, columns = torch.meshgrid(*(torch.arange(64.0),) * 2, indexing="ij")
