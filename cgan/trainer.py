@@ -30,7 +30,7 @@ from fader.train.adam import Adam
 from fader.train.device import make_accelerator
 from fader.train.ema import averaged, recalibrate
 from fader.train.loop import Loop, training_loop
-from fader.train.run import RunFolder
+from fader.train.run import RunFolder, fitting_checkpoint
 from fader.train.schedule import learning_rate_at
 
 #: Batches over which the averaged generator's normalisation is measured.
@@ -301,17 +301,12 @@ class Trainer(ABC):
         self.run.hold()
         state = self.run.load_checkpoint(self.accelerator.device)
         if state is not None:
-            try:
+            with fitting_checkpoint(self.run):
                 for name in self.nets:
                     self.bare(name).load_state_dict(state["nets"][name])
                     self.optimizers[name].load_state_dict(state["optimizers"][name])
                 self.ema.load_state_dict(state["ema"])
                 self.signs.load_state_dict(state["signs"])
-            except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-                first = str(error).splitlines()[-1].strip()
-                raise FaderError(
-                    f"{self.run.path}: its backup does not fit these settings ({first})"
-                ) from None
             if self.accelerator.scaler is not None and "scaler" in state:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             self.done = state["step"]
