@@ -7,21 +7,25 @@
 *literal* step is the paper's two updates written down plainly: float32, NCHW, torch's own
 convolutions throughout, the attributes concatenated as constant planes, the batch encoded once for
 the discriminator's update and again for the autoencoder's. Both train the same networks, the
-paper's, with λ > 0 and no optional term. Blocks of steps alternate, so that whatever else the
-machine does falls on both; medians are reported, as JSON. Beside them stand the GFLOP/s that our
-step reaches (torch's own count of it, once) and those of a plain matrix product in the same run and
-precision, which is what the device can do at best. ``--preset default`` times that preset's step
-instead of the paper's, without a literal one to compare with.
+paper's, with λ > 0 and no optional term. The literal step has a process of its own, since ours
+keeps its memory between steps, as ``fader train`` does. Blocks of steps alternate, so that whatever
+else the machine does falls on both; medians are reported, as JSON. Beside them stand the GFLOP/s
+that our step reaches (torch's own count of it, once) and those of a plain matrix product in the
+same run and precision, which is what the device can do at best. ``--preset default`` times that
+preset's step instead of the paper's, without a literal one to compare with.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
 
 import click
@@ -36,6 +40,7 @@ from fader.models.autoencoder import Autoencoder, DecoderLayer
 from fader.models.config import AutoencoderConfig
 from fader.models.discriminators import LatentDiscriminator
 from fader.models.small_maps import Conv2d
+from fader.processes import keep_memory
 from fader.train import losses
 from fader.train.config import TrainConfig, load_preset
 from fader.train.trainer import Trainer
@@ -101,6 +106,33 @@ def plainly(net: torch.nn.Module) -> None:
                 setattr(parent, name, torch.nn.Conv2d(*channels, 4, stride=2, padding=1))
 
 
+def work_literally(
+    connection: Connection, config: AutoencoderConfig, device: torch.device, x: Tensor, y: Tensor
+) -> None:
+    """Answer each number of steps that comes with the seconds they took, until 0 comes."""
+    literal = Literal(config, device)
+    x, y = x.contiguous().to(device), y.to(device)
+    while steps := connection.recv():
+        connection.send(seconds(lambda: [literal.step(x, y) for _ in range(steps)], device))
+
+
+@contextmanager
+def literal_process(*arguments: object) -> Iterator[Callable[[int], float]]:
+    """A process in which so many literal steps are made at a time; answers their seconds."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=work_literally, args=(there, *arguments), daemon=True)
+    process.start()
+
+    def took(steps: int) -> float:
+        here.send(steps)
+        return here.recv()
+
+    yield took
+    here.send(0)
+    process.join()
+
+
 def noise_store(size: int, attributes: tuple[str, ...], n: int) -> SimpleNamespace:
     """As much of a prepared store as a trainer needs to be built, holding noise."""
     random = np.random.default_rng(0)
@@ -159,6 +191,7 @@ def main(
 ) -> None:
     """Print rates, their ratio, and the GFLOP/s reached, as JSON."""
     where = resolve_device(device)
+    keep_memory()
     names = tuple(f"attribute {i}" for i in range(attributes))
     network = AutoencoderConfig(size=size, layers=layers, attributes=names)
     config = TrainConfig(model=network, batch_size=batch_size, ramp_steps=0, lambda_max=LAMBDA)
@@ -171,17 +204,20 @@ def main(
         trainer = Trainer(config, store, out, device=where, progress=False, compiled=compiled)
     x, y = (t.to(where) for t in trainer.faces.batches.batch(0))
     trainer.done = 1  # no gradient penalty is due
-    contenders: dict[str, Callable[[], object]] = {"ours": lambda: trainer.step(x, y)}
-    if not preset:
-        literal, plain = Literal(network, where), x.contiguous()
-        contenders["literal"] = lambda: literal.step(plain, y)
     gflop = step_gflop(trainer, x, y)
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for block in range(blocks + 1):
-        for name, step in contenders.items():
-            took = seconds(lambda step=step: [step() for _ in range(steps)], where)
-            if block:  # the first one warms up
-                rates[name].append(steps * config.batch_size / took)
+    contenders = {
+        "ours": lambda steps: seconds(lambda: [trainer.step(x, y) for _ in range(steps)], where)
+    }
+    with ExitStack() as stack:
+        if not preset:
+            literal = literal_process(network, where, x.cpu(), y.cpu())
+            contenders["literal"] = stack.enter_context(literal)
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        for block in range(blocks + 1):
+            for name, took in contenders.items():
+                rate = steps * config.batch_size / took(steps)
+                if block:  # the first one warms up
+                    rates[name].append(rate)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     precision = trainer.accelerator.mixed_precision
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
