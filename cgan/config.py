@@ -155,6 +155,12 @@ class GanConfig:
             )
         if not self.doublings:
             raise FaderError(f"growth={self.growth}: size={self.size} is too small to grow to")
+        if self.level_at(self.steps) < self.doublings:
+            needed = -(-self.growth * (2 * self.doublings + 1) // 2)
+            raise FaderError(
+                f"steps={self.steps}: too few, since growth={self.growth} reaches {self.size} "
+                f"pixels after {needed}; give more steps or a smaller growth"
+            )
 
     @property
     def base(self) -> int:

@@ -139,6 +139,10 @@ def open_images(
         raise FaderError(
             f"{path}: is a prepared store, which has no class folders; name attributes"
         )
+    if labels == "folder" and _is_annotated(path):
+        raise FaderError(
+            f"{path}: is in CelebA's layout, which has no class folders; name attributes"
+        )
     return _read_folder(path, size, channels, labels == "folder", progress)
 
 

@@ -32,7 +32,7 @@ class Norm(nn.Module):
 
 
 class ToImage(nn.Module):
-    """What maps N×width×s×s say of the image, N×C×s×s: of a side that is not the last."""
+    """The image N×C×s×s that a side of a growing generator draws, before the last side."""
 
     def __init__(self, width: int, channels: int, labels: int) -> None:
         super().__init__()

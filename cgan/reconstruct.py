@@ -43,7 +43,8 @@ class Redrawer:
         it shows, 1×k: as estimated, 0 or 1; classes and what is not to be known are 0.
 
         A model of aligned faces takes the ``face``-th largest one; another the middle square, or,
-        with ``face``, the square around it. Raises :class:`FaderError` where there is none.
+        with ``face``, the square around it. Raises :class:`FaderError` where there
+        is none, or the photo cannot be read.
         """
         config = self.vae.config
         y = torch.zeros(1, len(config.label_names))

@@ -61,6 +61,10 @@ WORDS: dict[str, str] = {
 }
 
 
+#: The largest value, of either sign, that can be asked for; the networks make stains of more.
+FARTHEST = 10
+
+
 @dataclass(frozen=True)
 class Change:
     """One asked change: set ``attribute`` to ``value``, or move it by ``value`` when relative. With
@@ -168,6 +172,11 @@ def parse_changes(text: str, known: Sequence[str] = ATTRIBUTES) -> tuple[Change,
             to_set = math.nan
         if not math.isfinite(to_set):
             raise FaderError(f"{part!r}: the value must be a number, such as {attribute}=0.5")
+        if abs(to_set) > FARTHEST:
+            raise FaderError(
+                f"{part!r}: is farther than any face goes; give from {-FARTHEST} to {FARTHEST} (0 "
+                "and 1 are the ends that training has seen)"
+            )
         changes.append(Change(attribute, to_set, value[0] in "+-", face))
     if not changes:
         raise FaderError("nothing to change; give at least one NAME=VALUE, such as Smiling=1")

@@ -157,8 +157,8 @@ def file_lock(
 
     The file, and the folder for it, are made, and the file is removed in the end; the system frees
     it when a process dies. A lock that another process has is waited for with ``wait``, else
-    :class:`~fader.errors.FaderError` says ``held``, as it does where the file cannot be made. Disks
-    that know no locks do without.
+    :class:`~fader.errors.FaderError` says ``held``; where the file cannot be made, it says why.
+    Disks that know no locks do without.
     """
     path = Path(path)
     held = held or (

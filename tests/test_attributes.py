@@ -98,3 +98,10 @@ def test_a_change_can_be_for_one_face():
     for text in ("0:Smiling=1", "x:Smiling=1", ":Smiling=1"):
         with pytest.raises(FaderError, match="face's number"):
             parse_changes(text)
+
+
+def test_no_value_goes_farther_than_a_face() -> None:
+    assert parse_changes("Smiling=-10")[0].value == -10
+    for text in ("Smiling=1e9", "Smiling=+11", "Male=-10.5"):
+        with pytest.raises(FaderError, match="from -10 to 10"):
+            parse_changes(text)

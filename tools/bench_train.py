@@ -161,6 +161,19 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def in_turn(
+    contenders: dict[str, Callable[[int], float]], blocks: int, steps: int
+) -> dict[str, float]:
+    """The median seconds of each contender's blocks, which alternate."""
+    took: dict[str, list[float]] = {name: [] for name in contenders}
+    for block in range(blocks + 1):
+        for name, work in contenders.items():
+            seconds_of_block = work(steps)
+            if block:  # the first one warms up
+                took[name].append(seconds_of_block)
+    return {name: statistics.median(values) for name, values in took.items()}
+
+
 def step_gflop(trainer: Trainer, x: Tensor, y: Tensor) -> float:
     """Floating-point operations of one step, forward and backward, in 1e9 (optimisers left out)."""
     with FlopCounterMode(display=False) as counter:
@@ -212,13 +225,10 @@ def main(
         if not preset:
             literal = literal_process(network, where, x.cpu(), y.cpu())
             contenders["literal"] = stack.enter_context(literal)
-        rates: dict[str, list[float]] = {name: [] for name in contenders}
-        for block in range(blocks + 1):
-            for name, took in contenders.items():
-                rate = steps * config.batch_size / took(steps)
-                if block:  # the first one warms up
-                    rates[name].append(rate)
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+        medians = {
+            name: config.batch_size * steps / took
+            for name, took in in_turn(contenders, blocks, steps).items()
+        }
     precision = trainer.accelerator.mixed_precision
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     reached = gflop * medians["ours"] / config.batch_size

@@ -2,7 +2,7 @@ r"""Put what a run made into the package, its weights as float16: a model, a gen
 
 python tools/package.py model runs/default/best fader/weights/default --data "CelebA, …" \
     --store runs/store-128
-python tools/package.py generator runs/faces-64 cgan/weights/faces --data "LFW, …"
+python tools/package.py generator runs/faces-128 cgan/weights/faces --data "CelebA, …"
 python tools/package.py judge runs/judge
 
 A model gets its edits' strengths, measured on validation faces, and its ONNX form. The recipes of

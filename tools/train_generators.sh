@@ -3,18 +3,19 @@
 #
 #     tools/train_generators.sh FACES EMOTIONS [RUNS]
 #
-# FACES is a folder in CelebA's layout or a store prepared at 64 px; EMOTIONS a folder or zip of
-# train/CLASS/ images. The faces take 25 minutes of one CPU core with AVX512-BF16 (two and a half
-# hours without), the emotions 14 minutes of two. Run it again after a stop: it goes on.
+# FACES is a folder in CelebA's layout or a store prepared at 128 px; EMOTIONS a folder or zip of
+# train/CLASS/ images. The faces take an hour and a half of one CPU core with AVX512-BF16, the
+# emotions 14 minutes of two. Run it again after a stop: it goes on.
 set -euo pipefail
 faces=${1:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}
 emotions=${2:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}
 runs=${3:-runs}
 tools=$(dirname "$0")
 
-cgan train --data "$faces" --size 64 --labels Male,Blond_Hair,Black_Hair,Smiling,Young,Eyeglasses \
-    --steps 4400 -s decay_steps=1500 --out "$runs/faces-64" --resume
-python "$tools/package.py" generator "$runs/faces-64" cgan/weights/faces \
+cgan train --preset large --data "$faces" \
+    --labels Male,Blond_Hair,Black_Hair,Smiling,Young,Eyeglasses \
+    --steps 7000 -s decay_steps=2000 --out "$runs/faces-128" --resume
+python "$tools/package.py" generator "$runs/faces-128" cgan/weights/faces \
     --data "CelebA, 25,500 aligned images of its training part, labels by people"
 
 cgan train --data "$emotions" --labels folder --size 48 --channels 1 \

@@ -67,7 +67,9 @@ def _parse_labels(text: str) -> str | list[str]:
     help="How often to keep a picture and a backup.  [default: 50]",
 )
 @click.option(
-    "--preset", metavar="NAME", help="default, dcgan, cvae or tiny.  [default: by --model]"
+    "--preset",
+    metavar="NAME",
+    help="default, large (128 px), dcgan, cvae or tiny.  [default: by --model]",
 )
 @click.option(
     "-s",
@@ -84,7 +86,9 @@ def _parse_labels(text: str) -> str | list[str]:
     metavar="MODEL",
     help="Start from this generator's weights instead of from chance: for few images.",
 )
-@click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0), help="Stop, resumable, after about this long."
+)
 @device_option
 def command(
     data: Path | str | None,
@@ -217,6 +221,8 @@ def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str,
     from fader.train.inputs import read_inputs
 
     saved = run.read_config()
+    if isinstance(saved.get("model"), dict):
+        raise FaderError(f"{run.path}: is a run of fader train; go on with fader train --resume")
     with usage():
         config = GanConfig.from_dict(apply_overrides(saved, overrides))
     for name in ("size", "channels", "model"):

@@ -69,7 +69,8 @@ def evaluate(
     """Score ``n`` samples of ``generator``, with labels as frequent as in the training pictures.
 
     ``name`` and ``data`` are what the report calls them. Without ``judge`` labels are not scored.
-    ``learnt_from`` is how many images the generator says it was trained on, to be remarked upon.
+    ``learnt_from`` is how many images the generator says it was trained on; the report
+    remarks on another number.
 
     Raises :class:`FaderError` when the pictures do not fit the generator, or ``n`` is below 2.
     """

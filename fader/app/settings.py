@@ -17,10 +17,14 @@ MOST_PHOTOS, MOST_UNPACKED, MOST_RATIO = 2000, 1 << 30, 100
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of ``fader app``: ``token``, "" for none; ``hosts``, more names that it goes by;
-    ``max_upload`` of one request and ``memory`` of all photos in bytes; ``idle`` seconds that a
-    photo is kept; ``models`` (folders of models, models, Hub ids) beside the first; ``generators``,
-    a folder of runs of ``cgan train``."""
+    """The options of ``fader app``.
+
+    It listens at ``host`` and ``port``; ``hosts`` are more names that it goes by, and ``token`` is
+    what clients must know, "" for none. ``max_upload`` bounds one request and ``memory`` what all
+    photos take, in bytes; ``idle`` is how many seconds a photo is kept that nobody asks for.
+    ``model`` is the first model, run on ``device`` by ``runtime``; ``models`` are others (folders
+    of models, models, Hub ids), ``generators`` a folder of runs of ``cgan train``.
+    """
 
     host: str = "127.0.0.1"
     port: int = 7860

@@ -109,7 +109,7 @@ class Photos:
     def __init__(self, memory: int, idle: float) -> None:
         self._memory, self._idle = memory, idle
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        # Ids of photos, so that these can be told from those that never were.
+        # Ids of photos that are gone, to be told from those that never were.
         self._gone: deque[str] = deque(maxlen=10_000)
         self._lock = threading.RLock()
 

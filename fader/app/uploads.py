@@ -16,6 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from fader.app.errors import Refused
 from fader.app.settings import MB, MOST_PHOTOS, MOST_RATIO, MOST_UNPACKED
+from fader.files import FULL
 from fader.photo import IMAGE_SUFFIXES
 
 # What a client that does not wait for the answer is let send, so that it gets to read it; what a
@@ -132,8 +133,9 @@ def is_zip(data: bytes) -> bool:
 def unpack_photos(data: bytes, name: str, folder: Path, limits: ZipLimits = ZipLimits()) -> int:
     """Write the photos of a zip (those with a photo's suffix) into ``folder``; how many there are.
 
-    Nothing is written, but :class:`Refused` raised, for a zip with links, with names that lead out
-    of ``folder``, with a password, damaged, or beyond ``limits``.
+    Raises :class:`Refused`, and writes nothing, for a zip with links, with names that lead out of
+    ``folder``, with a password, or beyond ``limits``; one that turns out damaged half-way leaves
+    the photos before that. Raises :class:`OSError` where the disk is full.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -147,6 +149,8 @@ def unpack_photos(data: bytes, name: str, folder: Path, limits: ZipLimits = ZipL
         raise
     # A damaged zip is answered with whatever its reader ran into.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         if isinstance(error, OSError) and error.filename is not None:
             raise Refused(422, f"{name}: cannot be unpacked ({error.strerror})") from None
         reason = " ".join(str(error).split()) or type(error).__name__

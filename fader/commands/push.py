@@ -79,9 +79,10 @@ def _card(
             return with_metadata(own.read_text("utf-8", "replace"), licence)
         except FaderError as error:
             raise FaderError(f"{folder}: {error}") from None
+    if evaluation is None:
+        return model_card(model, repo_id, licence, None)
     try:
-        document = None if evaluation is None else read_json(evaluation)
-        return model_card(model, repo_id, licence, document)
+        return model_card(model, repo_id, licence, read_json(evaluation))
     except FileNotFoundError:
         raise FaderError(f"{evaluation}: no such file") from None
     except FaderError as error:

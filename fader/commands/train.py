@@ -66,7 +66,9 @@ if TYPE_CHECKING:
 @click.option(
     "--init", metavar="MODEL", help="Start from this model's weights instead of from chance."
 )
-@click.option("--minutes", type=float, help="Stop, resumable, after about this long.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0), help="Stop, resumable, after about this long."
+)
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -228,7 +230,10 @@ def _resumed(
     from fader.models.schema import check_settings
     from fader.train.config import TrainConfig, apply_overrides, modernised
 
-    values = modernised(run.read_config())
+    began = run.read_config()
+    if isinstance(began.get("model"), str):
+        raise FaderError(f"{run.path}: is a run of cgan train; go on with cgan train --resume")
+    values = modernised(began)
     check_settings(TrainConfig, values, run.config)
     saved = TrainConfig.from_dict(values)
     if attrs and attrs != saved.model.attributes:

@@ -161,9 +161,12 @@ class _AddByKind(torch.autograd.Function):
 
 
 def _kinds(length: int, like: Tensor) -> Tensor:
-    """4×length of 0 and 1: which row or column is the first, an odd, an even one, the last."""
-    kinds = torch.tensor([0, *(1 if i % 2 else 2 for i in range(1, length - 1)), 3])
-    return F.one_hot(kinds, 4).T.to(like)
+    """4×length of 0 and 1: which row or column is the first, an odd, an even one, the last; on the
+    device of ``like`` and in its precision, as the gradient is."""
+    index = torch.arange(length, device=like.device)
+    kinds = 2 - index % 2
+    kinds[0], kinds[-1] = 0, 3
+    return (kinds == torch.arange(4, device=like.device)[:, None]).to(like.dtype)
 
 
 class Blur(nn.Module):

@@ -52,7 +52,7 @@ _AXES = ("batch", "height", "width")
 
 def faces_to_compare(size: int, photos: Sequence[Path] = ()) -> np.ndarray:
     """Three or more aligned faces, N×S×S×3 uint8 with S = ``size``: those in ``photos``, or two in
-    the package, and mirrored; :class:`FaderError` for photos without faces, or that are none."""
+    the package, and mirrored. Raises :class:`FaderError` for what is no photo or shows no face."""
     import cv2
 
     if photos:

@@ -87,7 +87,8 @@ def read_config(folder: Path, key: str, what: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise FaderError(f"{folder}: not a {what}, it has no {CONFIG}") from None
     if key not in config:
-        raise FaderError(f"{path}: not the configuration of a {what}")
+        other = "; it is a generator's, of cgan train" if "generator" in config else ""
+        raise FaderError(f"{path}: not the configuration of a {what}{other}")
     version = config.get("format", 0)
     notes = [config.get(name) or {} for name in ("training", "classifier_training")]
     if type(version) is not int or not all(isinstance(note, dict) for note in notes):

@@ -199,7 +199,11 @@ class FaderModel(nn.Module):
         local_files_only: bool = False,
         token: str | bool | None = None,
     ) -> FaderModel:
-        """:meth:`load` of what :func:`find_model` finds, with its options."""
+        """A model by name, folder, run or ``user/name`` on the Hugging Face Hub; see :meth:`load`.
+
+        The options are those of ``huggingface_hub.snapshot_download``. Raises :class:`FaderError`
+        when there is no such model.
+        """
         options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
         options |= {"force_download": force_download, "local_files_only": local_files_only}
         return cls.load(find_model(name, **options))
@@ -220,13 +224,25 @@ class FaderModel(nn.Module):
             write_text(card, MODEL_CARD)
         return self.push_to_hub(repo_id or Path(folder).name, **options) if push_to_hub else None
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """:func:`fader.models.hub.upload` of the model, with its options; the commit's address."""
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Upload the model to ``user/name`` on the Hugging Face Hub; the commit's address.
+
+        The repository is made if there is none, ``private`` or not. Other options, such as
+        ``commit_message``, are those of ``HfApi.upload_folder``. Errors are huggingface_hub's.
+        """
         from fader.models.hub import upload
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return upload(folder, repo_id, **options)
+            return upload(folder, repo_id, private=private, token=token, branch=branch, **options)
 
 
 def _strength(given: Any, path: Path) -> dict[str, tuple[float, float]]:

@@ -3,7 +3,7 @@
 On a map of few places and many channels the weights are all the work. There oneDNN's convolution
 reorders them at every call, and takes up to twice the time of the products themselves. Weights in
 channels-last memory are already the matrix that such a product needs. So parameters, their names
-and their layout stay torch's own, and so does all that is not training.
+and their layout stay torch's own. So does what is computed without gradients.
 """
 
 from __future__ import annotations
@@ -20,6 +20,17 @@ PLACES = 16
 
 class Conv2d(nn.Conv2d):
     """torch's convolution of square kernels; in training on a CPU, small maps as one product."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        side: int,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(inputs, outputs, side, stride, padding, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps N×C×H×W → N×C′×H′×W′."""
@@ -74,7 +85,7 @@ class _Fold(torch.autograd.Function):
         ctx.window = side, stride, padding
         n, channels, *size = shape
         counts = [(s + 2 * padding - side) // stride + 1 for s in size]
-        columns = columns.view(n, *counts, side, side, channels)
+        columns = columns.reshape(n, *counts, side, side, channels)
         maps = torch.empty(shape, dtype=columns.dtype, memory_format=torch.channels_last).zero_()
         by_place = maps.permute(0, 2, 3, 1)
         taps = [_tap(i, size, counts, stride, padding) for i in range(side)]

@@ -24,7 +24,7 @@ class TorchMtcnn:
     def __init__(self, device: str, prelu: Prelu = F.prelu) -> None:
         self._device, self._prelu = torch.device(device), prelu
         self._layers = [_placed(layer, device) for layer in _first_stage()]
-        #: The second and the third of N×S×S×3 uint8, as tensors.
+        #: The second and the third network, of N×S×S×3 uint8 as tensors.
         self.second_of = _Network("rnet", (3, 3, 0), 2, device, prelu)
         self.third_of = _Network("onet", (3, 3, 2, 0), 3, device, prelu)
 

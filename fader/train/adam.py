@@ -23,12 +23,19 @@ class Adam(torch.optim.Adam):
 
     def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
         has_complex = super()._init_group(group, *lists)
-        for tensors in lists:
-            tensors[:] = [_turned(tensor) for tensor in tensors]
+        weights, gradients = lists[:2]
+        for i, weight in enumerate(weights):
+            if not _is_channels_last(weight):
+                continue
+            # A gradient or a loaded moment in other memory would meet the wrong weights.
+            gradients[i] = gradients[i].contiguous(memory_format=torch.channels_last)
+            for name, moments in zip(("exp_avg", "exp_avg_sq"), lists[2:4], strict=True):
+                moments[i] = moments[i].contiguous(memory_format=torch.channels_last)
+                self.state[weight][name] = moments[i]
+            for tensors in lists[:4]:
+                tensors[i] = tensors[i].permute(0, 2, 3, 1)
         return has_complex
 
 
-def _turned(tensor: Tensor) -> Tensor:
-    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        return tensor.permute(0, 2, 3, 1)
-    return tensor
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)

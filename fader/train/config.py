@@ -175,11 +175,14 @@ def _shown(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-#: Names of the presets in the package.
-presets = partial(preset_names, "fader.train")
+def presets() -> tuple[str, ...]:
+    """Names of the presets in the package."""
+    return preset_names("fader.train")
 
-#: A preset's values by its name, as :meth:`TrainConfig.from_dict` takes them.
-load_preset = partial(read_preset, "fader.train")
+
+def load_preset(name: str) -> dict[str, Any]:
+    """A preset's values, as :meth:`TrainConfig.from_dict` takes them."""
+    return read_preset("fader.train", name)
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -71,10 +71,12 @@ def find_data(
 def check_data(
     run: RunFolder, inputs: Mapping[str, Any], path: Path | str, data: Data, given: bool
 ) -> str:
-    """The data's :func:`checksum`, which must be that of the data a resumed run was started on
-    (``inputs`` of a new one are empty); ``given``: the user named it. Raises :class:`FaderError`
-    that names both; also where a new run would lie among its data, and its pictures become part of
-    it."""
+    """The data's :func:`checksum`.
+
+    It must be that of the data a resumed run was started on (a new run's ``inputs`` are empty).
+    ``given`` says whether the user named the data. Raises :class:`FaderError` for other data, and
+    where a new run would lie among its data, so that its pictures became part of it.
+    """
     if not run.config.exists() and not is_url(path):
         folder, of_run = Path(path).resolve(), run.path.resolve()
         if folder.is_dir() and folder in (of_run, *of_run.parents):

@@ -222,7 +222,8 @@ def fitting_checkpoint(run: RunFolder) -> Iterator[None]:
     except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         first = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
         raise FaderError(
-            f"{run.path}: its checkpoint does not fit these settings ({first})"
+            f"{run.path}: its checkpoint does not fit these settings, since a resumed run keeps "
+            f"its networks ({first[:100]})"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -352,6 +353,15 @@ def test_zips_that_are_refused(client, tmp_path, monkeypatch, data, words):
     assert response.status_code in (413, 415, 422)
     assert words in sentence(response, response.status_code)
     assert not os.listdir(tmp_path)
+
+
+def test_a_full_disk_is_no_fault_of_the_zip(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack_photos(zipped(("a.jpg", PHOTO)), "a.zip", tmp_path)
 
 
 def test_the_size_of_a_zip_is_bounded(tmp_path):

@@ -77,7 +77,7 @@ def test_a_run_stopped_at_a_small_side_draws_its_size(tmp_path: Path) -> None:
     data = class_folders(tmp_path / "data")
     code, output = run_cgan(
         "train", "--data", data, "--labels", "folder", "--out", tmp_path / "run",
-        *settings(*GROWING, "channels=1", "steps=3"),
+        "--minutes", 0, *settings(*GROWING, "channels=1"),
     )  # fmt: skip
     assert code == 0, output
     faces = load_generator(tmp_path / "run").sample(2, 0)
@@ -91,6 +91,7 @@ def test_what_cannot_grow_is_refused() -> None:
         ({"critic_norm": "batch"}, "critic_norm of none or spectral"),
         ({"size": 48}, "too small to grow"),
         ({"growth": -1}, "0 or more"),
+        ({"steps": 24}, "reaches 128 pixels after 25"),
     ):
         with pytest.raises(FaderError, match=reason):
             GanConfig(**{"size": 128, "growth": 10, "critic_norm": "none", **changes})

@@ -24,6 +24,7 @@ from cgan.gan import GanTrainer
 from cgan.io import load_generator
 from cgan.networks import Discriminator, Generator
 from cgan.pictures import save_progress, snapshots
+from fader.data.synthetic import write_dataset
 from fader.errors import FaderError
 from fader.train.run import read_rows
 
@@ -280,6 +281,21 @@ def test_bad_usage_of_train(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
     code, output = run_cgan("train", "--data", tmp_path, "--out", tmp_path / "run")
     assert code == 1 and "3 usable images" in output and not (tmp_path / "run").exists()
+
+
+def test_runs_and_folders_of_another_kind_are_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps({"model": {"size": 64}}))
+    code, output = run_cgan("train", "--resume", "--out", run)
+    assert code == 1 and "is a run of fader train" in output
+    celeba = tmp_path / "celeba"
+    write_dataset(celeba, 12, seed=1)
+    code, output = run_cgan(
+        "train", "--data", celeba, "--labels", "folder", "--out", tmp_path / "x"
+    )
+    assert code == 1 and "is in CelebA's layout" in output
+    assert run_cgan("train", "--data", celeba, "--minutes", -1)[0] == 2
 
 
 def test_a_run_among_its_pictures_is_refused(tmp_path: Path) -> None:

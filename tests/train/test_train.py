@@ -710,6 +710,9 @@ def test_one_command_begins_a_run_and_goes_on_with_it(data: Path, tmp_path: Path
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]
     code, output = run_train("--resume", "--out", str(tmp_path), "--preset", "default")
     assert code == 2 and "not a --preset" in output
+    (tmp_path / "config.json").write_text(json.dumps({"model": "cgan"}))
+    code, output = run_train("--resume", "--out", str(tmp_path))
+    assert code == 1 and "is a run of cgan train" in output
 
 
 def test_a_run_without_a_checkpoint_yet_still_begins_from_its_initial_model(
