@@ -115,14 +115,11 @@ class Generator(nn.Module):
 
     # As users draw from it
 
-    def latents(self, n: int, seed: int) -> Tensor:
-        """(n, latent) standard normal; row i depends on seed and i alone."""
-        return torch.stack(
-            [
-                torch.randn(self.config.latent, generator=_stream(seed, i, "latent"))
-                for i in range(n)
-            ]
-        )
+    def latents(self, n: int, seed: int, truncation: float = 1.0) -> Tensor:
+        """(n, latent) standard normal, times ``truncation``; row i depends on seed and i alone."""
+        size = self.config.latent
+        rows = [torch.randn(size, generator=_stream(seed, i, "latent")) for i in range(n)]
+        return torch.stack(rows) * truncation
 
     def random_labels(self, n: int, seed: int) -> Tensor:
         """(n, k) labels drawn as frequent as in training; row i depends on seed and i alone."""
@@ -167,7 +164,7 @@ class Generator(nn.Module):
             labels = self.random_labels(n, seed)
         elif labels.ndim == 1 and self.label_kind == "classes":
             labels = F.one_hot(labels.long(), len(self.label_names))
-        return self.render(self.latents(n, seed) * truncation, labels.float())
+        return self.render(self.latents(n, seed, truncation), labels.float())
 
 
 class ConditionalVae(Generator):
@@ -186,6 +183,11 @@ class ConditionalVae(Generator):
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, 0.2)
         nn.init.normal_(self.posterior.weight, 0, 0.02)  # begins near the prior
+        #: (latent,) and (latent, latent): the codes of training images, as a Gaussian.
+        self.codes_mean: Tensor
+        self.codes_factor: Tensor
+        self.register_buffer("codes_mean", torch.zeros(config.latent))
+        self.register_buffer("codes_factor", torch.eye(config.latent))
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Images N×C×S×S in [-1, 1] and their labels N×k → mean and log variance, N×latent."""
@@ -194,6 +196,24 @@ class ConditionalVae(Generator):
             code = code + self.label_code(2 * y - 1)
         mean, log_variance = self.posterior(F.leaky_relu(code, 0.2)).float().chunk(2, dim=1)
         return mean, log_variance
+
+    def fit_codes(self, mean: Tensor, log_variance: Tensor) -> None:
+        """Draw from the Gaussian that fits the posteriors (N×latent each) of N images.
+
+        The posteriors never fill the prior as it asks: some directions have a twentieth of its
+        variance, others twenty times it, and what is drawn from it is smeared (Ghosh et al. 2020,
+        arXiv 1903.12436, §4).
+        """
+        mean, variance = mean.double(), log_variance.double().exp().mean(dim=0)
+        self.codes_mean.copy_(mean.mean(dim=0))
+        covariance = torch.cov(mean.T) + torch.diag(variance + 1e-6)
+        self.codes_factor.copy_(torch.linalg.cholesky(covariance))
+
+    def latents(self, n: int, seed: int, truncation: float = 1.0) -> Tensor:
+        """(n, latent) as the codes of training images are, their distance to the mean times
+        ``truncation``; row i depends on seed and i alone."""
+        rows = super().latents(n, seed, truncation)
+        return self.codes_mean.cpu() + rows @ self.codes_factor.cpu().T
 
     def codes(self, x: Tensor, y: Tensor) -> Tensor:
         """The latents, n×latent on the CPU, that :meth:`render` redraws images n×C×S×S in [-1, 1]

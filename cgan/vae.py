@@ -15,6 +15,9 @@ from cgan.trainer import COLUMNS, Trainer
 from fader.data.annotations import TRAIN
 from fader.data.batches import to_tensor
 
+#: Batches of images whose codes are drawn from.
+FITTED = 16
+
 
 class VaeTrainer(Trainer):
     """Trains a generator as the decoder of its encoder."""
@@ -51,6 +54,19 @@ class VaeTrainer(Trainer):
     def progress_text(self, row: dict[str, float]) -> str:
         """Both losses."""
         return f"reconstruction={row['reconstruction_loss']:.3f} KL={row['kl_loss']:.0f}"
+
+    @torch.no_grad()
+    def _average(self) -> Generator:
+        generator = cast(ConditionalVae, super()._average())
+        posteriors = [
+            generator.encode(*(part.to(self.accelerator.device) for part in self.batches.batch(i)))
+            for i in range(FITTED)
+        ]
+        mean, log_variance = map(torch.cat, zip(*posteriors, strict=True))
+        # The trained ones carry it along, so that a checkpoint's generator draws as well.
+        for net in (generator, self.ema.module, self.bare("generator")):
+            cast(ConditionalVae, net).fit_codes(mean, log_variance)
+        return generator
 
     @torch.no_grad()
     def calibration(self, generator: Generator, i: int) -> tuple[Tensor, Tensor]:

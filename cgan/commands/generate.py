@@ -104,7 +104,7 @@ def command(
         steps = interpolation(generator, labels, count, (chosen, second_seed), frames, truncation)
         save_animation([grid(faces, columns, titles) for faces in steps], out, 60)
     else:
-        z = truncation * generator.latents(count, chosen).repeat(len(labels) // count, 1)
+        z = generator.latents(count, chosen, truncation).repeat(len(labels) // count, 1)
         faces = generator.render(z, labels)
         if as_files:
             prefixes = [f"{name}-" for name in file_names(classes)] or [""]

@@ -210,7 +210,7 @@ def _pictures(
         groups = groups_of(reals.images.labels[reals.images.indices(0)] > 0.5, generator)
         asked = np.repeat(list(groups.values()), _BY_LABEL, axis=0)
         # The same latents in every row: what differs between rows is what was asked.
-        latents = generator.latents(_BY_LABEL, seed).repeat(len(groups), 1) * truncation
+        latents = generator.latents(_BY_LABEL, seed, truncation).repeat(len(groups), 1)
         rows = generator.render(latents, torch.from_numpy(asked.astype(np.float32)))
         pictures["By label, every row from the same latents"] = grid(rows, _BY_LABEL, list(groups))
     first = np.arange(min(_BESIDE, len(samples)))

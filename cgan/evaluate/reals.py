@@ -94,7 +94,7 @@ def draw(
     progress: bool = False,
 ) -> np.ndarray:
     """Samples as pictures, n×S×S×C uint8; labels (n, k)."""
-    latents = generator.latents(n, seed) * truncation
+    latents = generator.latents(n, seed, truncation)
     y = torch.from_numpy(np.ascontiguousarray(labels, np.float32))
     parts = []
     for i in tqdm(range(0, n, CHUNK), "samples", disable=None if progress else True):

@@ -65,7 +65,7 @@ class Generators:
         seed = secrets.randbelow(1_000_000) if seed is None else seed
         classes = {"": [], "all": list(generator.label_names)}.get(label, [label])
         labels, titles = asked_labels(generator, n, seed, values or None, classes)
-        z = truncation * generator.latents(n, seed).repeat(len(labels) // n, 1)
+        z = generator.latents(n, seed, truncation).repeat(len(labels) // n, 1)
         faces = generator.render(z, labels)
         whole = grid(faces, n if titles and n <= 16 else min(len(faces), 10))
         images = [

@@ -335,3 +335,18 @@ def test_faces_of_a_store_are_aligned_and_other_images_are_not(celeba, tmp_path:
     folder = celeba(n=12)
     assert opened(("Smiling",), folder).aligned and opened("none", folder).aligned
     assert not opened("folder", class_folders(tmp_path / "discs")).aligned
+
+
+def test_it_draws_codes_such_as_those_of_images() -> None:
+    torch.manual_seed(0)
+    vae = make_generator(GanConfig(model="cvae", size=32, width=4, critic_width=4, latent=3))
+    mixed = torch.tensor([[3.0, 0, 0], [1, 0.1, 0], [0, 0, 1]])
+    mean = torch.randn(4000, 3) @ mixed.T + torch.tensor([1.0, 0, -2])
+    vae.fit_codes(mean, torch.full((4000, 3), -4.0))
+    z = vae.latents(4000, seed=1)
+    wanted = torch.cov(mean.T) + torch.exp(torch.tensor(-4.0)) * torch.eye(3)
+    torch.testing.assert_close(z.mean(dim=0), mean.mean(dim=0), atol=0.2, rtol=0)
+    torch.testing.assert_close(torch.cov(z.T), wanted, atol=0.5, rtol=0.05)
+    assert torch.equal(vae.latents(5, seed=1), z[:5])
+    near = vae.latents(4000, seed=1, truncation=0.5)
+    torch.testing.assert_close(near - vae.codes_mean, (z - vae.codes_mean) / 2)
