@@ -200,13 +200,15 @@ class ConditionalVae(Generator):
     def fit_codes(self, mean: Tensor, log_variance: Tensor) -> None:
         """Draw from the Gaussian that fits the posteriors (N×latent each) of N images.
 
-        The posteriors never fill the prior as it asks: some directions have a twentieth of its
+        The posteriors never fill the prior as it asks: some directions have a hundredth of its
         variance, others twenty times it, and what is drawn from it is smeared (Ghosh et al. 2020,
-        arXiv 1903.12436, §4).
+        arXiv 1903.12436, §4). Raises :class:`NotFiniteError` when they are no numbers.
         """
-        mean, variance = mean.double(), log_variance.double().exp().mean(dim=0)
+        mean, log_variance = mean.cpu().double(), log_variance.cpu().double()
+        covariance = torch.cov(mean.T) + torch.diag(log_variance.exp().mean(dim=0) + 1e-6)
+        if not torch.isfinite(covariance).all():
+            raise NotFiniteError("this generator has no codes to draw; its weights are damaged")
         self.codes_mean.copy_(mean.mean(dim=0))
-        covariance = torch.cov(mean.T) + torch.diag(variance + 1e-6)
         self.codes_factor.copy_(torch.linalg.cholesky(covariance))
 
     def latents(self, n: int, seed: int, truncation: float = 1.0) -> Tensor:

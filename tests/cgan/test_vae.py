@@ -337,6 +337,17 @@ def test_faces_of_a_store_are_aligned_and_other_images_are_not(celeba, tmp_path:
     assert not opened("folder", class_folders(tmp_path / "discs")).aligned
 
 
+def test_a_diverged_training_is_one_sentence(tmp_path: Path) -> None:
+    data = class_folders(tmp_path / "data", 24)
+    # Seen by the snapshot before it is logged, and the other way round.
+    for every in ("log_every=10", "snapshot_every=1"), ("log_every=1", "snapshot_every=9"):
+        code, output = run_cgan(
+            "train", "--data", data, "--labels", "folder", "--channels", 1, "--model", "cvae",
+            "--out", tmp_path / every[0], *settings("learning_rate=1e30", *every),
+        )  # fmt: skip
+        assert code == 1 and "Error: " in output, output
+
+
 def test_it_draws_codes_such_as_those_of_images() -> None:
     torch.manual_seed(0)
     vae = make_generator(GanConfig(model="cvae", size=32, width=4, critic_width=4, latent=3))
