@@ -2,7 +2,7 @@
 
 ``training_in_parts.py [torchrun's options] -- some arguments [then others]``. The processes are
 forked from one that has PyTorch loaded. In its first life rank 1 dies at the step
-``FADER_TEST_DIES_AT``.
+``FADER_TEST_DIES_AT``, and says so: the agent may name the other rank, whose connection breaks.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def dying(step: int) -> None:
 
     def patched(self, *batch):
         if self.share.rank == 1 and self.done == step:
+            print(f"rank 1 dies at step {step}", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         return original(self, *batch)
 
@@ -33,7 +34,9 @@ def dying(step: int) -> None:
 
 
 def live(commands: list[str]) -> None:
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and "FADER_TEST_DIES_AT" in os.environ:
+    restarts = os.environ["TORCHELASTIC_RESTART_COUNT"]
+    print(f"restarts: {restarts}", file=sys.stderr, flush=True)
+    if restarts == "0" and "FADER_TEST_DIES_AT" in os.environ:
         dying(int(os.environ["FADER_TEST_DIES_AT"]))
     for command in commands:
         main(command.split(), standalone_mode=False)
