@@ -1,7 +1,9 @@
 """Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738).
 
 The discriminator sees real and generated images only after the same kind of random changes, so
-that it cannot learn a small set by heart, and the generator does not learn the changes.
+that it cannot learn a small set by heart, and the generator does not learn the changes. How many
+are changed can follow from how much it has learnt by heart (ADA, Karras et al. 2020, arXiv
+2006.06676, §3).
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from torch import Tensor
 
 #: Sets of fewer images are augmented when ``diffaugment`` is ``auto``.
 SMALL_SET = 5000
+#: Where the share of changed images adapts, so many images take it from 0 to 1.
+ADAPTATION = 100_000
 
 
 def policy_for(diffaugment: str, images: int) -> tuple[str, ...]:
@@ -20,11 +24,27 @@ def policy_for(diffaugment: str, images: int) -> tuple[str, ...]:
     return () if diffaugment == "none" else tuple(diffaugment.split(","))
 
 
-def augment(x: Tensor, policy: tuple[str, ...], random: torch.Generator) -> Tensor:
-    """Images N×C×S×S in [-1, 1] → the same, each changed in its own way, differentiably."""
-    for name in policy:
-        x = _KINDS[name](x, random)
+def augment(
+    x: Tensor, policy: tuple[str, ...], random: torch.Generator, share: float = 1.0
+) -> Tensor:
+    """Images N×C×S×S in [-1, 1] → the same, each changed in its own way, differentiably.
+
+    Each kind of change befalls about ``share`` of the images.
+    """
+    for name in policy if share else ():
+        changed = _KINDS[name](x, random)
+        if share < 1:
+            chosen = torch.rand(len(x), 1, 1, 1, generator=random) < share
+            changed = torch.where(chosen.to(x.device), changed, x)
+        x = changed
     return x
+
+
+def adapted(share: Tensor, real: Tensor, target: float) -> Tensor:
+    """The share of images to change from now on, given the discriminator's N logits of training
+    images: more while the mean of their signs is above ``target`` (ibid., r_t), else fewer."""
+    excess = real.detach().float().sign().mean() - target
+    return (share + excess.sign() * len(real) / ADAPTATION).clamp(0, 1)
 
 
 def _color(x: Tensor, random: torch.Generator) -> Tensor:

@@ -28,7 +28,7 @@ _CHOICES = {
     "label_kind": ("none", "attributes", "classes"),
     "upsampling": ("nearest", "deconvolution"),
     "conditioning": ("cbn", "concat"),
-    "critic": ("projection", "concat", "auxiliary"),
+    "critic": ("projection", "concat", "auxiliary", "both"),
     "critic_norm": ("spectral", "batch", "none"),
     "loss": ("hinge", "nonsaturating", "minimax"),
     "mixed_precision": ("auto", "no", "bf16", "fp16"),
@@ -50,11 +50,13 @@ class GanConfig:
     upsampling: ``nearest`` (with a convolution) or ``deconvolution``. residual: a second
     convolution and a shortcut in each of the generator's blocks. conditioning: labels enter the
     generator by conditional batch normalisation (``cbn``) or beside the latent (``concat``).
+    self_modulation: the latent decides gains and shifts of all its layers as well (Chen et al.
+    2019, arXiv 1810.01365).
     critic: labels enter the discriminator by ``projection`` (Miyato & Koyama 2018), as constant
-    planes beside the image (``concat``), or as something it has to tell (``auxiliary``,
-    Odena et al. 2017, weighed by auxiliary_weight). critic_norm: ``spectral`` (Miyato et al.
-    2018), ``batch`` or ``none``. batch_deviation: the discriminator sees how much a batch varies
-    (Karras et al. 2018, §3).
+    planes beside the image (``concat``), as something it has to tell (``auxiliary``, Odena et al.
+    2017, weighed by auxiliary_weight), or by projection and told (``both``). critic_norm:
+    ``spectral`` (Miyato et al. 2018), ``batch`` or ``none``. batch_deviation: the discriminator
+    sees how much a batch varies (Karras et al. 2018, §3).
 
     growth: the side doubles after so many steps each, from 32 pixels (or the next that doubles to
     ``size``) up to ``size`` (Karras et al. 2018, arXiv 1710.10196); 0 begins with ``size``.
@@ -62,7 +64,10 @@ class GanConfig:
     loss: see :mod:`cgan.losses`. r1_weight: γ of the penalty on real images' gradients (Mescheder
     et al. 2018), every r1_interval steps; 0 is off. diffaugment: of color, translation and cutout
     those wanted, separated by commas, ``none``, or ``auto``: all for sets of fewer than
-    :data:`cgan.augment.SMALL_SET` images, none for larger ones. kl_warmup_steps: over so many
+    :data:`cgan.augment.SMALL_SET` images, none for larger ones. augment_target: above 0 only a
+    share of the images is augmented, which rises while the mean sign of the discriminator's logits
+    of training images is above it (ADA, Karras et al. 2020, arXiv 2006.06676: 0.6); ``auto`` is
+    all then. kl_warmup_steps: over so many
     first steps the weight of a cVAE's KL divergence rises to 1. correlation_weight: against its
     latents' correlation with the labels. flip: mirror half of the images.
     balance: see :class:`fader.data.batches.Batches`; it applies to the asked labels as well.
@@ -86,6 +91,7 @@ class GanConfig:
     upsampling: str = "nearest"
     residual: bool = False
     conditioning: str = "cbn"
+    self_modulation: bool = False
     critic: str = "projection"
     critic_norm: str = "spectral"
     batch_deviation: bool = True
@@ -95,6 +101,7 @@ class GanConfig:
     r1_weight: float = 0.0
     r1_interval: int = 16
     diffaugment: str = "auto"
+    augment_target: float = 0.0
     kl_warmup_steps: int = 1000
     correlation_weight: float = 0.0
     flip: bool = True
@@ -141,6 +148,8 @@ class GanConfig:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.batch_size < 2:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
+        if not 0 <= self.augment_target < 1:
+            raise FaderError(f"augment_target={self.augment_target}: must be in [0, 1)")
         if not 0 <= self.ema_decay < 1:
             raise FaderError(f"ema_decay={self.ema_decay}: must be in [0, 1)")
 

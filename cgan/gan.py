@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from cgan import losses
-from cgan.augment import augment, policy_for
+from cgan.augment import adapted, augment, policy_for
 from cgan.networks import Discriminator, shrunk
 from cgan.trainer import Trainer
 
@@ -27,8 +27,15 @@ class GanTrainer(Trainer):
 
     @property
     def policy(self) -> tuple[str, ...]:
-        """What DiffAugment does to all that the discriminator sees."""
-        return policy_for(self.config.diffaugment, len(self.batches.rows))
+        """What DiffAugment does to what the discriminator sees."""
+        adapts = self.config.augment_target > 0
+        return policy_for(self.config.diffaugment, 0 if adapts else len(self.batches.rows))
+
+    @property
+    def augmented(self) -> Tensor:
+        """The share of images that it is done to, as it is at present."""
+        share: Tensor = self.bare("discriminator").augmented
+        return share
 
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """One optimisation step of both networks on images N×C×S×S and labels N×k.
@@ -37,19 +44,20 @@ class GanTrainer(Trainer):
         generated images with the discriminator just updated. Both ask for the labels of the real
         batch.
         """
-        c, policy, random = self.config, self.policy, self.random()
+        c, random = self.config, self.random()
         generator, critic = self.nets["generator"], self.nets["discriminator"]
         level = {"level": c.level_at(self.done)} if c.growth else {}
         if c.growth:
             x = shrunk(x, c, **level)
         judge = partial(critic, **level)
+        change = partial(augment, policy=self.policy, random=random, share=float(self.augmented))
         z = torch.randn(len(x), c.latent, generator=random).to(x.device)
         fake = generator(z, y, **level)
 
         # Spectral normalisation estimates its norms once per update, not once per pass.
         with self._cached_norms():
-            real, told_real = judge(augment(x, policy, random), y)
-            made, told_made = judge(augment(fake.detach(), policy, random), y)
+            real, told_real = judge(change(x), y)
+            made, told_made = judge(change(fake.detach()), y)
             loss_d = adversarial_d = losses.discriminator_loss(c.loss, real, made)
             if told_real is not None:
                 told = losses.told_labels_loss(c.label_kind, told_real, y)
@@ -57,15 +65,18 @@ class GanTrainer(Trainer):
             parts: dict[str, Tensor] = {}
             if c.r1_weight and self.done % c.r1_interval == 0:
                 # Over fewer steps with as much more weight: the same mean (Karras et al. 2020, §4).
-                seen = augment(x, policy, random)
+                seen = change(x)
                 plain = partial(self.bare("discriminator"), **level)
                 parts["gradient_penalty"] = losses.gradient_penalty(plain, seen, y)
                 loss_d = loss_d + c.r1_interval * c.r1_weight / 2 * parts["gradient_penalty"]
             self.update("discriminator", loss_d)
+        if c.augment_target:
+            parts["augmented"] = adapted(self.augmented, real, c.augment_target)
+            self.augmented.copy_(parts["augmented"])
 
         critic.requires_grad_(False)
         with self._cached_norms():
-            verdict, told_made = judge(augment(fake, policy, random), y)
+            verdict, told_made = judge(change(fake), y)
             loss_g = adversarial_g = losses.generator_loss(c.loss, verdict)
             if told_made is not None:
                 told = losses.told_labels_loss(c.label_kind, told_made, y)
@@ -90,4 +101,7 @@ class GanTrainer(Trainer):
 
     def notes(self) -> dict[str, Any]:
         """How the generator was trained; DiffAugment among it."""
-        return {**super().notes(), "diffaugment": ",".join(self.policy) or "none"}
+        notes = {**super().notes(), "diffaugment": ",".join(self.policy) or "none"}
+        if self.config.augment_target:
+            notes["augmented"] = round(float(self.augmented), 3)
+        return notes

@@ -13,35 +13,35 @@ from fader.models.small_maps import conv_transpose2d
 
 
 class Norm(nn.Module):
-    """Batch normalisation whose gain and shift may depend on labels (de Vries et al. 2017)."""
+    """Batch normalisation whose gain and shift may depend on a condition: labels (de Vries et al.
+    2017), or labels and latents (self-modulation, Chen et al. 2019, arXiv 1810.01365)."""
 
-    def __init__(self, channels: int, labels: int) -> None:
+    def __init__(self, channels: int, length: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=not labels)
-        self.label_gain = nn.Linear(labels, channels) if labels else None
-        self.label_shift = nn.Linear(labels, channels) if labels else None
+        self.norm = nn.BatchNorm2d(channels, affine=not length)
+        self.label_gain = nn.Linear(length, channels) if length else None
+        self.label_shift = nn.Linear(length, channels) if length else None
 
-    def forward(self, h: Tensor, y: Tensor) -> Tensor:
-        """Maps N×channels×s×s, normalised, scaled and shifted as y N×k says."""
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """Maps N×channels×s×s, normalised, scaled and shifted as the condition N×length says."""
         h = self.norm(h)
         if self.label_gain is None or self.label_shift is None:
             return h
-        centred = 2 * y - 1
-        gain, shift = self.label_gain(centred), self.label_shift(centred)
+        gain, shift = self.label_gain(condition), self.label_shift(condition)
         return torch.addcmul(shift[:, :, None, None], h, 1 + gain[:, :, None, None])
 
 
 class ToImage(nn.Module):
     """The image N×C×s×s that a side of a growing generator draws, before the last side."""
 
-    def __init__(self, width: int, channels: int, labels: int) -> None:
+    def __init__(self, width: int, channels: int, length: int) -> None:
         super().__init__()
-        self.norm = Norm(width, labels)
+        self.norm = Norm(width, length)
         self.conv = nn.Conv2d(width, channels, 3, padding=1)
 
-    def forward(self, h: Tensor, y: Tensor) -> Tensor:
-        """Maps N×width×s×s and labels N×k → N×C×s×s."""
-        return self.conv(F.relu(self.norm(h, y)))
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """Maps N×width×s×s and conditions N×length → N×C×s×s."""
+        return self.conv(F.relu(self.norm(h, condition)))
 
 
 class Upsample(nn.Module):
@@ -74,22 +74,22 @@ class Upsample(nn.Module):
 class GeneratorBlock(nn.Module):
     """Norm, ReLU, enlargement; in the residual kind also Norm, ReLU, convolution and a shortcut."""
 
-    def __init__(self, inputs: int, outputs: int, config: GanConfig, labels: int) -> None:
+    def __init__(self, inputs: int, outputs: int, config: GanConfig, length: int) -> None:
         super().__init__()
-        self.norm = Norm(inputs, labels)
+        self.norm = Norm(inputs, length)
         self.enlarge = Upsample(inputs, outputs, config.upsampling)
         self.residual = config.residual
         if self.residual:
-            self.second_norm = Norm(outputs, labels)
+            self.second_norm = Norm(outputs, length)
             self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
             self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
 
-    def forward(self, h: Tensor, y: Tensor) -> Tensor:
-        """Maps N×inputs×s×s → N×outputs×2s×2s."""
-        out = self.enlarge(F.relu(self.norm(h, y)))
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """Maps N×inputs×s×s and conditions N×length → N×outputs×2s×2s."""
+        out = self.enlarge(F.relu(self.norm(h, condition)))
         if not self.residual:
             return out
-        out = self.second(F.relu(self.second_norm(out, y)))
+        out = self.second(F.relu(self.second_norm(out, condition)))
         return out + F.interpolate(self.shortcut(h), scale_factor=2, mode="nearest")
 
 

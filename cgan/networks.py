@@ -37,6 +37,7 @@ class Generator(nn.Module):
         k = len(config.label_names)
         self.concat = k if config.conditioning == "concat" else 0
         self.modulated = k if config.conditioning == "cbn" else 0
+        self.modulated += config.latent if config.self_modulation else 0
         widths = [
             min(config.max_width, config.width * 2 ** (config.blocks - i))
             for i in range(config.blocks + 1)
@@ -81,11 +82,13 @@ class Generator(nn.Module):
         """
         h = self.first(torch.cat([z, y], dim=1) if self.concat else z)
         h = h.view(len(z), -1, self.config.base, self.config.base)
+        condition = self._condition(z, y)
         if not self.config.growth:
             for block in self.blocks:
-                h = block(h, y)
-            return torch.tanh(self.last(F.relu(self.norm(h, y))))
-        image = torch.tanh(self._grown(h, y, float(self.level) if level is None else level))
+                h = block(h, condition)
+            return torch.tanh(self.last(F.relu(self.norm(h, condition))))
+        reached = float(self.level) if level is None else level
+        image = torch.tanh(self._grown(h, condition, reached))
         if level is None and image.shape[-1] < self.config.size:
             image = F.interpolate(image.float(), size=self.config.size, mode="bilinear")
         return image
@@ -95,16 +98,23 @@ class Generator(nn.Module):
         if self.config.growth:
             self.level.fill_(self.config.level_at(step))
 
-    def _grown(self, h: Tensor, y: Tensor, level: float) -> Tensor:
+    def _condition(self, z: Tensor, y: Tensor) -> Tensor:
+        """N×modulated: what decides gains and shifts."""
+        labels = 2 * y - 1 if self.config.conditioning == "cbn" else y[:, :0]
+        return torch.cat([labels, z], dim=1) if self.config.self_modulation else labels
+
+    def _grown(self, h: Tensor, condition: Tensor, level: float) -> Tensor:
         """The sum of what each side draws, enlarged (skip outputs, Karras et al. 2020, arXiv
         1912.04958, figure 7), the newest with the weight that it has at ``level``."""
         image, before = None, len(self.blocks) - 1 - len(self.to_images)
         for i, block in enumerate(self.blocks[: before + 1 + math.ceil(level)], -before):
-            h = block(h, y)
+            h = block(h, condition)
             if i < 0:
                 continue
-            whole = i == len(self.to_images)
-            own = self.last(F.relu(self.norm(h, y))) if whole else self.to_images[i](h, y)
+            if i == len(self.to_images):
+                own = self.last(F.relu(self.norm(h, condition)))
+            else:
+                own = self.to_images[i](h, condition)
             if image is None:
                 image = own
             else:
@@ -231,7 +241,7 @@ def make_generator(config: GanConfig) -> Generator:
 class Discriminator(nn.Module):
     """Images N×C×S×S in [-1, 1] and labels N×k → how real each is with these labels, N logits.
 
-    With ``auxiliary`` labels it also tells them: N×k logits, else None.
+    With ``auxiliary`` labels, or ``both``, it also tells them: N×k logits, else None.
     """
 
     def __init__(self, config: GanConfig) -> None:
@@ -258,10 +268,14 @@ class Discriminator(nn.Module):
                 nn.Flatten(), wrap(nn.Linear(inputs, code)), nn.LeakyReLU(0.2)
             )
         self.verdict = wrap(nn.Linear(code, 1))
-        if self.kind == "projection":
+        if self.kind in ("projection", "both"):
             self.projection = wrap(nn.Linear(k, code, bias=False))
-        if self.kind == "auxiliary":
+        if self.kind in ("auxiliary", "both"):
             self.told = wrap(nn.Linear(code, k))
+        #: The share of images that are changed before it sees them (:mod:`cgan.augment`).
+        self.augmented: Tensor
+        adapts = config.augment_target > 0
+        self.register_buffer("augmented", torch.tensor(float(not adapts)), persistent=adapts)
         self.apply(initialise)
 
     def forward(
@@ -277,9 +291,9 @@ class Discriminator(nn.Module):
             h = torch.cat([h, _batch_deviation(h)], dim=1)
         code = self.code(h)
         logits = self.verdict(code)[:, 0]
-        if self.kind == "projection":
+        if self.kind in ("projection", "both"):
             logits = logits + (self.projection(2 * y - 1) * code).sum(dim=1)
-        return logits, self.told(code) if self.kind == "auxiliary" else None
+        return logits, self.told(code) if self.kind in ("auxiliary", "both") else None
 
     def _grown(self, x: Tensor, level: float) -> Tensor:
         skipped = self.doublings - math.ceil(level)

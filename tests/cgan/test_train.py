@@ -17,7 +17,7 @@ from small_generators import class_folders, drawn, run_cgan, settings, small_con
 from warm import start
 
 from cgan import losses
-from cgan.augment import augment, policy_for
+from cgan.augment import ADAPTATION, adapted, augment, policy_for
 from cgan.collapse import Signs, diversity
 from cgan.config import GanConfig, apply_overrides, load_preset, presets
 from cgan.gan import GanTrainer
@@ -55,6 +55,8 @@ def test_settings_are_checked() -> None:
         {"size": 128, "residual": True},
         {"critic": "concat", "conditioning": "concat", "critic_norm": "batch"},
         {"critic": "auxiliary", "upsampling": "deconvolution", "critic_norm": "none"},
+        {"critic": "both", "self_modulation": True, "critic_norm": "spectral"},
+        {"self_modulation": True, "conditioning": "concat", "residual": True},
     ],
 )
 def test_networks_of_every_size_and_kind(changes: dict) -> None:
@@ -66,7 +68,23 @@ def test_networks_of_every_size_and_kind(changes: dict) -> None:
     assert x.abs().max() <= 1
     logits, told = Discriminator(config)(x, torch.rand(4, 2))
     assert logits.shape == (4,)
-    assert (told is not None) == (config.critic == "auxiliary")
+    assert (told is not None) == (config.critic in ("auxiliary", "both"))
+
+
+@pytest.mark.parametrize("self_modulation", [False, True])
+def test_self_modulation_lets_latents_act_in_every_layer(self_modulation: bool) -> None:
+    config = GanConfig(
+        size=32, width=4, label_names=("a",), label_kind="attributes",
+        self_modulation=self_modulation,
+    )  # fmt: skip
+    generator = Generator(config).eval()
+    for name, weight in generator.named_parameters():
+        if "label_gain" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    generator.first.weight.data.zero_()  # the one way in that there is without it
+    torch.nn.init.ones_(generator.first.bias)
+    one, other = generator.render(generator.latents(2, seed=0), torch.ones(2, 1))
+    assert bool((one - other).abs().max() > 1e-4) == self_modulation
 
 
 def test_nearest_upsampling_draws_no_checkerboard() -> None:
@@ -99,6 +117,23 @@ def test_augmentation_is_for_small_sets_and_differentiable() -> None:
     assert all(g.abs().sum() > 0 for g in x.grad)
     again = augment(x, policy_for("auto", 50), torch.Generator().manual_seed(1))
     assert torch.equal(changed, again)
+
+
+def test_a_share_of_the_images_is_augmented() -> None:
+    x = torch.rand(400, 3, 16, 16)
+    changed = augment(x, ("cutout",), torch.Generator().manual_seed(1), share=0.25)
+    share = (changed != x).flatten(1).any(dim=1).float().mean()
+    assert share == pytest.approx(0.25, abs=0.07)
+    assert torch.equal(augment(x, ("cutout",), torch.Generator(), share=0), x)
+
+
+def test_more_is_augmented_while_training_images_are_known_by_heart() -> None:
+    sure, unsure = torch.full((10,), 3.0), torch.tensor([1.0, -1.0] * 5)
+    share = torch.tensor(0.5)
+    assert adapted(share, sure, 0.6) == pytest.approx(0.5 + 10 / ADAPTATION)
+    assert adapted(share, unsure, 0.6) == pytest.approx(0.5 - 10 / ADAPTATION)
+    assert adapted(torch.tensor(1.0), sure, 0.6) == 1
+    assert adapted(torch.tensor(0.0), unsure, 0.6) == 0
 
 
 def test_a_run_leaves_snapshots_pictures_metrics_and_a_generator(tmp_path: Path) -> None:
@@ -136,6 +171,7 @@ def test_training_learns_what_the_classes_look_like(tmp_path: Path) -> None:
     [
         ["loss=nonsaturating", "critic_norm=none", "r1_weight=1", "r1_interval=2"],
         ["critic=auxiliary", "diffaugment=color,translation,cutout", "ema_decay=0"],
+        ["critic=both", "critic_norm=none", "self_modulation=true"],
     ],
 )
 def test_the_options_train(overrides: list[str], tmp_path: Path) -> None:
@@ -155,9 +191,14 @@ def test_the_plain_dcgan_trains(tmp_path: Path) -> None:
     assert load_generator(tmp_path / "run").config.conditioning == "concat"
 
 
-def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", [0, 0.01])
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(
+    target: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = drawn()
-    config = small_config(images, "diffaugment=color,translation,cutout")
+    monkeypatch.setattr("cgan.augment.ADAPTATION", 16)  # by a quarter at each step
+    kinds = "diffaugment=color,translation,cutout"
+    config = small_config(images, kinds, f"augment_target={target}")
     whole = GanTrainer(config, images, tmp_path / "whole", progress=False)
     whole.train()
     for _ in range(20):
@@ -170,7 +211,9 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> N
         assert torch.equal(resumed.averaged_generator().state_dict()[name], value), name
     for path in snapshots(whole.run):
         assert (tmp_path / "parts" / "snapshots" / path.name).read_bytes() == path.read_bytes()
-    assert [row["step"] for row in read_rows(resumed.run.metrics)] == list(range(1, 13))
+    rows = read_rows(resumed.run.metrics)
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert len({row.get("augmented") for row in rows}) > 1 or not target
 
 
 def test_a_killed_run_resumes_with_no_snapshot_lost_or_doubled(tmp_path: Path) -> None:
