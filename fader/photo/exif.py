@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 
 PREFIX = b"Exif\0\0"
@@ -21,7 +22,8 @@ _EMPTY = b"II*\0\x08\0\0\0" + b"\0\0" + b"\0\0\0\0"
 # More directories, or entries in one, are no camera's.
 _MOST_DIRECTORIES, _MOST_ENTRIES = 64, 4096
 
-_JPEG_START = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]")
+# The first byte is another one in some cameras' previews.
+_JPEG_START = re.compile(rb"[\0-\xff]\xd8\xff[\xc0-\xfe]")
 
 
 def is_tiff(block: bytes | bytearray) -> bool:
@@ -178,18 +180,32 @@ class _Block:
                     self._erase(start, start + length)
 
     def _erase_jpegs(self) -> None:
-        data, place = bytes(self.data), 0
-        while found := _JPEG_START.search(data, place):
-            end = _jpeg_end(data, found.start())
-            if end:
-                self._erase(found.start(), end)
-            place = end or found.start() + 2
+        for start, end in _jpegs(bytes(self.data)):
+            self._erase(start, end)
 
     def _erase(self, start: int, stop: int) -> None:
         stop = min(stop, len(self.data))
         if start < stop:
             self.data[start:stop] = bytes(stop - start)
             self._erased.append((start, stop))
+
+
+def without_jpegs(data: bytes) -> bytes:
+    """``data`` with all JPEGs in it overwritten."""
+    parts = bytearray(data)
+    for start, end in _jpegs(data):
+        parts[start:end] = bytes(end - start)
+    return bytes(parts)
+
+
+def _jpegs(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where the JPEGs in ``data`` begin and end."""
+    place = 0
+    while found := _JPEG_START.search(data, place):
+        end = _jpeg_end(data, found.start())
+        if end:
+            yield found.start(), end
+        place = end or found.start() + 2
 
 
 def _jpeg_end(data: bytes, start: int) -> int | None:

@@ -16,7 +16,7 @@ from fader.photo.xmp import extension_name, split_xmp, without_extension
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
-_PHOTOSHOP = b"Photoshop 3.0\0"
+_PHOTOSHOP, _OLD_PHOTOSHOP = b"Photoshop 3.0\0", b"Adobe_Photoshop2.5:"
 _ICC = b"ICC_PROFILE\0"
 _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 
@@ -24,10 +24,20 @@ _GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 MOST = 65_533
 
 _APP1, _APP2, _APP11, _APP13, _COMMENT = 0xE1, 0xE2, 0xEB, 0xED, 0xFE
+_APPS = range(0xE0, 0xF0)
 _PROGRESSIVE, _HUFFMAN, _START_OF_SCAN, _END = 0xC2, 0xC4, 0xDA, 0xD9
 # How the standard's table for the brightness of pictures begins (ITU-T T.81, table K.5): its class
 # and number, and how many codes of each length it has.
 _STANDARD_TABLE = bytes.fromhex("10 00020103 03020403 05050404 0000017d")
+# Segments that say nothing of a photo but how it was compressed, where its previews are, and what
+# is read elsewhere.
+_TECHNICAL = re.compile(
+    rb"JFIF|JFXX|MPF\x00|Adobe|SPIFF|AVI1|Q \d|Ducky\x00\x01\x00\x04....(\x00\x00|$)", re.DOTALL
+)
+_NAME = re.compile(rb"\W{0,2}([\w .-]{1,20})")
+# The frames of nearly all JPEGs, and others: lossless, hierarchical, JPEG-LS.
+_USUAL_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+_UNUSUAL_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7)
 # In the pixels, what is neither a stuffed byte nor a restart.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
@@ -47,6 +57,8 @@ def jpeg_contents(data: bytes) -> Contents:
             else:  # a block too long for one segment goes on
                 found.exif += block if found.exif else payload
         elif marker == _APP1 and payload.startswith(_XMP):
+            if found.xmp and found.xmp != payload[len(_XMP) :]:
+                found.others.append("a second XMP packet")
             found.xmp = found.xmp or payload[len(_XMP) :]
         elif marker == _APP1 and payload.startswith(_EXTENSION):
             place = len(_EXTENSION)
@@ -72,16 +84,33 @@ def has_standard_tables(data: bytes) -> bool:
     return False
 
 
+def unusual(data: bytes) -> str:
+    """What is unusual about a JPEG, so that it is not read; "" for nothing."""
+    for marker, payload, _ in _segments(data):
+        if marker in _UNUSUAL_FRAMES:
+            return "is a lossless or otherwise unusual JPEG, which is not read"
+        if marker in _USUAL_FRAMES and payload[:1] not in (b"", b"\x08"):
+            return f"is a JPEG of {payload[0]} bits per channel, which is not read"
+    return ""
+
+
 def _take_other(found: Contents, marker: int, payload: bytes) -> None:
     """Keep a segment's captions or comment, or note what is left out."""
-    if marker == _APP13 and payload.startswith(_PHOTOSHOP):
-        found.resources += payload[len(_PHOTOSHOP) :]
+    if marker == _APP13 and payload.startswith((_PHOTOSHOP, _OLD_PHOTOSHOP)):
+        found.resources += payload.removeprefix(_PHOTOSHOP).removeprefix(_OLD_PHOTOSHOP)
     elif marker == _COMMENT:
         found.comments.append(payload)
     elif marker == _APP11 and b"jumb" in payload[:64]:
         found.gone.append("content credentials (C2PA)")
     elif marker == _APP2 and payload.startswith(_GAIN_MAP):
         found.gone.append("gain map")
+    elif marker == _APP2 and payload.startswith(_ICC):
+        found.icc = b""  # there is one, which Pillow puts together
+    elif marker in _APPS and not _TECHNICAL.match(payload):
+        name = _NAME.match(payload)
+        found.others.append(
+            f"APP{marker - 0xE0} {name[1].decode().strip() if name else ''}".strip()
+        )
 
 
 def _look_behind(found: Contents, rest: bytes) -> None:

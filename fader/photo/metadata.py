@@ -22,6 +22,10 @@ DESCRIBING = (
 )
 
 
+# So many of the parts left out are named.
+_MOST_NAMED = 6
+
+
 @dataclass(frozen=True)
 class Provenance:
     """That a photo was edited, as its file says it.
@@ -57,7 +61,8 @@ class Contents:
     the second part of a long ``xmp``, after cleaning only one that cannot be read; ``resources``
     are Photoshop's, captions among them; ``comments`` those of a JPEG or GIF; ``chunks`` a PNG's
     that describe the photo, in order, the first being the two bytes on its pixels from its header.
-    ``gone`` names what is beside the photo and not kept, ``notes`` are other phrases for the user.
+    ``gone`` names what is beside the photo and not kept, ``others`` parts of the file of which
+    nothing is known but what they are called; ``notes`` are other phrases for the user.
     """
 
     exif: bytes = b""
@@ -70,6 +75,7 @@ class Contents:
     chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
     dpi: tuple[float, float] | None = None
     gone: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def clean(self) -> int:
@@ -78,7 +84,9 @@ class Contents:
         No picture of the photo as it was is left, nor a promise of something that is gone; all
         orientations are 1. What that loses beside is said in ``notes``.
         """
-        self.resources, exif, xmp = separated(self.resources)
+        self.resources, exif, xmp, broken = separated(self.resources)
+        if broken:
+            self.notes.append("some of its Photoshop resources are broken and left out")
         self.exif = self.exif or (PREFIX + exif if exif else b"")
         self.xmp = self.xmp or xmp
         told = map(exif_orientation, (self.exif, *self.more_exif))
@@ -93,5 +101,11 @@ class Contents:
             self.notes.append("its XMP is broken, or beyond measure, and left out")
         self.xmp, self.extension = cleaned.packet, cleaned.extension
         gone = dict.fromkeys((*self.gone, *cleaned.gone))
-        self.notes += [f"its {word} is left out" for word in gone]
+        for word in gone:
+            self.notes.append(f"its {word} {'are' if 'credentials' in word else 'is'} left out")
+        if others := list(dict.fromkeys(self.others)):
+            more = ", …" if len(others) > _MOST_NAMED else ""
+            self.notes.append(
+                f"other parts of the file left out ({', '.join(others[:_MOST_NAMED])}{more})"
+            )
         return orientation or cleaned.orientation or 1

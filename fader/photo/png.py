@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from fader.errors import UnreadableImageError
-from fader.photo.exif import PREFIX, is_tiff
+from fader.photo.exif import PREFIX, is_tiff, without_jpegs
 from fader.photo.metadata import Contents
-from fader.photo.resources import parsed, with_caption
+from fader.photo.resources import merged, parsed, with_caption
+from fader.photo.xmp import is_picture
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEY = b"XML:com.adobe.xmp"
@@ -25,6 +26,11 @@ _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _DESCRIBING = frozenset(b"gAMA cHRM cICP sRGB mDCV mDCv cLLI cLLi tIME oFFs sCAL pCAL sTER".split())
 _LIKE_PIXELS = (b"sBIT", b"bKGD")
 _BEFORE_PALETTE = frozenset((b"gAMA", b"cHRM", b"cICP", b"sRGB", b"sBIT", b"mDCV", b"cLLI"))
+
+# Those that are about the pixels alone; of others left out there is a note.
+_TECHNICAL = frozenset(b"PLTE tRNS IDAT hIST sPLT fcTL fdAT iDOT vpAg caNv orNT".split())
+NO_END = "its end is missing"
+BROKEN_PROFILE = "its colour profile is broken and left out"
 
 # The most that a compressed text is unpacked to.
 _MOST_TEXT = 16_000_000
@@ -48,6 +54,11 @@ def png_contents(data: bytes) -> tuple[bytes, Contents, int]:
         payload = data[start:stop]
         if kind == b"IEND":
             break
+        if kind == b"IDAT" and stop + 4 > len(data):
+            # Cut short: Pillow tells whether all rows are there.
+            pixels.append(chunk(kind, payload))
+            found.notes.append(NO_END)
+            break
         if not whole:
             if kind in (b"IHDR", b"PLTE", b"IDAT"):
                 raise UnreadableImageError(f"broken or cut short (in {kind.decode()})")
@@ -59,7 +70,7 @@ def png_contents(data: bytes) -> tuple[bytes, Contents, int]:
                 pixels.append(data[start - 8 : stop + 4])
             _take_chunk(found, kind, payload)
     else:
-        found.notes.append("its end is missing")
+        found.notes.append(NO_END)
     if damaged:
         found.notes.insert(0, f"damaged parts beside the pixels left out ({', '.join(damaged)})")
     return b"".join((*pixels, chunk(b"IEND", b""))), found, frames
@@ -77,8 +88,12 @@ def _take_chunk(found: Contents, kind: bytes, payload: bytes) -> None:
         found.exif = PREFIX + payload.removeprefix(PREFIX)
     elif kind == b"iCCP":
         found.icc = _unpacked(payload.partition(b"\0")[2][1:]) or None
+        if found.icc is None:
+            found.notes.append(BROKEN_PROFILE)
     elif kind == b"caBX":
         found.gone.append("content credentials (C2PA)")
+    elif kind not in _TECHNICAL:
+        found.others.append(kind.decode("ascii", "backslashreplace"))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
@@ -89,8 +104,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
         start, stop = place + 8, place + 8 + length
         check = data[stop : stop + 4]
         whole = check == struct.pack(">I", zlib.crc32(memoryview(data)[place + 4 : stop]))
-        if kind == b"IDAT" and not whole and len(check) < 4:
-            return  # cut short: Pillow tells whether all rows are there
         yield kind, start, stop, whole
         place = stop + 4
 
@@ -102,11 +115,16 @@ def take_text(found: Contents, kind: bytes, payload: bytes) -> None:
     if key == _XMP_KEY:
         found.xmp = _text(kind, text) or found.xmp
     elif folded.startswith(b"raw profile type "):
-        _take_profile(found, folded.rpartition(b" ")[2], _text(kind, text))
+        _take_profile(found, folded[len(b"raw profile type ") :], _text(kind, text))
     elif folded.rpartition(b":")[2] == b"orientation":
         found.chunks.append((b"tEXt", key + b"\x001"))
-    elif folded not in (b"exif:thumbnail", b"thumbnail", b"thumb::image"):
+    elif not _shows_the_photo(_text(kind, text)):
         found.chunks.append((kind, payload))
+
+
+def _shows_the_photo(text: bytes) -> bool:
+    """Whether a text is a picture, or has one in it."""
+    return is_picture(text.decode("latin-1")) or without_jpegs(text) != text
 
 
 def _take_profile(found: Contents, kind: bytes, text: bytes) -> None:
@@ -115,16 +133,19 @@ def _take_profile(found: Contents, kind: bytes, text: bytes) -> None:
     try:
         block = bytes.fromhex(b"".join(lines[2].split()).decode("ascii"))
     except (ValueError, IndexError):
-        return
+        block = b""
     if kind in (b"exif", b"app1") and (block.startswith(PREFIX) or is_tiff(block)):
         found.exif = found.exif or PREFIX + block.removeprefix(PREFIX)
     elif kind in (b"xmp", b"app1"):
         found.xmp = found.xmp or block.removeprefix(b"http://ns.adobe.com/xap/1.0/\0")
     elif kind in (b"iptc", b"8bim"):
         block = block.removeprefix(b"Photoshop 3.0\0")
-        found.resources = found.resources or (block if parsed(block) else with_caption(b"", block))
+        block = block if parsed(block) else with_caption(b"", block)
+        found.resources = merged(found.resources, block) if found.resources else block
     elif kind in (b"icc", b"icm"):
         found.icc = found.icc or block
+    else:
+        found.others.append(f"raw profile {kind.decode('ascii', 'backslashreplace')[:20]!r}")
 
 
 def _text(kind: bytes, text: bytes) -> bytes:
@@ -186,6 +207,22 @@ def _described(contents: Contents, pixels: bytes, software: str | None) -> tuple
         if not (replaced or untrue or (contents.icc and kind == b"sRGB")):
             (early if kind in _BEFORE_PALETTE else late).append((kind, payload))
     return early, late
+
+
+def completed(data: bytes) -> bytes:
+    """A PNG of nothing but its pixels, whose compressed data lack their end, with one."""
+    width, height = struct.unpack_from(">II", data, 16)
+    packed, others = b"", [_SIGNATURE]
+    for kind, start, stop, _ in _chunks(data):
+        if kind == b"IDAT":
+            packed += data[start:stop]
+        elif kind != b"IEND":
+            others.append(chunk(kind, data[start:stop]))
+    try:
+        rows = zlib.decompressobj().decompress(packed, 16 * (width + 1) * (height + 8))
+    except zlib.error:
+        return data
+    return b"".join((*others, chunk(b"IDAT", zlib.compress(rows, 1)), chunk(b"IEND", b"")))
 
 
 def read_deep_png(data: bytes) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from contextlib import suppress
 from dataclasses import replace
@@ -15,10 +16,18 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 from fader.errors import UnreadableImageError
 from fader.photo.exif import PREFIX, exif_orientation
 from fader.photo.formats import file_content, opened, sniffed
-from fader.photo.jpeg import has_standard_tables, jpeg_contents, mended
+from fader.photo.jpeg import has_standard_tables, jpeg_contents, mended, unusual
 from fader.photo.metadata import Contents
+from fader.photo.others import look_into
 from fader.photo.photo import ImageLike, Photo, photo_of, photo_of_values
-from fader.photo.png import png_contents, read_deep_png, take_text
+from fader.photo.png import (
+    BROKEN_PROFILE,
+    NO_END,
+    completed,
+    png_contents,
+    read_deep_png,
+    take_text,
+)
 from fader.photo.tiff import read_tiff, tiff_contents, tiff_encoding
 
 _REASONS: dict[type[Exception], str] = {
@@ -28,6 +37,10 @@ _REASONS: dict[type[Exception], str] = {
 }
 _NO_IMAGE = "not an image, or of a kind that is not read; convert it to JPEG or PNG"
 _NEEDS_LIBRARY = "reading HEIC photos needs a library; install it with: pip install 'fader[heif]'"
+# Where a JPEG's orientation may be beside its first EXIF block.
+_HIDDEN_TURN = re.compile(
+    rb"Orientation|O\0r\0i\0e\0n|8BIM\x04\x22|Exif\0\0(II|MM).*\xff\xe1..Exif\0\0(II|MM)", re.DOTALL
+)
 _HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
@@ -87,7 +100,7 @@ def open_reduced(source: str | os.PathLike[str] | bytes, side: int) -> Image.Ima
     with suppress(Exception):  # broken, answered with any exception there is: told in words below
         data = source if isinstance(source, bytes) else file_content(source)[0]
         # Thumbnails and the like are no hindrance; only plain JPEGs are taken the short way.
-        if sniffed(data) == "JPEG" and b"Orientation" not in data[:65536]:
+        if sniffed(data) == "JPEG" and not _HIDDEN_TURN.search(data, 0, 65536):
             with opened(data) as image:
                 if image.mode in ("L", "RGB") and (exif_orientation(_exif(image)) or 1) == 1:
                     image.draft(image.mode, (side, side))
@@ -116,6 +129,8 @@ def _of_content(data: bytes, name: str, mode: int | None) -> Photo:
     except UnreadableImageError as error:
         raise UnreadableImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
+        if kind := sniffed(data):
+            raise UnreadableImageError(f"{name}: broken or cut short (a {kind} file)") from None
         heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC
         raise UnreadableImageError(f"{name}: {_NEEDS_LIBRARY if heic else _NO_IMAGE}") from None
     except MemoryError:
@@ -128,16 +143,21 @@ def _of_content(data: bytes, name: str, mode: int | None) -> Photo:
 
 def _of_jpeg(data: bytes) -> Photo:
     contents = jpeg_contents(data)
-    image = opened(data)
     try:
+        image = opened(data)
         image.load()
     except OSError:
+        if reason := unusual(data):
+            raise UnreadableImageError(f"{reason}; save it as a usual JPEG or PNG") from None
         whole = mended(data)
         if whole is None:
             raise
         image = opened(whole)
-        contents.notes.append("its end is missing")
-    contents.icc = image.info.get("icc_profile")
+        contents.notes.append(NO_END)
+    profile = image.info.get("icc_profile")
+    if contents.icc is not None and not profile:
+        contents.notes.append(BROKEN_PROFILE)
+    contents.icc = profile
     contents.dpi = _dpi(image.info)
     frames = getattr(image, "n_frames", 1)
     photo = photo_of(image, "JPEG", contents)
@@ -150,8 +170,14 @@ def _of_png(data: bytes) -> Photo:
     image.load()
     contents.dpi = _dpi(image.info)
     values = None
-    if pixels[24] == 16 and not image.mode.startswith("I"):
-        values = read_deep_png(pixels)
+    if pixels[24] == 16 and image.mode.startswith("I"):
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):
+            grey = np.asarray(image).astype(np.uint16)
+            opacity = np.where(grey == transparent, 0, 65535).astype(np.uint16)
+            values = np.dstack([grey, opacity])
+    elif pixels[24] == 16:
+        values = read_deep_png(completed(pixels) if NO_END in contents.notes else pixels)
         if values is None or values.shape[:2] != image.size[::-1]:
             values = None
             contents.notes.append("written with 8 bits per channel, not 16")
@@ -184,9 +210,9 @@ def _of_pillow(image: Image.Image, data: bytes = b"") -> Photo:
     if 0 in image.size:
         raise UnreadableImageError(f"has no pixels, its size is {image.size}")
     frames = getattr(image, "n_frames", 1) if data else 1
-    if data and kind in ("HEIF", "AVIF"):
-        _look_into_boxes(data, image, contents)
-        if kind == "HEIF" and contents.gone:
+    if data:
+        look_into(data, image, contents)
+        if kind == "PSD" or (kind == "HEIF" and contents.gone):
             frames = 1
     encoding = _encoding(image, kind, data)
     image.load()
@@ -211,8 +237,9 @@ def _finished(
     if frames > 1 and not (kind == "JPEG" and "its gain map is left out" in contents.notes):
         contents.notes.insert(0, f"only the first of its {frames} frames or pages")
     profile_space = {b"RGB ": False, b"GRAY": True}.get((contents.icc or b"")[16:20])
-    if profile_space is not photo.grey:
+    if profile_space is not photo.grey and contents.icc:
         contents.icc = None  # a profile for other values than those written does not apply
+        contents.notes.append("its colour profile is for another kind of pixels, and left out")
     notes, contents.notes = tuple(dict.fromkeys(contents.notes)), []
     photo = replace(photo, kind=kind, contents=contents, encoding=encoding, notes=notes)
     return photo.turned(1 if upright else turn)
@@ -244,28 +271,6 @@ def _pillow_contents(image: Image.Image) -> Contents:
             take_text(found, b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode())
     found.dpi = _dpi(info)
     return found
-
-
-def _look_into_boxes(data: bytes, image: Image.Image, contents: Contents) -> None:
-    """Note what a HEIC or AVIF file has beside its picture."""
-    head = data[:65536]
-    auxiliary = " ".join(map(str, image.info.get("aux") or ()))
-    if b"hdrgainmap" in head or "hdrgainmap" in auxiliary or b"tmap" in head:
-        contents.gone.append("gain map")
-    if image.info.get("depth_images") or (b"auxid:2" in head and b"depth" in head):
-        contents.gone.append("depth map")
-    place = 0
-    while place + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        if kind == b"mpvd":
-            contents.gone.append("video")
-        if length < 8:
-            break
-        place += length
-    found = head.find(b"av1C")
-    depth = image.info.get("bit_depth", 8)
-    if depth > 8 or (found >= 0 and head[found + 6 : found + 7] and head[found + 6] & 0x40):
-        contents.notes.append("written with 8 bits per channel, not more")
 
 
 def _encoding(image: Image.Image, kind: str | None, data: bytes) -> dict[str, Any]:

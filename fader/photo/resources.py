@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import struct
 
+from fader.photo.exif import without_jpegs
+
 #: The number of the one with the captions.
 CAPTION = 0x0404
 _DIGEST = 0x0425
 _EXIF, _EXIF3, _XMP, _ICC = 0x0422, 0x0423, 0x0424, 0x040F
 _THUMBNAILS = (0x0409, 0x040C)
 
+_SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
+
 Resource = tuple[int, bytes, bytes]
 
 
 def parsed(data: bytes) -> list[Resource]:
     """(number, name as it stands, content) of each resource, up to the first that is broken."""
+    return _parsed(data)[0]
+
+
+def _parsed(data: bytes) -> tuple[list[Resource], bytes]:
+    """As :func:`parsed`, and what follows that is no resource."""
     found: list[Resource] = []
     place = 0
-    while data[place : place + 4] in (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR"):
+    while data[place : place + 4] in _SIGNATURES:
         try:
             number, name_length = struct.unpack_from(">HB", data, place + 4)
             start = place + 6
@@ -30,8 +39,10 @@ def parsed(data: bytes) -> list[Resource]:
         if len(content) < length:
             break
         found.append((number, data[start:after], content))
-        place = after + 4 + length + length % 2
-    return found
+        place = after + 4 + length
+        if data[place : place + 4] not in _SIGNATURES:  # some programs write no even lengths
+            place += length % 2
+    return found, data[place:].strip(b"\0")
 
 
 def packed(resources: list[Resource]) -> bytes:
@@ -56,14 +67,23 @@ def with_caption(data: bytes, records: bytes) -> bytes:
     return packed(resources)
 
 
-def separated(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Resources without pictures of the photo, and the EXIF and the XMP that were among them.
+def merged(data: bytes, more: bytes) -> bytes:
+    """Resources, and those of ``more`` whose numbers are not among them."""
+    resources = parsed(data)
+    numbers = {number for number, _, _ in resources}
+    return packed(resources + [one for one in parsed(more) if one[0] not in numbers])
+
+
+def separated(data: bytes) -> tuple[bytes, bytes, bytes, bool]:
+    """Resources without pictures of the photo, the EXIF and the XMP that were among them, and
+    whether some were broken.
 
     Thumbnails go, and a preview among the IPTC records; EXIF and XMP have places of their own.
     """
     kept, exif, xmp = [], b"", b""
     changed = False
-    for number, name, content in parsed(data):
+    resources, rest = _parsed(data)
+    for number, name, content in resources:
         if number == _EXIF:
             exif = content
         elif number == _XMP:
@@ -73,10 +93,10 @@ def separated(data: bytes) -> tuple[bytes, bytes, bytes]:
             changed |= records != content
             kept.append((number, name, records))
         elif number not in (*_THUMBNAILS, _EXIF3, _ICC):
-            kept.append((number, name, content))
+            kept.append((number, name, without_jpegs(content)))
     if changed:
         kept = [one for one in kept if one[0] != _DIGEST]
-    return packed(kept), exif, xmp
+    return packed(kept), exif, xmp, bool(rest)
 
 
 def _without_previews(records: bytes) -> bytes:

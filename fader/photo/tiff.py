@@ -20,7 +20,21 @@ from fader.photo.photo import Photo, eight_bit, photo_of, photo_of_values
 from fader.photo.resources import CAPTION, caption_of, packed, parsed, with_caption
 
 _XMP, _CAPTION, _RESOURCES, _ICC = 700, 33723, 34377, 34675
-_RAW_CAMERA = 50706  # DNGVersion
+_RAW_CAMERA, _RAW_COLOURS = 50706, (32803, 34892)  # DNGVersion; a colour filter's, or linear
+_CREDENTIALS, _LAYERS = 52545, 37724
+
+_IS_RAW = "is a camera's raw file; convert it to TIFF or JPEG"
+
+# Entries of a directory on how pixels are stored, and where; and what is read beside.
+_STORAGE = frozenset(
+    (
+        *(*range(254, 260), *range(262, 267), 273, 274, *range(277, 285), *range(288, 294)),
+        *(296, 297, 300, 301, *range(317, 348), *range(512, 533), 559, 34232),
+        *(_XMP, _CAPTION, _RESOURCES, _ICC, _CREDENTIALS, _LAYERS, 40965),
+    )
+)
+# An entry that nobody here knows is kept if it has no more bytes: no picture is as small.
+_MOST_UNKNOWN = 1024
 
 # Channels of each kind of colour: grey with white or black as zero, RGB, inks.
 _WHITE_IS_ZERO = 0
@@ -49,6 +63,8 @@ def read_tiff(data: bytes, contents: Contents) -> tuple[Photo, dict[str, Any], i
     """
     import tifffile
 
+    if data[8:11] == b"CR\2":
+        raise UnreadableImageError(_IS_RAW)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -71,6 +87,8 @@ def read_tiff(data: bytes, contents: Contents) -> tuple[Photo, dict[str, Any], i
     if needed == 4:
         photo = photo_of(Image.fromarray(eight_bit(values), "CMYK"), "TIFF", contents)
         photo = replace(photo, alpha=None if alpha is None else eight_bit(alpha))
+        if values.dtype == np.uint16:
+            contents.notes.append("written with 8 bits per channel, not 16")
     else:
         photo = photo_of_values(values, alpha)
     if associated and photo.deep is not None:
@@ -138,8 +156,8 @@ def _values(
 
 
 def _refuse_kinds(page: Any) -> None:
-    if _RAW_CAMERA in page.tags:
-        raise UnreadableImageError("is a camera's raw file (DNG); convert it to TIFF or JPEG")
+    if _RAW_CAMERA in page.tags or _has_raw_page(page):
+        raise UnreadableImageError(_IS_RAW)
     kinds = page.tags.valueof(339, default=1)
     kind = max(kinds) if isinstance(kinds, tuple) else kinds
     bits = page.bitspersample
@@ -152,6 +170,14 @@ def _refuse_kinds(page: Any) -> None:
         raise UnreadableImageError(
             f"holds {_NAMES[page.photometric]}, which are not read; convert it to RGB"
         )
+
+
+def _has_raw_page(page: Any) -> bool:
+    """Whether a page is only the preview of a camera's raw values, which are below or behind it."""
+    if not page.is_reduced:
+        return False
+    pages = [*(page.pages or ()), *page.parent.pages[:8]]
+    return any(getattr(one, "photometric", None) in _RAW_COLOURS for one in pages)
 
 
 def _decoded(page: Any, data: bytes) -> np.ndarray:
@@ -220,9 +246,17 @@ def tiff_contents(data: bytes) -> Contents:
             whole.bigtiff = b"+" in data[2:4]
             place = struct.unpack_from(whole.endian + ("8xQ" if whole.bigtiff else "4xI"), data)[0]
             whole.load_from_fp(io.BytesIO(data), place)
-            for tag in (*DESCRIBING, ExifTags.Base.Orientation):
-                if tag in whole:
-                    kept[tag] = whole.get_ifd(tag) if tag in tuple(ExifTags.IFD) else whole[tag]
+            for tag in whole:
+                if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                    kept[tag] = whole.get_ifd(tag)
+                elif tag in (*DESCRIBING, ExifTags.Base.Orientation) or _is_small(whole, tag):
+                    kept[tag] = whole[tag]
+                elif tag not in _STORAGE:
+                    found.others.append(f"entry {tag}")
+            if _CREDENTIALS in whole:
+                found.gone.append("content credentials (C2PA)")
+            if _LAYERS in whole:
+                found.notes.append("its layers are left out")
             found.exif = kept.tobytes() if len(kept) else b""
             found.xmp = _bytes(whole.get(_XMP))
             found.icc = _bytes(whole.get(_ICC)) or None
@@ -231,6 +265,19 @@ def tiff_contents(data: bytes) -> Contents:
         except Exception:  # broken, answered with whatever its parser ran into
             found.notes.append("its metadata is broken and left out")
     return found
+
+
+def _is_small(whole: Image.Exif, tag: int) -> bool:
+    """Whether an entry of unknown meaning is too small to show the photo."""
+    value = whole[tag]
+    size = (
+        8 * len(value)
+        if isinstance(value, tuple)
+        else len(value)
+        if isinstance(value, bytes | str)
+        else 8
+    )
+    return tag not in _STORAGE and size <= _MOST_UNKNOWN
 
 
 def _resolution(whole: Image.Exif) -> tuple[float, float] | None:
@@ -264,7 +311,7 @@ def tiff_directory(contents: Contents) -> Image.Exif:
     directory = Image.Exif()
     if contents.exif:
         directory.load(contents.exif)
-    for tag in set(directory) - set(DESCRIBING):
+    for tag in _STORAGE & set(directory):
         del directory[tag]
     others = packed([one for one in parsed(contents.resources) if one[0] != CAPTION])
     caption = caption_of(contents.resources)

@@ -21,6 +21,7 @@ _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _OURS = "urn:x-fader:edits/1/"
 _NOTE = "http://ns.adobe.com/xmp/note/"
 _BASIC = "http://ns.adobe.com/xap/1.0/"
+_TERMS = "http://purl.org/dc/terms/"
 _GOOGLE = "http://ns.google.com/photos/"
 
 #: IPTC's word for a photo parts of which a trained model made.
@@ -34,6 +35,7 @@ _GONE = {
     "http://ns.adobe.com/hdr-gain-map/1.0/": "gain map",
     "http://ns.apple.com/HDRGainMap/1.0/": "gain map",
     "http://ns.apple.com/pixeldatainfo/1.0/": "gain map",
+    "http://ns.apple.com/depthData/1.0/": "depth map",
     f"{_GOOGLE}1.0/container/": "",
     f"{_GOOGLE}1.0/container/item/": "",
     f"{_GOOGLE}1.0/depthmap/": "depth map",
@@ -41,6 +43,9 @@ _GONE = {
     f"{_GOOGLE}1.0/audio/": "sound",
 }
 _GONE_NAMES = re.compile(r"(MotionPhoto|MicroVideo|OLivePhoto|VideoLength$)")
+
+# Where content credentials are.
+_IS_PLACE = re.compile(r"(self#|https?:)\S*").fullmatch
 
 # An extension's name. Other values are not ours to take away.
 _IS_NAME = re.compile(r"[0-9A-Fa-f]{32}").fullmatch
@@ -102,8 +107,8 @@ def cleaned_xmp(packet: bytes, extension: bytes = b"") -> Cleaned:
         attributes = [(one, one.value) for one in element.attributes.values()]
         parts: list[tuple[Attr | Element, str]] = [*attributes, (element, _text(element))]
         for part, text in parts:
-            word = _gone(part.namespaceURI, part.localName or "")
-            if word is not None or _is_picture(text):
+            word = _gone(part.namespaceURI, part.localName or "", text)
+            if word is not None or is_picture(text):
                 _remove(part)
                 gone[word or ""] = None
             elif part.localName == "Orientation" and (turn := text.strip()) != "1":
@@ -247,7 +252,7 @@ def _leave_extension(element: Element) -> bool:
     return True
 
 
-def _gone(namespace: str | None, name: str) -> str | None:
+def _gone(namespace: str | None, name: str, text: str) -> str | None:
     """What a property tells of that is gone ("" for nothing that has a name), None for others."""
     if namespace == _XMLNS or not namespace:
         return None
@@ -255,6 +260,8 @@ def _gone(namespace: str | None, name: str) -> str | None:
         return ""
     if namespace.startswith(f"{_GOOGLE}dd/1.0/"):
         return "depth map"
+    if namespace == _TERMS and name == "provenance" and _IS_PLACE(text.strip()):
+        return "content credentials (C2PA)"
     return _GONE.get(namespace, "video" if _GONE_NAMES.match(name) else None)
 
 
@@ -350,11 +357,11 @@ def _without_picture(found: re.Match[str]) -> str:
     """A long text, or what takes its place if it is a picture."""
     text = found[0]
     if text.startswith("="):
-        return '=""' if _is_picture(text[2:-1]) else text
-    return " " if _is_picture(text) else text
+        return '=""' if is_picture(text[2:-1]) else text
+    return " " if is_picture(text) else text
 
 
-def _is_picture(text: str) -> bool:
+def is_picture(text: str) -> bool:
     """Whether a text is a picture in base64."""
     if len(text) < _SHORTEST_PICTURE:
         return False
