@@ -20,7 +20,13 @@ from typing import Any
 import click
 
 from fader._version import __version__
-from fader.commands.echo import say, silence_stdout, stdout_failed, visible
+from fader.commands.echo import (
+    give_up_stdout,
+    open_streams,
+    printing_failed,
+    stdout_failed,
+    visible,
+)
 from fader.errors import FaderError
 from fader.files import FULL
 
@@ -75,6 +81,7 @@ class CommandGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program, with output streams that can print every file name."""
+        open_streams()
         for stream in (sys.stdout, sys.stderr):
             # It may be in a legacy code page that cannot print every file name, nor all the help.
             if hasattr(stream, "reconfigure"):
@@ -87,8 +94,7 @@ class CommandGroup(click.Group):
             # All else is answered by `invoke`; this was said by --help or --version.
             if error.errno is None or error.filename is not None:
                 raise
-            say(f"Error: standard output cannot be written to ({error.strerror})", err=True)
-            silence_stdout()
+            give_up_stdout(error)
             raise SystemExit(1) from None
 
     def invoke(self, ctx: click.Context) -> object:
@@ -121,6 +127,9 @@ def _failures_in_words() -> Iterator[None]:
         full = error.errno in FULL
         if isinstance(error, BrokenPipeError) or (error.filename is None and not full):
             raise
+        if error.filename is None and printing_failed(error):  # said by a subcommand's --help
+            give_up_stdout(error)
+            raise SystemExit(1) from None
         reason = "the disk is full" if full else error.strerror
         told = f"{reason}; free some space and run the same again"
         if error.filename is not None:

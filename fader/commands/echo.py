@@ -54,8 +54,39 @@ def _give_up_stdout(error: OSError) -> None:
     if context is None:
         raise error
     context.meta[_STDOUT_FAILED] = True
+    give_up_stdout(error)
+
+
+def give_up_stdout(error: OSError) -> None:
+    """Say that standard output can take no more, and be silent there from now on."""
     say(f"Error: standard output cannot be written to ({error.strerror})", err=True)
     silence_stdout()
+
+
+def printing_failed(error: OSError) -> bool:
+    """Whether an error came from click's own printing, which is that of ``--help``."""
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    return bool(place) and place.tb_frame.f_globals.get("__name__") == "click.utils"
+
+
+def open_streams() -> None:
+    """Open what the program was started without, of input, output and errors, to nowhere. Else the
+    next files take their numbers, and whatever a library tells of gets into them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        with suppress(OSError):
+            try:
+                os.fstat(number)
+            except OSError:
+                handle = os.open(os.devnull, os.O_RDWR)
+                if handle != number:
+                    os.dup2(handle, number)
+                    os.close(handle)
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def silence_stdout() -> None:

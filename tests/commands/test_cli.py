@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from paths import ROOT
+from PIL import Image
 
 import cgan.commands
 import fader
@@ -126,9 +128,23 @@ def test_legacy_encodings_print_what_they_can(package: str) -> None:
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_a_program_started_without_streams_works(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 40)).save(photos / "a.png")
+    arguments = ["edit", str(photos), "-o", str(tmp_path / "out"), "--set", "Smiling=1"]
+    words = shlex.join([sys.executable, "-m", "fader", *arguments])
+    for closed in ("2>&-", "<&- >&- 2>&-"):
+        subprocess.run(f"{words} {closed}", shell=True, check=True, capture_output=True)
+        assert (tmp_path / "out" / "report.csv").read_bytes().startswith(b"input,output")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("package", ["fader", "cgan"])
-@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["models"], ["models", "--json"], ["train", "--help"], ["--help"]]
+)
 def test_a_full_standard_output_is_one_sentence(package: str, arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
