@@ -68,7 +68,7 @@ def printing_failed(error: OSError) -> bool:
     place = error.__traceback__
     while place and place.tb_next:
         place = place.tb_next
-    return bool(place) and place.tb_frame.f_globals.get("__name__") == "click.utils"
+    return place is not None and place.tb_frame.f_globals.get("__name__") == "click.utils"
 
 
 def open_streams() -> None:
