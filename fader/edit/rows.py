@@ -187,7 +187,8 @@ def _columns(first: str) -> tuple[list[str], str]:
     # Spreadsheets save it with the separator of their country.
     for delimiter in (",", ";", "\t"):
         names = next(csv.reader([first], delimiter=delimiter), [])
-        if tuple(names[: len(COLUMNS)]) == COLUMNS:
+        moved = {*COLUMNS, SOURCE, KEY} <= set(names)  # about, or others put in front
+        if tuple(names[: len(COLUMNS)]) == COLUMNS or moved:
             return names, delimiter
     return [], ""
 

@@ -1,5 +1,6 @@
 import csv
 import errno
+import io
 import json
 import os
 import signal
@@ -778,6 +779,9 @@ def spreadsheets(data):
     yield "UTF-16", tabs.encode("utf-16")
     commas = [";".join(cell.replace("0.", "0,") for cell in row) for row in table]
     yield "decimal commas, Latin letters", "\r\n".join(commas).encode("cp1252")
+    moved = io.StringIO(newline="")
+    csv.writer(moved).writerows([*row[3:], *row[:3]] for row in table)
+    yield "columns moved about", moved.getvalue().encode()
 
 
 def test_a_report_that_a_spreadsheet_saved_goes_on(editor, source, tmp_path):
