@@ -136,7 +136,8 @@ def _numbers(path: Path, cells: Mapping[str, Sequence[str]], lines: np.ndarray) 
                 values[row, index] = float(cell)
             except ValueError:
                 raise FaderError(
-                    f"{path}, line {lines[row]}: {shown(cell)!r} for {column} is not a number"
+                    f"{path}, line {lines[row]}: {shown(cell)!r} for {column} is not a number; "
+                    "write -1 or 1, 0 or 1, or a probability"
                 ) from None
     return values
 

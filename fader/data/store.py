@@ -22,6 +22,7 @@ other folder are somebody else's, and left alone.
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -51,6 +52,9 @@ _MARK = re.compile(rb'\s*\{\s*"format"\s*:\s*\d+\s*,\s*"si')
 # Bytes of pixels that a checksum reads (of more, it takes images at even distances), and images
 # at a time.
 _MOST_CHECKED, _CHUNK = 2 << 30, 256
+
+# What disks say (some network and FUSE ones) whose files cannot be mapped into memory.
+_NO_MAPS = (errno.ENODEV, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class HasImages(Protocol):
@@ -163,6 +167,10 @@ class PreparedStore:
             fits = values.shape == shape and values.dtype == dtype
         except FaderError:
             raise
+        except OSError as error:
+            fits = False
+            if error.errno in _NO_MAPS:
+                raise damaged(Path(self.path) / name, error) from None
         # The header is Python, and answered with whatever its parser ran into.
         except Exception:
             fits = False
@@ -227,8 +235,13 @@ def _is_marked(path: Path) -> bool:
         return False
 
 
-def damaged(path: Path) -> FaderError:
-    """The error for a file of a store that cannot be used."""
+def damaged(path: Path, error: Exception | None = None) -> FaderError:
+    """The error for a file of a store that cannot be used, because of an ``error`` of the system,
+    where that is known."""
+    if getattr(error, "errno", None) in _NO_MAPS:
+        return FaderError(
+            f"{path}: this disk does not let files be mapped into memory; keep the store on another"
+        )
     return FaderError(
         f"{path}: missing, cut short or damaged; prepare the source again, into another folder"
     )

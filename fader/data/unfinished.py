@@ -142,8 +142,8 @@ class Pixels:
         offset = len(npy_header(self.count, self.size))
         try:
             return np.memmap(self.path, np.uint8, "r+", offset, shape)
-        except (OSError, ValueError):
-            raise damaged(self.path) from None
+        except (OSError, ValueError) as error:
+            raise damaged(self.path, error) from None
 
     def fill_holes(self, log: Progress) -> np.ndarray:
         """Move the last images into the rows of the rejected ones; (kept,) int64 source rows. Done

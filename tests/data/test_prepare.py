@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import itertools
 import json
+import mmap
 import os
 import pickle
 import signal
@@ -476,6 +478,23 @@ def test_a_damaged_store_is_not_opened(celeba, tmp_path):
     (dest / "meta.json").write_text(json.dumps({**json.loads(meta), "format": 99}))
     with pytest.raises(FaderError, match=r"newer Fader \(format 99"):
         PreparedStore(dest)
+
+
+def test_a_disk_whose_files_cannot_be_mapped_is_named(celeba, tmp_path, monkeypatch):
+    prepare(celeba(6), tmp_path / "store", size=32)
+
+    def unmapped(*args, **options):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(mmap, "mmap", unmapped)
+    for act in (
+        lambda: PreparedStore(tmp_path / "store"),
+        lambda: prepare(celeba(6, name="other"), tmp_path / "new", size=32, workers=1),
+    ):
+        with pytest.raises(
+            FaderError, match=r"images\.npy: this disk does not let files be mapped"
+        ):
+            act()
 
 
 def test_a_folder_that_is_no_store_says_how_to_make_one(tmp_path):
