@@ -135,9 +135,8 @@ def test_a_program_started_without_streams_works(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(photos / "a.png")
     arguments = ["edit", str(photos), "-o", str(tmp_path / "out"), "--set", "Smiling=1"]
     words = shlex.join([sys.executable, "-m", "fader", *arguments])
-    for closed in ("2>&-", "<&- >&- 2>&-"):
-        subprocess.run(f"{words} {closed}", shell=True, check=True, capture_output=True)
-        assert (tmp_path / "out" / "report.csv").read_bytes().startswith(b"input,output")
+    subprocess.run(f"{words} <&- >&- 2>&-", shell=True, check=True)
+    assert (tmp_path / "out" / "report.csv").read_bytes().startswith(b"input,output")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
