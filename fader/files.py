@@ -113,10 +113,31 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         if path == path.parent:
             break
         path = path.parent
+    wanted = missing[0] if missing else path
+    if place := _in_the_way(wanted):
+        number = errno.ENOTDIR if missing else errno.EEXIST
+        raise OSError(number, f"{place} is {_no_folder(place)}, not a folder", str(wanted))
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
-    if not missing and not path.is_dir():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise :class:`FaderError` where no folder can be made, since a file is there or on the way.
+    To be asked before the work for it is done."""
+    if place := _in_the_way(Path(path)):
+        raise FaderError(
+            f"{place}: is {_no_folder(place)}, and a folder is wanted there; give another name"
+        )
+
+
+def _in_the_way(path: Path) -> Path | None:
+    """What is no folder, though ``path`` is to be one or to lie in it."""
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+    return None if there is None or os.path.isdir(there) else there
+
+
+def _no_folder(place: Path) -> str:
+    return "a file" if os.path.exists(place) else "a link that leads nowhere"
 
 
 def flush(handle: int) -> None:

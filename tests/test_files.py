@@ -168,7 +168,7 @@ def test_folders_within_folders_without_end(tmp_path):
         deep.rmdir()
         deep = deep.parent
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="file is a file, not a folder"):
         make_folder(tmp_path / "file")
-    with pytest.raises(OSError):
+    with pytest.raises(NotADirectoryError, match="file is a file, not a folder"):
         make_folder(tmp_path / "file" / "below")

@@ -11,6 +11,7 @@ from cgan.commands import PICTURES, model_option
 from fader.commands.echo import say
 from fader.commands.options import device_option, names_folder, overwrite_option, resolve_device
 from fader.errors import FaderError
+from fader.files import check_folder
 
 
 @click.command("generate", epilog="Example: cgan generate --set Male=0,Blond_Hair=1 -n 10")
@@ -127,5 +128,6 @@ def _check_output(out: Path, as_files: bool, animated: bool, overwrite: bool) ->
         raise click.UsageError("a GIF needs --interpolate SEED2; for a grid end the name in .png")
     if not as_files and suffix not in (*PICTURES, ".gif"):
         raise click.UsageError(f"{out}: give a name that ends in .png or .jpg, or a folder")
+    check_folder(out if as_files else out.parent)
     if not overwrite and (any(out.iterdir()) if as_files and out.is_dir() else out.exists()):
         raise FaderError(f"{out}: is already there; add --overwrite, or give another -o")

@@ -10,7 +10,15 @@ import click
 
 from fader.attributes import parse_attributes
 from fader.commands.echo import say
-from fader.commands.options import DATA, device_option, resolve_device, usage, user_parameter
+from fader.commands.options import (
+    DATA,
+    PATH,
+    device_option,
+    folder_to_write,
+    resolve_device,
+    usage,
+    user_parameter,
+)
 from fader.errors import FaderError
 from fader.interrupts import stop_on_sigterm
 from fader.processes import keep_memory
@@ -79,7 +87,9 @@ def _parse_labels(text: str) -> str | list[str]:
     metavar="KEY=VALUE",
     help="Change one value of the preset, such as loss=nonsaturating or width=48. Repeatable.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/…]")
+@click.option(
+    "--out", type=PATH, callback=folder_to_write, help="The run's folder.  [default: runs/…]"
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option(
     "--init",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fader.commands.options import user_parameter, with_options
+from fader.commands.options import usage, user_parameter, with_options
 from fader.errors import FaderError
+from fader.files import check_folder
 from fader.urls import is_url
 
 if TYPE_CHECKING:
@@ -94,4 +95,7 @@ def check_cluster_use(
         )
     if not is_url(source) and not os.path.isdir(source) and not is_table(source):
         raise click.UsageError(f"{source}: is no folder, URL or table for --engine ray")
+    if not is_url(out):
+        with usage():
+            check_folder(out)
     return source, out

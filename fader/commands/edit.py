@@ -21,9 +21,11 @@ from fader.commands.options import (
     make_editor,
     names_folder,
     overwrite_option,
+    usage,
     user_parameter,
 )
 from fader.errors import FaderError
+from fader.files import check_folder
 
 if TYPE_CHECKING:
     from fader.edit.cluster.engine import Cluster
@@ -331,8 +333,8 @@ def _folder(photos: tuple[Path, ...], out: Path | None) -> Path | None:
         raise click.UsageError(f"{folder} is a folder; give it alone, or photos only")
     if out is None:
         raise click.UsageError(f"{folder} is a folder; name the folder for the edits with -o")
-    if out.is_file():
-        raise click.UsageError(f"-o {out}: is a file; the edits of a folder need a folder")
+    with usage():
+        check_folder(out)
     if out.resolve() == folder.resolve() or folder.resolve() in out.resolve().parents:
         raise click.UsageError(
             f"-o {out}: is in the folder to edit; choose a place outside {folder}"
@@ -350,8 +352,8 @@ def _places(
     if out is not None:
         if len(photos) == len(names) == 1 and not (names_folder(out) or folder.is_dir()):
             return [(photos[0], [folder])]
-        if folder.is_file():
-            raise click.UsageError(f"-o {folder}: is a file, and what is asked for needs a folder")
+        with usage():
+            check_folder(folder)
 
     def place_of(photo: Path, name: str) -> Path:
         return beside(photo, name) if out is None else inside(folder, Path(photo.name), name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fader.commands.echo import say
-from fader.commands.options import PATH, overwrite_option, refuse_replacing
+from fader.commands.options import PATH, folder_to_write, overwrite_option, refuse_replacing
 from fader.errors import FaderError
 
 
@@ -20,7 +20,7 @@ from fader.errors import FaderError
     """
 )
 @click.argument("model", metavar="NAME|FOLDER|HUB_ID")
-@click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", required=False, type=PATH, callback=folder_to_write)
 @click.option(
     "--photo",
     "photos",

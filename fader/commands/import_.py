@@ -9,13 +9,13 @@ import click
 
 from fader.attributes import parse_attributes
 from fader.commands.echo import say
-from fader.commands.options import PATH, user_parameter
+from fader.commands.options import PATH, folder_to_write, user_parameter
 from fader.errors import FaderError
 
 
 @click.command("import", epilog="Example: fader import male.pth male/")
 @click.argument("checkpoint", type=PATH)
-@click.argument("out", type=PATH)
+@click.argument("out", type=PATH, callback=folder_to_write)
 @click.option(
     "--attrs",
     "attributes",

@@ -12,7 +12,8 @@ import click
 
 from fader.commands.echo import say
 from fader.errors import FaderError
-from fader.urls import path_or_url
+from fader.files import check_folder
+from fader.urls import is_url, path_or_url
 
 if TYPE_CHECKING:
     import torch
@@ -86,9 +87,12 @@ def names_folder(text: str) -> bool:
 
 
 def refuse_replacing(path: Path | None, overwrite: bool) -> None:
-    """Refuse, before the work for it is done, to write what is there already."""
-    if path is not None and os.path.lexists(path) and not overwrite:
+    """Refuse, before the work for it is done, to write what is there already, or cannot be."""
+    if path is None:
+        return
+    if os.path.lexists(path) and not overwrite:
         raise FaderError(f"{path}: is already there; add --overwrite, or give another name")
+    check_folder(path.parent)
 
 
 def user_parameter(parse: Callable[[str], Any]) -> Callable[..., Any]:
@@ -103,6 +107,16 @@ def user_parameter(parse: Callable[[str], Any]) -> Callable[..., Any]:
             raise click.BadParameter(str(error), ctx, param) from error
 
     return callback
+
+
+def _place_for_folder(place: Path | str) -> Path | str:
+    if not is_url(place):
+        check_folder(place)
+    return place
+
+
+#: The callback of a parameter that names a folder to write: a file in its place is bad usage.
+folder_to_write = user_parameter(_place_for_folder)
 
 
 @contextmanager

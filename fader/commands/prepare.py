@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fader.commands.echo import say
-from fader.commands.options import PATH
+from fader.commands.options import PATH, folder_to_write
 from fader.urls import path_or_url
 
 _ALIGNMENTS = {
@@ -20,7 +20,7 @@ _ALIGNMENTS = {
 
 @click.command("prepare", epilog="Example: fader prepare data/celeba data/celeba-128 --size 128")
 @click.argument("source", type=PATH)
-@click.argument("dest", type=path_or_url)
+@click.argument("dest", type=path_or_url, callback=folder_to_write)
 @click.option(
     "--size",
     type=click.IntRange(16, 1024),

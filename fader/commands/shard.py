@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from fader.commands.echo import say
+from fader.commands.options import folder_to_write
 from fader.urls import path_or_url
 
 
 @click.command("shard", epilog="Example: fader shard data/celeba-128 s3://bucket/celeba-128")
 @click.argument("store", type=path_or_url)
-@click.argument("dest", type=path_or_url)
+@click.argument("dest", type=path_or_url, callback=folder_to_write)
 def command(store: Path | str, dest: Path | str) -> None:
     """Copy the prepared STORE, in shards, to DEST: a folder, or a URL such as s3://bucket/store.
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from fader.commands.echo import say
-from fader.commands.options import PATH
+from fader.commands.options import PATH, folder_to_write
 
 
 @click.command(epilog="Example: fader synth drawn-faces -n 2000")
-@click.argument("dest", type=PATH)
+@click.argument("dest", type=PATH, callback=folder_to_write)
 @click.option(
     "-n",
     "--number",

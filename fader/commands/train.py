@@ -14,6 +14,7 @@ from fader.commands.options import (
     DATA,
     PATH,
     device_option,
+    folder_to_write,
     json_option,
     open_store,
     resolve_device,
@@ -55,7 +56,12 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Change one value of the preset, such as lambda_max=0.01 or model.layers=6. Repeatable.",
 )
-@click.option("--out", type=PATH, help="The run's folder.  [default: runs/ATTRS]")
+@click.option(
+    "--out",
+    type=PATH,
+    callback=folder_to_write,
+    help="The run's folder.  [default: runs/ATTRS]",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option(
     "--classifier",

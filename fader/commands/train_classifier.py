@@ -10,7 +10,15 @@ import click
 from click.core import ParameterSource
 
 from fader.commands.echo import say, say_json
-from fader.commands.options import DATA, device_option, json_option, open_store, resolve_device
+from fader.commands.options import (
+    DATA,
+    PATH,
+    device_option,
+    folder_to_write,
+    json_option,
+    open_store,
+    resolve_device,
+)
 from fader.errors import FaderError
 from fader.interrupts import stop_on_sigterm
 from fader.processes import keep_memory
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
     epilog="Example: fader train-classifier --data data/celeba --out runs/classifier",
 )
 @click.option("--data", **DATA, help="Annotated faces; a resumed run knows its own.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
+@click.option("--out", required=True, type=PATH, callback=folder_to_write, help="The run's folder.")
 @click.option(
     "--size",
     default=128,

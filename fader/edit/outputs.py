@@ -13,6 +13,7 @@ from PIL import Image
 
 from fader.edit.results import Edit
 from fader.errors import FaderError
+from fader.files import check_folder
 from fader.photo import can_write, copy_file, kind_of, photo_bytes, save_image
 
 # Formats an edited photo may keep. Edits of others, which cannot be written or (GIF) hold too few
@@ -73,8 +74,10 @@ def plan(
 
 def refuse_overwriting(output: Path, inputs: Iterable[Path], overwrite: bool) -> None:
     """Raise :class:`~fader.errors.FaderError` if writing ``output`` would destroy an input, by
-    whatever name or link it is reached, or another file without ``overwrite``."""
+    whatever name or link it is reached, or another file without ``overwrite``; or if a file is
+    where its folder should be."""
     if not os.path.lexists(output):
+        check_folder(output.parent)
         return
     if output.is_dir():
         raise FaderError(f"{output}: is a folder; name a file in it")

@@ -121,6 +121,48 @@ def test_what_strangers_named_does_not_reach_the_terminal_raw(
     assert not {"\x1b", "\x07", "\x9b"} & set(result.output)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "fader train --attrs Male --data nowhere --out OUT",
+        "fader train --resume --out OUT",
+        "fader train-classifier --data nowhere --out OUT",
+        "fader prepare nowhere OUT",
+        "fader shard nowhere OUT",
+        "fader synth OUT -n 3",
+        "fader import nothing.pth OUT",
+        "fader export nowhere OUT",
+        "fader edit folder --set Smiling=1 -o OUT",
+        "fader edit folder --set Smiling=1 -o OUT --engine ray",
+        "fader edit a.jpg b.jpg --set Smiling=1 -o OUT/",
+        "fader strip a.jpg --attr Smiling -o OUT/",
+        "fader evaluate --data nowhere --html OUT/report.html",
+        "cgan train --data nowhere --out OUT",
+        "cgan train --resume --out OUT",
+        "cgan generate -n 1 --overwrite -o OUT/",
+        "cgan generate -n 1 -o OUT/faces.png",
+        "cgan reconstruct a.jpg --model nowhere -o OUT/faces.png",
+    ],
+)
+def test_a_file_where_a_folder_is_to_be_is_named_before_the_work(
+    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "gone").symlink_to("nowhere")
+    program = {"fader": main, "cgan": cgan.commands.main}[arguments.split()[0]]
+    kind = "is a file"
+    for out in ("photo.jpg", "photo.jpg/run", "gone"):
+        kind = "is a link that leads nowhere" if out == "gone" else kind
+        result = CliRunner().invoke(program, arguments.replace("OUT", out).split()[1:])
+        assert result.exit_code in (1, 2), result.output
+        said = f"{out.split('/')[0]}: {kind}, and a folder is wanted there; give another name"
+        assert result.stderr.splitlines()[-1].endswith(said)
+    assert (tmp_path / "photo.jpg").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "gone", "photo.jpg"]
+
+
 @pytest.mark.parametrize("package", ["fader", "cgan"])
 def test_legacy_encodings_print_what_they_can(package: str) -> None:
     for arguments in (["train", "--help"], ["--help"], ["models"]):
