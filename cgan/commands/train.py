@@ -219,10 +219,15 @@ def _new(preset: str | None, overrides: list[str]) -> GanConfig:
     from cgan.config import GanConfig, apply_overrides, load_preset
 
     with usage():
-        if preset is None:
-            model = apply_overrides(load_preset("default"), overrides).get("model")
-            preset = "cvae" if model == "cvae" else "default"
-        return GanConfig.from_dict(apply_overrides(load_preset(preset), overrides))
+        model = apply_overrides({}, overrides).get("model")
+        values = load_preset(preset or ("cvae" if model == "cvae" else "default"))
+        own = values.get("model", "cgan")
+        # The settings of one kind say nothing of the other: learning rates, for one.
+        if preset and model in ("cgan", "cvae") and model != own:
+            raise FaderError(
+                f"--preset {preset} is for --model {own}, not for {model}; leave one of them out"
+            )
+        return GanConfig.from_dict(apply_overrides(values, overrides))
 
 
 def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str, Any]]:

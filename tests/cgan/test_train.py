@@ -320,6 +320,13 @@ def test_bad_usage_of_train(tmp_path: Path) -> None:
     for options, said in ((("-s", "widht=8"), "did you mean width"), (("--preset", "x"), "tiny")):
         code, output = run_cgan("train", "--data", tmp_path, *options)
         assert code == 2 and said in output
+    for preset, model in (("cvae", "cgan"), *((p, "cvae") for p in presets() if p != "cvae")):
+        for chosen in (["--model", model], ["-s", f"model={model}"]):
+            code, output = run_cgan("train", "--data", tmp_path, "--preset", preset, *chosen)
+            assert code == 2
+            assert f"--preset {preset} is for --model " in output and f"for {model};" in output
+    code, output = run_cgan("train", "--data", tmp_path, "--preset", "tiny", "-s", "model=vae")
+    assert code == 2 and "must be one of cgan, cvae" in output
     for i in range(3):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
     code, output = run_cgan("train", "--data", tmp_path, "--out", tmp_path / "run")
