@@ -10,6 +10,7 @@ top are a split; below them (or at the top, where there are none) folders may be
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,7 @@ from fader.attributes import attribute_name
 from fader.data.annotations import TEST, TRAIN, VALID
 from fader.data.celeba import ATTRIBUTES_FILE, find_files, is_celeba
 from fader.data.folder import find_labels
-from fader.data.images import FolderImages, ZipImages
+from fader.data.images import FolderImages, ZipImages, is_picture
 from fader.data.source import open_data
 from fader.data.store import PreparedStore, is_prepared, is_store
 from fader.errors import FaderError, UnreadableImageError
@@ -126,6 +127,8 @@ def open_images(
     that no image has (or that all have).
     """
     path = path_or_url(path)
+    if isinstance(path, Path) and path.is_file():
+        _refuse_unless_zip(path)
     if not isinstance(labels, str):
         return _with_attributes(path, size, channels, labels, progress)
     if labels not in ("none", "folder"):
@@ -144,6 +147,14 @@ def open_images(
             f"{path}: is in CelebA's layout, which has no class folders; name attributes"
         )
     return _read_folder(path, size, channels, labels == "folder", progress)
+
+
+def _refuse_unless_zip(path: Path) -> None:
+    # What is called a zip and is none was damaged on its way, which its reader says.
+    if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+        return
+    what = "a single picture, and no data set" if is_picture(path) else "neither a folder nor a zip"
+    raise FaderError(f"{path}: is {what}; give a folder or a zip of images")
 
 
 def _is_annotated(path: Path | str) -> bool:

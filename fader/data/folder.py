@@ -19,7 +19,7 @@ import numpy as np
 
 from fader.data.annotations import TEST, TRAIN, VALID, AnnotatedImages, hashed_split
 from fader.data.celeba import find_files, is_celeba, read_celeba
-from fader.data.images import FolderImages
+from fader.data.images import FolderImages, is_picture
 from fader.data.tables import Table, read_attribute_names, read_labels, read_rows, shown
 from fader.errors import FaderError
 
@@ -53,6 +53,11 @@ def _labels_unless_celeba(root: Path, labels: str | os.PathLike[str] | None) -> 
     if labels is None and root.is_dir() and is_celeba(root):
         return None
     if not root.is_dir():
+        if is_picture(root) and root.exists():
+            raise FaderError(
+                f"{root}: is a single picture, and no data set; give a folder with CelebA, or with "
+                "photos and a labels.csv"
+            )
         if root.exists():
             raise FaderError(f"{root}: is a file; give the folder that holds it")
         raise FaderError(f"{root}: there is no such folder")

@@ -242,6 +242,11 @@ def _only(alike: dict[str, list[str]], name: str) -> str:
     return images[0]
 
 
+def is_picture(path: Path) -> bool:
+    """Whether the file is an image by its name or its first bytes."""
+    return FolderImages(path.parent)._is_image(path.name)
+
+
 def has_image_suffix(name: str) -> bool:
     """Whether a file of this name is taken for an image without a look at it."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES

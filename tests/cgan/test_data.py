@@ -143,6 +143,11 @@ def test_labels_that_are_not_there(tmp_path: Path) -> None:
         open_images(tmp_path, 32, 3, "folder", progress=False)
     with pytest.raises(FaderError, match="there is no such folder or zip"):
         open_images(tmp_path / "nowhere", 32, progress=False)
+    for name, kind in (("0.png", "a single picture"), ("notes.txt", "neither a folder nor a zip")):
+        (tmp_path / "notes.txt").write_text("mine")
+        for labels in ("none", "folder", ["Male"]):
+            with pytest.raises(FaderError, match=f"{name}: is {kind}.*; give a folder or a zip"):
+                open_images(tmp_path / name, 32, 3, labels, progress=False)
     (tmp_path / "b.zip").write_bytes(b"no zip")
     with pytest.raises(FaderError, match="not a whole zip"):
         open_images(tmp_path / "b.zip", 32, progress=False)

@@ -614,6 +614,20 @@ def test_bad_usage_of_train(data: Path, tmp_path: Path) -> None:
     assert code == 2 and "did you mean steps" in output
 
 
+@pytest.mark.parametrize("command", ["train --attrs Male", "train-classifier", "prepare"])
+def test_a_single_picture_is_no_data(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "photo"):  # known by its name or by its content
+        Image.new("RGB", (178, 218)).save(name, "JPEG")
+        given = [name, "out"] if command == "prepare" else ["--data", name, "--out", "out"]
+        result = CliRunner().invoke(main, [*command.split(), *given])
+        assert result.exit_code == 1
+        assert f"{name}: is a single picture, and no data set; give a folder" in result.stderr
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize("command", ["train", "train-classifier"])
 def test_a_run_among_its_data_is_refused(command: str, data: Path) -> None:
     before = sorted(data.rglob("*"))
