@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     help="CelebA, or a folder in its layout, or a prepared one; a URL of one in shards.  [default: "
     "$FADER_DATA, or data/celeba]",
 )
+@click.option("--steps", type=click.IntRange(1), help="In all.  [default: the preset's]")
 @click.option("--preset", metavar="NAME", help="default, paper-256 or tiny.  [default: default]")
 @click.option(
     "-s",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
 def command(
     attrs: tuple[str, ...] | None,
     data: Path | str | None,
+    steps: int | None,
     preset: str | None,
     settings: tuple[str, ...],
     out: Path | None,
@@ -116,6 +118,7 @@ def command(
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run")
     out = out or Path("runs") / "-".join(attrs or ())
+    settings += (f"steps={steps}",) if steps else ()
 
     from fader.train.device import can_compile
     from fader.train.inputs import read_inputs

@@ -610,6 +610,8 @@ def test_bad_usage_of_train(data: Path, tmp_path: Path) -> None:
     assert code == 2 and "--attrs" in output
     code, output = run_train("--attrs", "Male", "--preset", "huge", "--data", str(data))
     assert code == 2 and "tiny" in output
+    code, output = run_train("--attrs", "Male", "--steps", "0", "--data", str(data))
+    assert code == 2 and "--steps" in output
     code, output = run_train("--attrs", "Male", "-s", "stesp=3", "--data", str(data))
     assert code == 2 and "did you mean steps" in output
 
@@ -669,6 +671,8 @@ def test_a_dry_run_says_what_a_run_would_be_and_leaves_nothing(data: Path, tmp_p
         assert f"  {setting.name} = " in output and setting.metadata["help"] in output
     for words in ("kind = difference", "Male, Eyeglasses", "million", "images/s", "12 steps"):
         assert words in output
+    code, output = run_train(*options, "--steps", "7")  # counts, as in cgan train
+    assert code == 0 and "7 steps" in output and "steps = 7 " in output
     code, output = run_train(*options, "--json")
     found = json.loads(output)
     assert found["data"]["images"] == {
@@ -711,7 +715,7 @@ def test_a_second_run_does_not_overwrite_the_first(data: Path, tmp_path: Path) -
     code, output = run_train("--resume", "--out", str(run), "-s", "model.width=16")
     assert code == 1 and "cannot change its model" in output
     # More steps are no other run.
-    assert run_train("--resume", "--out", str(run), "-s", "steps=3")[0] == 0
+    assert run_train("--resume", "--out", str(run), "--steps", "3")[0] == 0
     assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == [1, 2, 3]
 
 
