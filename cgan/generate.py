@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cgan.data import label_name
 from cgan.networks import Generator
-from fader.attributes import parse_changes, rivals
+from fader.attributes import ATTRIBUTES, parse_changes, rivals
 from fader.errors import FaderError
 
 #: Bytes of a label in a file's name.
@@ -40,6 +40,21 @@ def asked_labels(
         return rows.repeat_interleave(n, dim=0), wanted
     labels = generator.random_labels(n, seed)
     return set_attributes(labels, names, values) if values else labels, []
+
+
+def check_spelling(
+    generator: Generator, values: Sequence[str], classes: Sequence[str] = ()
+) -> None:
+    """Raise :class:`FaderError` for what is misspelt: no ``NAME=VALUE``, or the name of nothing.
+    CelebA's attributes are names also where the generator lacks them; whoever asks for those is
+    told so by :func:`asked_labels`."""
+    names = generator.label_names
+    if generator.label_kind == "attributes":
+        for text in values:
+            parse_changes(text, tuple(dict.fromkeys((*names, *ATTRIBUTES))))
+    if generator.label_kind == "classes":
+        for text in classes:
+            label_name(text, names)
 
 
 def set_attributes(

@@ -9,7 +9,13 @@ import click
 
 from cgan.commands import PICTURES, model_option
 from fader.commands.echo import say
-from fader.commands.options import device_option, names_folder, overwrite_option, resolve_device
+from fader.commands.options import (
+    device_option,
+    names_folder,
+    overwrite_option,
+    resolve_device,
+    usage,
+)
 from fader.errors import FaderError
 from fader.files import check_folder
 
@@ -90,7 +96,7 @@ def command(
     as_files = not out.suffix or out.is_dir() or names_folder(name or "-")
     _check_output(out, as_files, second_seed is not None, overwrite)
 
-    from cgan.generate import asked_labels, file_names, interpolation
+    from cgan.generate import asked_labels, check_spelling, file_names, interpolation
     from cgan.io import load_generator
     from cgan.pictures import grid, save_animation, save_png
     from fader.photo import save_image
@@ -98,6 +104,8 @@ def command(
     generator = load_generator(model, resolve_device(device))
     if classes == ("all",):
         classes = generator.label_names
+    with usage():
+        check_spelling(generator, (values,) if values else (), classes)
     labels, titles = asked_labels(generator, count, chosen, values, classes)
     columns = count if titles and count <= 16 else min(len(labels), 10)
     titles = titles if columns == count else []

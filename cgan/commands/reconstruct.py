@@ -81,11 +81,15 @@ def command(
 
     import torch
 
+    from cgan.generate import check_spelling
     from cgan.pictures import grid, save_animation
     from cgan.reconstruct import Redrawer
     from fader.photo import save_image
 
     redrawer = Redrawer(model, options.resolve_device(device))
+    with options.usage():
+        texts = (*sets, label) if label else sets
+        check_spelling(redrawer.vae, texts, texts)
     taken = []
     for photo in photos:
         try:

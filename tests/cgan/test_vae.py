@@ -253,6 +253,8 @@ def test_of_classes_the_photo_s_must_be_said(moods: Path, tmp_path: Path) -> Non
     command = ["reconstruct", ASTRONAUT, "--model", moods, "-o", out]
     code, output = run_cgan(*command)
     assert code == 1 and "--label; the model knows happy, sad" in output and not out.exists()
+    code, output = run_cgan(*command, "--label", "Happy", "--set", "sadd")
+    assert code == 2 and "the labels are happy, sad" in output and not out.exists()
     code, output = run_cgan(*command, "--label", "Happy", "--set", "sad")
     assert code == 0, output
     assert pixels(out).shape == (60, 96)  # grey
@@ -292,7 +294,8 @@ def test_one_photo_turns_into_another(faces: Path, tmp_path: Path) -> None:
         (["--set", "Young=1"], 1, "knows Smiling, Male"),
         (["--set", "Smiling=7"], 1, "from 0 to 1"),
         (["--set", "2:Smiling=1"], 1, "--face says which"),
-        (["--label", "happy"], 1, "not NAME=VALUE"),
+        (["--set", "Smilling=1"], 2, "did you mean Smiling?"),
+        (["--label", "happy"], 2, "not NAME=VALUE"),
         (["--face", "9"], 1, "there is no face 9"),
         (["--interpolate", "5"], 2, "from one photo to another; 1 given"),
         (["-o", "x.gif"], 2, "a GIF needs --interpolate"),
