@@ -51,7 +51,8 @@ from fader.files import check_folder
     "second_seed",
     type=click.IntRange(0),
     metavar="SEED2",
-    help="A GIF of each image turning into that of another seed, and back.",
+    help="A GIF of each image turning into that of this other seed, and back; --frames says in how "
+    "many pictures.",
 )
 @click.option(
     "--frames",
@@ -90,6 +91,10 @@ def command(
     """
     if values and classes:
         raise click.UsageError("--set is for attributes and --label for classes; give one of them")
+    if seed is not None and seed == second_seed:
+        raise click.UsageError(
+            f"--seed and --interpolate are both {seed}; give two different seeds"
+        )
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     suffix = ".png" if second_seed is None else ".gif"
     out = Path(name or f"{Path(model).name}-seed-{chosen}{suffix}")

@@ -143,6 +143,8 @@ def test_from_seed_to_seed(faces: Path, tmp_path: Path) -> None:
     assert code == 0, output
     with Image.open(out) as gif:
         assert gif.n_frames == 8 and gif.size == (64, 32)
+    code, output = run_cgan(*options, "--interpolate", 0, "--frames", 2, "--overwrite")
+    assert code == 0, output  # a seed like any other
     code, output = run_cgan(*options, "--interpolate", 2)
     assert code == 1 and "--overwrite" in output
 
@@ -171,6 +173,8 @@ def test_without_a_name_or_seed_both_are_told(faces: Path, tmp_path: Path, monke
         (["--model", "./faces", "--set", "Male=much"], 2, "must be a number"),
         (["--model", "./faces", "--set", "Male=1", "--label", "x"], 2, "one of them"),
         (["--model", "./faces", "-o", "x.gif"], 2, "--interpolate"),
+        (["--model", "./faces", "--seed", "7", "--interpolate", "7"], 2, "two different seeds"),
+        (["--model", "./faces", "--interpolate", "1", "--frames", "1"], 2, "2<=x<=200"),
         (["--model", "./faces", "-o", "x.txt"], 2, ".png"),
         (["--model", "nowhere"], 1, "no such generator"),
         (["--model", "empty"], 1, "no config.json"),

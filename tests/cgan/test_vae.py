@@ -297,6 +297,7 @@ def test_one_photo_turns_into_another(faces: Path, tmp_path: Path) -> None:
         (["--set", "Smilling=1"], 2, "did you mean Smiling?"),
         (["--label", "happy"], 2, "not NAME=VALUE"),
         (["--face", "9"], 1, "there is no face 9"),
+        *((["--interpolate", few], 2, "2<=x<=200") for few in "01"),
         (["--interpolate", "5"], 2, "from one photo to another; 1 given"),
         (["-o", "x.gif"], 2, "a GIF needs --interpolate"),
         (["-o", "x.txt"], 2, "ends in .png"),
