@@ -30,6 +30,7 @@ from fader.data.store import PreparedStore, is_prepared, is_store
 from fader.errors import FaderError, UnreadableImageError
 from fader.photo import open_reduced
 from fader.urls import path_or_url
+from fader.words import plural
 
 #: Fewer images than this are no set to learn from.
 FEWEST = 10
@@ -95,7 +96,7 @@ class ImageSet:
         rows: np.ndarray = np.flatnonzero(self.labels[:, column] > 0.5)
         if len(rows) < FEWEST:
             raise FaderError(
-                f"only {len(rows)} images are {self.label_names[column]}; "
+                f"only {plural(len(rows), 'image is', 'images are')} {self.label_names[column]}; "
                 f"at least {FEWEST} are needed"
             )
         return replace(
@@ -276,10 +277,9 @@ def _read_folder(path: Path, size: int, channels: int, classes: bool, progress: 
     if not (split[kept] == TRAIN).any():
         raise FaderError(f"{path}: has no readable images in its training folder")
     black = int((images.max(axis=(1, 2, 3))[kept] <= _BLACK).sum())
-    note = (
-        f"{black} of {len(kept)} images are black or almost so; were they saved with fewer bits "
-        "than their files have?"
-    )
+    were = "is black or almost so; was it" if black == 1 else "are black or almost so; were they"
+    files_have = "its file has" if black == 1 else "their files have"
+    note = f"{black} of {len(kept)} images {were} saved with fewer bits than {files_have}?"
     return ImageSet(
         images=images if len(kept) == len(files) else images[kept],
         labels=labels,
@@ -358,7 +358,7 @@ def _too_few(path: Path | str, count: int, rejected: Sequence[tuple[str, str]]) 
     unusable = ""
     for name, reason in rejected[:1]:
         unusable = f" ({len(rejected)} more could not be used: {name}: {reason})"
-    usable = f"{count or 'no'} usable image{'s' if count > 1 else ''}"
+    usable = plural(count, "usable image") if count else "no usable image"
     return FaderError(f"{path}: has {usable}{unusable}; at least {FEWEST} are needed")
 
 

@@ -32,6 +32,7 @@ from fader.train.ema import averaged, recalibrate
 from fader.train.loop import Loop, training_loop
 from fader.train.run import RunFolder, fitting_checkpoint
 from fader.train.schedule import learning_rate_at
+from fader.words import plural
 
 #: Batches over which the averaged generator's normalisation is measured.
 CALIBRATED = 4
@@ -333,8 +334,9 @@ def copy_weights(source: Generator, target: Generator) -> None:
 def _check_fit(config: GanConfig, images: ImageSet) -> None:
     if (images.size, images.channels) != (config.size, config.channels):
         raise FaderError(
-            f"the images are {images.size} px with {images.channels} channels, the generator is "
-            f"for {config.size} px with {config.channels}; open them with its size and channels"
+            f"the images are {images.size} px with {plural(images.channels, 'channel')}, the "
+            f"generator is for {config.size} px with {config.channels}; open them with its size "
+            "and channels"
         )
     if images.label_names != config.label_names:
         raise FaderError(

@@ -15,7 +15,7 @@ MODULE_LINES, FUNCTION_LINES = 400, 60
 #: A package may import those of lower levels, and itself.
 LEVELS = {
     0: ["errors", "_version"],
-    1: ["attributes", "documents", "files", "interrupts", "processes", "progress", "urls"],
+    1: ["attributes", "documents", "files", "interrupts", "processes", "progress", "urls", "words"],
     2: ["photo", "runtime"],
     3: ["faces"],
     4: ["data", "models"],

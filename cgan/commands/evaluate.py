@@ -10,6 +10,7 @@ import click
 from cgan.commands import model_option
 from fader.commands import options
 from fader.commands.echo import say, say_json
+from fader.words import plural
 
 if TYPE_CHECKING:
     from cgan.data import ImageSet
@@ -127,5 +128,6 @@ def _open(data: Path | str, generator: Generator, only: str | None) -> ImageSet:
         images = images.only(only)
     if images.rejected:
         name, reason = images.rejected[0]
-        say(f"{len(images.rejected)} files left out, such as {name}: {reason}", err=True)
+        left_out = plural(len(images.rejected), "file")
+        say(f"{left_out} left out, such as {name}: {reason}", err=True)
     return images

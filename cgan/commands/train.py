@@ -22,6 +22,7 @@ from fader.commands.options import (
 from fader.errors import FaderError
 from fader.interrupts import stop_on_sigterm
 from fader.processes import keep_memory
+from fader.words import plural
 
 if TYPE_CHECKING:
     from cgan.config import GanConfig
@@ -277,8 +278,10 @@ def _tell_about(images: ImageSet, run: RunFolder) -> None:
         write_rejected(path, list(names), dict(enumerate(reasons)))
         for name, reason in images.rejected[:3]:
             say(f"left out: {name}: {reason}", err=True)
-        say(f"{len(images.rejected)} files left out; {path} lists them", err=True)
-    say(f"{len(images.indices(0))} images to learn from", err=True)
+        them = "it" if len(images.rejected) == 1 else "them"
+        left_out = plural(len(images.rejected), "file")
+        say(f"{left_out} left out; {path} lists {them}", err=True)
+    say(f"{plural(len(images.indices(0)), 'image')} to learn from", err=True)
     for note in images.notes:
         say(f"warning: {note}", err=True)
 

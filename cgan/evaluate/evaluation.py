@@ -30,6 +30,7 @@ from cgan.networks import ConditionalVae, Generator
 from cgan.pictures import grid
 from fader.data.batches import to_tensor
 from fader.errors import FaderError
+from fader.words import plural
 
 #: Samples for each class or combination of attributes.
 PER_GROUP = 100
@@ -77,7 +78,8 @@ def evaluate(
     images, config = reals.images, generator.config
     _check_fit(images, generator, data)
     if n < 2:
-        raise FaderError(f"{n} samples have no distribution; take 100 or more")
+        few = plural(n, "sample has", "samples have")
+        raise FaderError(f"{few} no distribution; take 100 or more")
 
     drawn = images.labels[np.random.default_rng([seed, 32]).choice(images.indices(0), n)]
     samples = draw(generator, n, seed, drawn, truncation, progress)
@@ -118,8 +120,8 @@ def _check_fit(images: ImageSet, generator: Generator, data: str) -> None:
     config = generator.config
     if (images.size, images.channels) != (config.size, config.channels):
         raise FaderError(
-            f"{data}: opened as {images.size} pixels with {images.channels} channels, and the "
-            f"generator draws {config.size} with {config.channels}"
+            f"{data}: opened as {images.size} pixels with {plural(images.channels, 'channel')}, "
+            f"and the generator draws {config.size} with {config.channels}"
         )
     if images.label_names != generator.label_names:
         has, draws = (", ".join(n) or "none" for n in (images.label_names, generator.label_names))
@@ -169,8 +171,9 @@ def _cautions(
     found = []
     if learnt_from is not None and learnt_from != len(reals.training):
         found.append(
-            f"The generator was trained on {learnt_from} images and the data has "
-            f"{len(reals.training)} training images: other data, so copies may go unnoticed."
+            f"The generator was trained on {plural(learnt_from, 'image')} and the data has "
+            f"{plural(len(reals.training), 'training image')}: other data, so copies may go "
+            "unnoticed."
         )
     if not reals.held_out:
         found.append(
@@ -178,7 +181,7 @@ def _cautions(
             "the training ones against the other, and the generator has seen both."
         )
     if count < ROUGH:
-        found.append(f"Only {count} pictures on each side: the distances are rough.")
+        found.append(f"Only {plural(count, 'picture')} on each side: the distances are rough.")
     if truncation != 1:
         found.append(f"Samples are truncated to {truncation:g}: cleaner and less various.")
     unknown = [n for n in generator.label_names if judge is not None and n not in judge.names]

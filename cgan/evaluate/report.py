@@ -11,6 +11,7 @@ from cgan.evaluate.evaluation import Evaluation
 from fader._version import __version__
 from fader.evaluate.page import cautions, page, picture, tabular
 from fader.files import write_text
+from fader.words import plural
 
 #: Row of the table → (what it is called, which way is better, what it says).
 MEASURES = {
@@ -63,9 +64,9 @@ def html(evaluation: Evaluation) -> str:
     if labels:
         told = "<p>No score can be trusted beyond the judge's own beside it.</p>"
         labels = f"<h2>By label</h2>{told}{labels}"
-    body = f"""<p>{data["samples"]} samples of {model["size"]} pixels against
-{data["training"]} training and {data["held_out"]} held-out pictures of {escape(data["path"])},
-seed {data["seed"]}; fader {__version__}.</p>
+    body = f"""<p>{plural(data["samples"], "sample")} of {model["size"]} pixels against
+{data["training"]} training and {plural(data["held_out"], "held-out picture")} of
+{escape(data["path"])}, seed {data["seed"]}; fader {__version__}.</p>
 {cautions(document["cautions"])}
 <ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>
 <h2>Quality and variety, on {escape(document["features"]["title"])} features</h2>
@@ -118,15 +119,15 @@ def _summary(document: dict[str, Any]) -> list[str]:
     if labels:
         judge = labels["judge"]
         lines.append(
-            f"label accuracy: {_interval(labels['accuracy'])}; the judge's own on "
-            f"{judge['scored_on']} real pictures {_interval(judge['accuracy'])}, chance "
-            f"{_number(labels['chance'])}"
+            f"label accuracy: {_interval(labels['accuracy']) or 'none'}; the judge's own on "
+            f"{plural(judge['scored_on'], 'real picture')} "
+            f"{_interval(judge['accuracy']) or 'none'}, chance {_number(labels['chance'])}"
         )
         lines.append(f"judge of labels: {judge['name']} ({judge['architecture']})")
     lines.append(
-        f"{data['samples']} samples, {data['compared']} of them and as many real pictures in the "
-        f"distances; real: {data['real']}, compared with training pictures as the samples are; "
-        f"{data['rejected']} files of the data could not be used"
+        f"{plural(data['samples'], 'sample')}, {data['compared']} of them and as many real "
+        f"pictures in the distances; real: {data['real']}, compared with training pictures as the "
+        f"samples are; {plural(data['rejected'], 'file')} of the data could not be used"
     )
     return lines + [f"CAUTION: {caution}" for caution in document["cautions"]]
 

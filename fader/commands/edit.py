@@ -26,6 +26,7 @@ from fader.commands.options import (
 )
 from fader.errors import FaderError
 from fader.files import check_folder
+from fader.words import plural
 
 if TYPE_CHECKING:
     from fader.edit.cluster.engine import Cluster
@@ -321,7 +322,8 @@ def _summed(
     parts = ", ".join(f"{counts[status]} {status}" for status in _BAD if counts[status])
     passed = f"; passed over: {counted(others)}" if others else ""
     pace = f"{seconds:.1f} s ({done / seconds:.1f} photos/s)"
-    say(f"{done} photos: {parts}; {faces} faces; {pace}{passed}; report: {report}", err=True)
+    found = f"{plural(done, 'photo')}: {parts}; {plural(faces, 'face')}"
+    say(f"{found}; {pace}{passed}; report: {report}", err=True)
 
 
 def _folder(photos: tuple[Path, ...], out: Path | None) -> Path | None:

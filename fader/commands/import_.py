@@ -11,6 +11,7 @@ from fader.attributes import parse_attributes
 from fader.commands.echo import say
 from fader.commands.options import PATH, folder_to_write, user_parameter
 from fader.errors import FaderError
+from fader.words import plural
 
 
 @click.command("import", epilog="Example: fader import male.pth male/")
@@ -39,5 +40,6 @@ def command(checkpoint: Path, out: Path, attributes: tuple[str, ...] | None) -> 
     model = import_checkpoint(checkpoint, attributes or ())
     model.save(out)
     config = model.autoencoder.config
-    say(f"{config.size} px, {config.layers} layers, edits {', '.join(model.attributes)}", err=True)
+    layers = plural(config.layers, "layer")
+    say(f"{config.size} px, {layers}, edits {', '.join(model.attributes)}", err=True)
     say(out)

@@ -14,6 +14,7 @@ from fader.commands.echo import say
 from fader.errors import FaderError
 from fader.files import check_folder
 from fader.urls import is_url, path_or_url
+from fader.words import plural
 
 if TYPE_CHECKING:
     import torch
@@ -136,8 +137,9 @@ def open_store(path: Path | str, size: int) -> PreparedStore:
     if rejected := store.rejected:
         name, reason = rejected[0]
         say(
-            f"{len(rejected)} images left out, such as {name}: {reason}; "
-            f"{os.path.join(store.path, 'rejected.csv')} lists them",
+            f"{plural(len(rejected), 'image')} left out, such as {name}: {reason}; "
+            f"{os.path.join(store.path, 'rejected.csv')} lists "
+            f"{'it' if len(rejected) == 1 else 'them'}",
             err=True,
         )
     return store

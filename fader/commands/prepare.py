@@ -10,6 +10,7 @@ import click
 from fader.commands.echo import say
 from fader.commands.options import PATH, folder_to_write
 from fader.urls import path_or_url
+from fader.words import plural
 
 _ALIGNMENTS = {
     "landmarks": "by the source's landmarks, detected where it has none",
@@ -59,8 +60,9 @@ def command(source: Path, dest: Path | str, size: int, hard: bool, **options: An
     store = prepare(source, dest, size=size, soft=not hard, **options)
     rejected = store.meta["rejected"]
     say(
-        f"{dest}: {'already done, ' if before else ''}{len(store)} faces of {size}x{size}, "
-        f"{len(store.attribute_names)} attributes ({store.meta['labels']} labels)"
+        f"{dest}: {'already done, ' if before else ''}{plural(len(store), 'face')} of "
+        f"{size}x{size}, {plural(len(store.attribute_names), 'attribute')} "
+        f"({store.meta['labels']} labels)"
     )
     say(f"alignment: {_ALIGNMENTS[store.meta['alignment']]}")
     sizes = ", ".join(f"{name} {store.meta['splits'][name]}" for name in SPLIT_NAMES)

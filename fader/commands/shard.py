@@ -9,6 +9,7 @@ import click
 from fader.commands.echo import say
 from fader.commands.options import folder_to_write
 from fader.urls import path_or_url
+from fader.words import plural
 
 
 @click.command("shard", epilog="Example: fader shard data/celeba-128 s3://bucket/celeba-128")
@@ -25,6 +26,6 @@ def command(store: Path | str, dest: Path | str) -> None:
     faces, finished = shard(store, dest)
     shards = -(-len(faces) // faces.meta["shards"]["rows"])
     say(
-        f"{dest}: {'already done, ' if finished else ''}{len(faces)} faces of "
-        f"{faces.size}x{faces.size} in {shards} shard{'' if shards == 1 else 's'}"
+        f"{dest}: {'already done, ' if finished else ''}{plural(len(faces), 'face')} of "
+        f"{faces.size}x{faces.size} in {plural(shards, 'shard')}"
     )

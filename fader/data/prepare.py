@@ -111,8 +111,9 @@ def _prepare(
         log.give_up()
         pixels.path.unlink()
         first = min(rejected)
+        which = "its only image could not" if count == 1 else f"none of the {count} images could"
         raise FaderError(
-            f"{data.root}: none of the {count} images could be used ({shown(data.names[first])}: "
+            f"{data.root}: {which} be used ({shown(data.names[first])}: "
             f"{rejected[first]}); {dest / store.REJECTED} lists them"
         )
     rows = pixels.fill_holes(log)

@@ -17,6 +17,7 @@ import numpy as np
 from fader.attributes import ATTRIBUTES, attribute_name
 from fader.data.images import has_image_suffix
 from fader.errors import FaderError, UnknownAttributeError
+from fader.words import plural
 
 #: A table of labels has at most this many bytes: forty of them for ten million images.
 MOST_TABLE_BYTES = 1 << 30
@@ -49,7 +50,8 @@ class Table:
         rows = self.rows_of(names)
         missing = np.flatnonzero(rows < 0)
         if len(missing):
-            others = f" and {len(missing) - 1} other images" if len(missing) > 1 else ""
+            more = plural(len(missing) - 1, "other image")
+            others = f" and {more}" if len(missing) > 1 else ""
             raise FaderError(
                 f"{self.path}: has no row for {shown(names[missing[0]])}{others}; "
                 "it does not belong to this list of attributes, or is cut short"
@@ -73,7 +75,8 @@ def read_rows(path: Path, width: int | None = None) -> tuple[tuple[str, ...], It
     """
     columns, rows = _columns_and_rows(path)
     if width is not None and columns and len(columns) != width:
-        raise FaderError(f"{path}: expected {width} columns beside the image, found {len(columns)}")
+        expected = plural(width, "column")
+        raise FaderError(f"{path}: expected {expected} beside the image, found {len(columns)}")
     return columns, _checked(path, rows, len(columns) or width or 1)
 
 
@@ -97,8 +100,9 @@ def _columns_and_rows(path: Path) -> tuple[tuple[str, ...], Iterable[Row]]:
     # As text: Python refuses to read numbers of thousands of digits.
     if (first.lstrip("0") or "0") != str(rows):
         raise FaderError(
-            f"{path}, line 1: promises {shown(first)} images but {rows} rows follow; "
-            "fetch the file again or correct the count"
+            f"{path}, line 1: promises {shown(first)} image{'' if first == '1' else 's'} but "
+            f"{plural(rows, 'row follows', 'rows follow')}; fetch the file again or correct the "
+            "count"
         )
     return tuple(lines[1].split()) if rows else (), islice(numbered, 2, None)
 
@@ -156,8 +160,8 @@ def _checked(path: Path, rows: Iterable[Row], width: int) -> Iterator[Row]:
     for line, cells in rows:
         if len(cells) != width + 1 or not cells[0]:
             raise FaderError(
-                f"{path}, line {line}: expected an image name and {width} values, found "
-                f"{len(cells)} fields; mend the line or fetch the file again"
+                f"{path}, line {line}: expected an image name and {plural(width, 'value')}, found "
+                f"{plural(len(cells), 'field')}; mend the line or fetch the file again"
             )
         if cells[0] in seen:
             raise FaderError(

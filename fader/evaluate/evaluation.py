@@ -22,6 +22,7 @@ from fader.evaluate.scores import judge_accuracy, mean, plain, score_swaps
 from fader.evaluate.statistics import distinct_people
 from fader.evaluate.swaps import slide, swap
 from fader.models.model import FaderModel
+from fader.words import plural
 
 #: Faces moved along the sliders, and faces shown.
 SLID, SHOWN = 64, 10
@@ -108,7 +109,8 @@ def _take(
     shared = shared[shared >= 0] if split != "train" else shared[:0]
     warnings = []
     if len(shared):
-        warnings.append(f"{len(shared)} people of this split are also in the training split.")
+        who = plural(len(shared), "person of this split is", "people of this split are")
+        warnings.append(f"{who} also in the training split.")
     if split != "test":
         warnings.append(f"These are {split} faces, not test faces.")
     rows = draw(rows, limit, seed, 1)

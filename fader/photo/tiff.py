@@ -18,6 +18,7 @@ from fader.photo.formats import check_size, opened
 from fader.photo.metadata import DESCRIBING, Contents
 from fader.photo.photo import Photo, eight_bit, photo_of, photo_of_values
 from fader.photo.resources import CAPTION, caption_of, packed, parsed, with_caption
+from fader.words import plural
 
 _XMP, _CAPTION, _RESOURCES, _ICC = 700, 33723, 34377, 34675
 _RAW_CAMERA, _RAW_COLOURS = 50706, (32803, 34892)  # DNGVersion; a colour filter's, or linear
@@ -200,7 +201,8 @@ def _decoded(page: Any, data: bytes) -> np.ndarray:
         offset, length = page.dataoffsets[index], page.databytecounts[index]
         part = data[offset : offset + length]
         if len(part) < length or not length:
-            raise ValueError(f"{max(length - len(part), 1)} bytes are missing")
+            missing = plural(max(length - len(part), 1), "byte is", "bytes are")
+            raise ValueError(f"{missing} missing")
         rows = down if page.is_tiled else min(down, height - index % -(-height // down) * down)
         if compression != 1 or fill_order != 1:
             part = _unpacked(part, compression, row, rows, fill_order)

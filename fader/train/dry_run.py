@@ -14,6 +14,7 @@ from fader.data.annotations import SPLIT_NAMES, TRAIN
 from fader.data.store import PreparedStore
 from fader.train.config import TrainConfig
 from fader.train.trainer import R1_EVERY, Trainer
+from fader.words import plural
 
 #: Steps that are timed, after as many that are not; the dear ones in between count by their share.
 TIMED = 4
@@ -58,6 +59,7 @@ def as_text(found: dict[str, Any], config: TrainConfig) -> str:
     counts = found["parameters"].items()
     sizes = "\n".join(f"  {name}: {n / 1e6:.2f} million" for name, n in counts)
     hours = tqdm.format_interval(round(cost["hours"] * 3600))
+    steps = plural(config.steps, "step")
     return f"""{config.describe()}
 data
   images: {images}
@@ -66,7 +68,7 @@ parameters
 {sizes}
 cost
   {cost["images_per_second"]} images/s ({cost["device"]}, {cost["precision"]} mixed precision), so \
-about {hours} hours:minutes:seconds for {config.steps} steps of {config.batch_size} images"""
+about {hours} hours:minutes:seconds for {steps} of {config.batch_size} images"""
 
 
 def _images_per_second(trainer: Trainer) -> float:

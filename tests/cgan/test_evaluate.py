@@ -277,11 +277,11 @@ def test_attributes_are_scored_by_value_and_combination(images: ImageSet):
 
 
 def test_what_does_not_fit_is_told(reals: Reals):
-    with pytest.raises(FaderError, match="opened as 32 pixels with 1 channels"):
+    with pytest.raises(FaderError, match="opened as 32 pixels with 1 channel,"):
         evaluate(Artist(channels=3), reals, name="it", data="shapes")
     with pytest.raises(FaderError, match="its labels are disc, bar, ring"):
         evaluate(Artist(label_names=("a", "b")), reals, name="it", data="shapes")
-    with pytest.raises(FaderError, match="1 samples"):
+    with pytest.raises(FaderError, match="1 sample has no distribution"):
         evaluate(Artist(), reals, name="it", data="shapes", n=1)
 
 

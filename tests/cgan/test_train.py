@@ -268,6 +268,7 @@ def test_the_command_trains_and_refuses_to_overwrite(tmp_path: Path) -> None:
     code, output = run_cgan(*options, "--size", 32)
     assert code == 0, output
     assert "left out: dark/broken.png" in output and "12 images" in output
+    assert f"1 file left out; {run / 'rejected.csv'} lists it" in output
     assert "dark/broken.png" in (run / "rejected.csv").read_text()
     assert load_generator(run).config.size == 32
     code, output = run_cgan(*options)

@@ -266,6 +266,13 @@ def test_edit_of_a_folder_needs_a_place_outside_it(fader, photo, tmp_path):
     assert result.exit_code == 1 and "no photos" in result.stderr
 
 
+def test_a_folder_of_one_photo_is_summed_up(fader, photo, tmp_path):
+    (tmp_path / "in").mkdir()
+    photo.rename(tmp_path / "in" / photo.name)
+    result = fader("edit", tmp_path / "in", "--set", "Smiling=1", "-o", tmp_path / "out")
+    assert result.exit_code == 0 and "1 photo: 1 edited; 1 face; " in result.stderr
+
+
 def test_a_slash_at_the_end_means_a_folder(fader, photo, tmp_path):
     for out in ("new/", "new.jpg/", "new/."):
         result = fader(

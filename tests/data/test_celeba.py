@@ -281,7 +281,7 @@ def test_hard_labels_of_either_kind_are_read_alike(tmp_path):
         ("file,Male\n1.jpg,nan\n", r"line 2: nan for Male"),
         ("file,Male,split\n1.jpg,1,later\n", r"line 2: split 'later'"),
         ("file,Male,Male\n1.jpg,1,1\n", r"line 1: a column name comes twice"),
-        ("file,Male\n1.jpg,1,1\n", r"line 2: expected an image name and 1 values, found 3"),
+        ("file,Male\n1.jpg,1,1\n", r"line 2: expected an image name and 1 value, found 3"),
         ("file,Male\n", r"lists no photos"),
         ("file;Male\n1.jpg;1\n", r"line 1: needs .* separated by commas"),
         ("file,split\n1.jpg,train\n", r"names no attributes"),

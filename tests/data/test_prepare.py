@@ -592,7 +592,9 @@ def test_the_command_prepares_and_says_what_it_did(celeba, tmp_path):
     damage(root, 3)
     result = fader_prepare(root, dest, "--size", 32, "--workers", 1)
     assert result.exit_code == 0, result.output
-    assert "11 faces of 32x32" in result.stdout
+    assert "11 faces of 32x32, 40 attributes" in result.stdout
+    one = fader_prepare(root, tmp_path / "one", "--size", 32, "--workers", 1, "--limit", 1)
+    assert "one: 1 face of 32x32, " in one.stdout
     assert "train 7, valid 2, test 2" in result.stdout
     assert f"rejected: 1, listed in {dest / 'rejected.csv'}" in result.stdout
     again = fader_prepare(root, dest, "--size", 32)

@@ -122,7 +122,7 @@ def test_the_losses_are_those_of_the_store(store: Path, place: str, tmp_path: Pa
     for data, run in ((store, tmp_path / "one"), (place, tmp_path / "two")):
         code, said = train(data, run, 3)
         assert code == 0, said
-        assert "1 images left out, such as 000003.jpg" in said
+        assert "1 image left out, such as 000003.jpg" in said
     rows, others = (read_rows(tmp_path / run / "metrics.jsonl") for run in ("one", "two"))
     assert len(rows) == 3
     for row, other in zip(rows, others, strict=True):

@@ -66,7 +66,7 @@ async function generate(event) {
     const note = element("p", { className: "quiet", textContent: `Seed ${drawn.seed} draws the same again.` });
     place.replaceChildren(...drawn.images.map((image, i) => tile(image, i, drawn.seed)), note);
     place.scrollIntoView({ block: "nearest" });
-    tell(`${drawn.images.length} faces drawn`);
+    tell(`${drawn.images.length} ${drawn.images.length === 1 ? "face" : "faces"} drawn`);
   } catch (error) {
     complain(error);
   } finally {

@@ -32,7 +32,7 @@ function card(model) {
   const state = current ? "in use" : model.loaded ? "loaded" : "not loaded";
   const head = element("div", { className: "row spread" },
     element("h2", { textContent: model.name }), element("span", { className: "badge", textContent: state }));
-  const facts = element("p", { className: "quiet", textContent: model.error ?? `${model.size} pixels, ${model.attributes.length} attributes` });
+  const facts = element("p", { className: "quiet", textContent: model.error ?? `${model.size} pixels, ${model.attributes.length} ${model.attributes.length === 1 ? "attribute" : "attributes"}` });
   const chips = element("div", { className: "chips" },
     ...model.attributes.map((name) => element("span", { className: "badge", textContent: readable(name) })));
   const use = element("button", { type: "button", textContent: current ? "In use" : "Use this model", disabled: current || Boolean(model.error) });
