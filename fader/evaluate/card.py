@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fader.errors import FaderError
-from fader.evaluate.table import COLUMNS, rows, summary
+from fader.evaluate.table import COLUMNS, faces, rows, summary
 from fader.models.model import FaderModel
+from fader.words import plural
 
 #: Columns of the evaluation's table that the card shows.
 _SHOWN = ("n", "swap", "blurred", "kept", "judge", "leakage", "identity")
@@ -34,7 +35,7 @@ photo's own resolution.
 fader edit photo.jpg --set {model.attributes[0]}=1 --model {repo_id}
 ```
 
-The network is of the kind `{config.kind}`, with {config.layers} layers. {estimates}
+The network is of the kind `{config.kind}`, with {plural(config.layers, "layer")}. {estimates}
 
 Edited photos of real people can mislead: say that a picture was edited. The names of attributes \
 are labels of a data set, not facts about people.
@@ -69,7 +70,7 @@ def _measured(model: FaderModel, evaluation: dict[str, Any]) -> str:
         if list(of) != list(model.attributes):
             raise FaderError("is the evaluation of a model that edits other attributes")
         table, summed = rows(evaluation), summary(evaluation)
-        said = f"{data['faces']} {data['split']} faces of {data['people']} people"
+        said = faces(data)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise FaderError("is not what fader evaluate --json prints") from None
     lines = [

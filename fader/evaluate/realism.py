@@ -94,7 +94,7 @@ def _against_real(case: Case, swapped: dict[str, Swapped]) -> dict[str, Any]:
             entry = {"ratio": ratio, "distance": distance, "halves": apart, "n": n}
             attributes[name][f"to_{value}"] = plain(entry)
     ratios = [d["ratio"] for entry in attributes.values() for d in entry.values()]
-    more: dict[str, Any] = {"reason": "there are no real faces to compare with"}
+    more: dict[str, Any] = {"reason": "too few faces, edited or real, to compare"}
     if ratios:
         more = {"worst": max(ratios)}
     return {"mean": mean(ratios), **more, "attributes": attributes}

@@ -9,7 +9,7 @@ from typing import Any
 from fader._version import __version__
 from fader.evaluate.evaluation import Evaluation
 from fader.evaluate.page import cautions, page, picture, tabular
-from fader.evaluate.table import COLUMNS, number, rows, summary
+from fader.evaluate.table import COLUMNS, faces, number, rejected, rows, summary
 from fader.files import write_text
 
 # A slider curve, in SVG units.
@@ -17,6 +17,14 @@ _WIDTH, _HEIGHT, _MARGIN = 260, 170, 26
 
 #: A drop after blur and JPEG beyond this is marked.
 _TRICK = 0.05
+
+
+_OF_SLIDERS = """The judge's probability of the attribute as its slider goes from −1 to 2: mean
+over faces, and where the middle 80 % of them are. Training covers 0 to 1."""
+_OF_SIDE_EFFECTS = """How much the judge's probability of the column's attribute moved, on average,
+when the row's was set."""
+_OF_GROUPS = """Swap accuracy, mean of both directions, apart for the two sides of other
+attributes."""
 
 
 def write_report(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
@@ -32,30 +40,28 @@ def html(evaluation: Evaluation) -> str:
     curves = "".join(_curve(name, curve) for name, curve in document["continuity"].items())
     pictures = "".join(picture(name, one) for name, one in evaluation.pictures.items())
     legend = "".join(f"<dt>{name}</dt><dd>{escape(what)}</dd>" for name, what in COLUMNS.items())
-    body = f"""<p>{data["faces"]} faces of {data["people"]} people, the
-{escape(data["split"])} split of {escape(data["path"])}, {document["model"]["size"]} pixels,
-seed {data["seed"]}; {data["rejected"]} images of the data were rejected when it was prepared.
-fader {__version__}.</p>
+    body = f"""<p>{escape(faces(data))}, of {escape(data["path"])},
+{document["model"]["size"]} pixels, seed {data["seed"]}; {rejected(data)} rejected when it was
+prepared. fader {__version__}.</p>
 {cautions(document["cautions"])}
 <ul>{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>
 <h2>Attributes</h2>
 <div class="wide">{_table(document)}</div>
 <dl>{legend}</dl>
-<h2>Sliders</h2>
-<p>The judge's probability of the attribute as its slider goes from −1 to 2: mean over faces, and
-where the middle 80 % of them are. Training covers 0 to 1.</p>
-<div class="curves">{curves}</div>
-<h2>Side effects</h2>
-<p>How much the judge's probability of the column's attribute moved, on average, when the row's
-was set.</p>
-<div class="wide">{_side_effects(document)}</div>
-<h2>For whom</h2>
-<p>Swap accuracy, mean of both directions, apart for the two sides of other attributes.</p>
-<div class="wide">{_groups(document)}</div>
+{_section("Sliders", _OF_SLIDERS, "curves", curves)}
+{_section("Side effects", _OF_SIDE_EFFECTS, "wide", _side_effects(document))}
+{_section("For whom", _OF_GROUPS, "wide", _groups(document))}
 <h2>Pictures</h2>
 <p>Random faces of the split, not chosen ones.</p>
 {pictures}"""
     return page(f"Evaluation of {document['model']['name']}", body)
+
+
+def _section(title: str, told: str, kind: str, content: str) -> str:
+    """A part of the report; nothing where it would be empty, as it may be of few faces."""
+    return (
+        f'<h2>{title}</h2>\n<p>{told}</p>\n<div class="{kind}">{content}</div>' if content else ""
+    )
 
 
 def _table(document: dict[str, Any]) -> str:
@@ -86,7 +92,7 @@ def _side_effects(document: dict[str, Any]) -> str:
             cells = "".join(_shaded(score["side_effects"].get(other)) for other in names)
             label = f"{escape(name)} {direction.replace('to_', '→')}"
             body.append(f"<tr><td>{label}</td>{cells}</tr>")
-    return tabular(["set", *names], body)
+    return tabular(["set", *names], body) if body else ""
 
 
 def _shaded(move: float | None) -> str:
@@ -100,6 +106,8 @@ def _groups(document: dict[str, Any]) -> str:
     scores, means = (document["swap_accuracy"][key] for key in ("attributes", "by_group"))
     entries = {name: entry["groups"] for name, entry in scores.items() if entry}
     groups = list(dict.fromkeys(group for entry in entries.values() for group in entry))
+    if not groups:
+        return ""
 
     def row(name: str, kind: str, shown: dict[str, tuple[float | None, str]]) -> str:
         cells = [

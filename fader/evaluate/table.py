@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fader.words import plural
+
 #: Column → (heading, what it is); shared by the terminal and the HTML report.
 COLUMNS = {
     "n": "test faces whose own label is clearly on the other side",
@@ -75,19 +77,16 @@ def summary(document: dict[str, Any]) -> list[str]:
     """The scores that are not per attribute, and everything a reader must be warned of."""
     swaps, quality, judge = (document[key] for key in ("swap_accuracy", "reconstruction", "judge"))
     lines = [
-        f"swap accuracy, mean of both directions: {number(swaps['mean'])}, after blur and JPEG "
-        f"{number(swaps['mean_blurred'])}, pasted {number(swaps['mean_pasted'])}",
-        f"other attributes kept: {number(document['other_attributes_kept']['mean'])}, random other "
-        f"people {number(document['other_attributes_kept']['floor'])}",
+        *_swaps(swaps, document["other_attributes_kept"]),
         *_groups(swaps["by_group"]),
         f"outside the mask, PSNR: {_or_reason(document['outside_mask'])}",
         f"reconstruction: PSNR {quality['psnr']['value']:.2f} dB, SSIM "
-        f"{number(quality['ssim']['value'])}, MS-SSIM ({quality['ms_ssim_scales']} scales) "
+        f"{number(quality['ssim']['value'])}, MS-SSIM "
+        f"({plural(quality['ms_ssim_scales'], 'scale')}) "
         f"{number(quality['ms_ssim']['value'])}",
         f"leakage, mean: {_or_reason(document['leakage'])}; shown in decodings that are told "
-        f"nothing: {number(document['leakage']['shown']['mean'])}",
-        f"identity, mean: {number(document['identity']['mean'])}{_scale(document['identity'])}, by "
-        f"{document['identity']['embedder']}",
+        f"nothing: {number(document['leakage']['shown']['mean']) or 'none, no label differs'}",
+        _identity(document["identity"]),
         _sliders(document["continuity"]),
         f"Fréchet distance to real faces with the value, over that of two halves of these, mean: "
         f"{_or_reason(document['realism'])}",
@@ -96,11 +95,13 @@ def summary(document: dict[str, Any]) -> list[str]:
     if "reason" in distance:
         lines.append(f"Fréchet distance: none, {distance['reason']}")
     else:
-        lines.append(
-            f"Fréchet distance on {distance['features']}: edited {number(distance['edited'], 2)}, "
-            f"decoded {number(distance['decoded'], 2)}, other photos "
-            f"{number(distance['other_photos'], 2)} (n = {distance['n']})"
+        names = {"edited": "edited", "decoded": "decoded", "other_photos": "other photos"}
+        parts = ", ".join(
+            f"{words} {number(distance[key], 2)}"
+            for key, words in names.items()
+            if distance[key] is not None
         )
+        lines.append(f"Fréchet distance on {distance['features']}: {parts} (n = {distance['n']})")
     decoded = f" (unedited decoding {strange['decoded']:.3f})" if "decoded" in strange else ""
     return [
         *lines,
@@ -109,6 +110,21 @@ def summary(document: dict[str, Any]) -> list[str]:
         f"{judge['identities'] or 'unknown'} identities, seed {judge['seed']}); no score can be "
         "trusted beyond the judge's own accuracy beside it",
         *(f"CAUTION: {caution}" for caution in document["cautions"]),
+    ]
+
+
+def _swaps(swaps: dict[str, Any], kept: dict[str, Any]) -> list[str]:
+    """What edits did, or in one line why nothing is known of that."""
+    if swaps["mean"] is None:
+        return ["swap accuracy: none, no face has a clear label of what the judge knows"]
+    others = "none, the judge knows no others"
+    if kept["mean"] is not None:
+        floor = number(kept["floor"]) or "none, too few faces"
+        others = f"{number(kept['mean'])}, random other people {floor}"
+    return [
+        f"swap accuracy, mean of both directions: {number(swaps['mean'])}, after blur and JPEG "
+        f"{number(swaps['mean_blurred'])}, pasted {number(swaps['mean_pasted'])}",
+        f"other attributes kept: {others}",
     ]
 
 
@@ -133,10 +149,7 @@ def _sliders(curves: dict[str, Any]) -> str:
 def text(document: dict[str, Any]) -> str:
     """The whole table, with its summary."""
     data = document["data"]
-    title = (
-        f"{document['model']['name']} on {data['faces']} {data['split']} faces of "
-        f"{data['people']} people ({data['rejected']} images of the data were rejected)"
-    )
+    title = f"{document['model']['name']} on {faces(data)} ({rejected(data)} rejected)"
     widths = {column: 20 if column == "swap" else max(8, len(column) + 1) for column in COLUMNS}
     heads = "".join(f"{column:>{width}}" for column, width in widths.items())
     lines, last = [title, f"{'attribute':<21}{'':<5}{heads}"], None
@@ -145,6 +158,19 @@ def text(document: dict[str, Any]) -> str:
         row = "".join(f"{cells.get(column, ''):>{width}}" for column, width in widths.items())
         lines.append(f"{shown:<21}{direction:<5}{row}".rstrip())
     return "\n".join([*lines, "", *summary(document)])
+
+
+def faces(data: dict[str, Any]) -> str:
+    """How many faces were judged, of how many people."""
+    return (
+        f"{plural(data['faces'], data['split'] + ' face')} of "
+        f"{plural(data['people'], 'person', 'people')}"
+    )
+
+
+def rejected(data: dict[str, Any]) -> str:
+    """How many images of the data were (rejected)."""
+    return plural(data["rejected"], "image of the data was", "images of the data were")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -170,11 +196,11 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _or_reason(part: dict[str, Any]) -> str:
-    return f"none, {part['reason']}" if "reason" in part else number(part["mean"])
+    return f"none, {part['reason']}" if "reason" in part else number(part["mean"]) or "none"
 
 
-def _scale(part: dict[str, Any]) -> str:
-    """What identity is between photos of one person, and of two."""
+def _identity(part: dict[str, Any]) -> str:
+    """What identity is of edits, and between photos of one person, and of two."""
     names = {
         "unedited decoding": "decoded",
         "other photos of the same person": "same_person",
@@ -185,4 +211,5 @@ def _scale(part: dict[str, Any]) -> str:
         for words, key in names.items()
         if part.get(key)
     ]
-    return f" ({', '.join(shown)})" if shown else ""
+    scale = f" ({', '.join(shown)})" if shown else ""
+    return f"identity, mean: {number(part['mean']) or 'none'}{scale}, by {part['embedder']}"

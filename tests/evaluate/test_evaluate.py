@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -83,7 +86,7 @@ class LinearJudge:
         return (x @ self.weights * 5).astype(np.float32), x[:, ::97]
 
     def _pixels(self, images: np.ndarray) -> np.ndarray:
-        x = images.reshape(len(images), -1) / 127.5 - 1
+        x = images.reshape(len(images), np.prod(images.shape[1:])) / 127.5 - 1
         return np.concatenate([x, np.ones((len(x), 1))], axis=1)
 
 
@@ -516,6 +519,37 @@ def test_rejected_images_are_told(idle: dict) -> None:
     found = {**idle, "data": {**idle["data"], "rejected": 17}}
     assert "17 images of the data were rejected" in text(found)
     assert "17 images" in html(evaluation.Evaluation(found, {}))
+    alone = {**idle, "data": {**idle["data"], "rejected": 1, "faces": 1, "people": 1}}
+    for said in (text(alone), html(evaluation.Evaluation(alone, {}))):
+        assert "1 valid face of 1 person" in said and "1 image of the data was rejected" in said
+
+
+def test_what_few_faces_do_not_show_is_not_left_blank(
+    store: PreparedStore, judge: LinearJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(found: dict) -> str:
+        lines = text(found).splitlines()
+        summed = lines[lines.index("") + 1 :]
+        assert not [one for one in summed if re.search(r"(: ?|, ?| )$|: ?[,;(]|, ,|people ?$", one)]
+        return "\n".join(summed)
+
+    alone = document(Editor(), judge, store, limit=1)
+    assert "random other people none, too few faces" in told(alone)
+    assert "told nothing: none, no label differs" in told(alone)
+    assert "real faces with the value, over that of two halves of these, mean: none, too few" in (
+        told(alone)
+    )
+    known = document(Editor(), judge, store, limit=4)
+    only = {**known, "other_attributes_kept": {"mean": None, "floor": None, "attributes": {}}}
+    assert "other attributes kept: none, the judge knows no others" in told(only)
+    assert "<h2>Sliders" in (page := html(evaluation.Evaluation(only, {})))
+    assert "<h2>Side effects" not in page
+    # As with soft labels, all near to one half.
+    monkeypatch.setattr("fader.evaluate.editing.CLEAR", 0.6)
+    unclear = document(Editor(), judge, store, limit=6)
+    assert "swap accuracy: none, no face has a clear label" in told(unclear)
+    assert "other attributes kept" not in told(unclear)
+    assert "<h2>For whom" not in html(evaluation.Evaluation(unclear, {}))
 
 
 def test_the_same_seed_gives_the_same_document(store: PreparedStore, judge: LinearJudge) -> None:
@@ -648,6 +682,16 @@ def test_command_prints_the_contract_and_writes_a_self_contained_report(
 
     nowhere = report / "report.html"
     result = CliRunner().invoke(main, [*arguments, "--json", "--html", str(nowhere)])
+    assert result.exit_code == 1 and not result.stdout  # before the work for it
+    assert f"{report}: is a file, and a folder is wanted" in result.stderr
+
+    def refused(path: Path, text: str) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(nowhere))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fader.evaluate.report.write_text", refused)
+        elsewhere = tmp_path / "elsewhere.html"
+        result = CliRunner().invoke(main, [*arguments, "--json", "--html", str(elsewhere)])
     assert result.exit_code == 1 and json.loads(result.stdout) == found
     assert str(report) in result.stderr and not isinstance(result.exception, OSError)
 
