@@ -31,12 +31,14 @@ class Progress:
         self._text = ""
         self._began, self._first = time.monotonic(), done
         self._written: float | None = None  # when the last line was
+        self._told = done  # how many were finished in it
 
     def update(self, n: int = 1) -> None:
         """So many more are done."""
         self.done += n
         self._bar.update(n)
-        if self._lines and time.monotonic() - (self._written or self._began) >= EVERY:
+        late = self._lines and time.monotonic() - (self._written or self._began) >= EVERY
+        if late and self.done < self.total:  # the end has a line of its own
             self._line()
 
     def describe(self, text: str) -> None:
@@ -47,9 +49,9 @@ class Progress:
             self._line()
 
     def close(self) -> None:
-        """Leave the bar as it is, and a last line."""
+        """Leave the bar as it is, and a last line, unless that was written already."""
         self._bar.close()
-        if self.done > self._first:
+        if self.done > self._told:
             self._line()
 
     def __enter__(self) -> Progress:
@@ -61,7 +63,7 @@ class Progress:
     def _line(self) -> None:
         if not self._lines:
             return
-        self._written = time.monotonic()
+        self._written, self._told = time.monotonic(), self.done
         rate = (self.done - self._first) / max(self._written - self._began, 1e-9)
         line = f"{self.unit} {self.done} of {self.total}, {rate:.3g} a second"
         if self.done < self.total and rate:

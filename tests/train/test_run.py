@@ -512,6 +512,26 @@ def test_a_log_file_gets_a_line_every_half_minute(
     assert len(lines) >= 3, result.stderr
     assert all(line.startswith("step ") and "\r" not in line for line in lines)
     assert lines[-1].startswith(f"step {total} of {total}")
+    assert len({line.split(",")[0] for line in lines}) == len(lines)  # none of them twice
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("wait", [1, 31])
+def test_the_end_is_told_once(
+    steps: int, wait: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes first: what there is to say of it, or half a minute."""
+    now = iter(range(0, 1000, wait))
+    monkeypatch.setattr("fader.progress.time.monotonic", lambda: next(now))
+    for described in (True, False):
+        with Progress(steps) as bar:
+            for step in range(steps):
+                bar.update()
+                if described and step == steps - 1:
+                    bar.describe("loss=1")
+        lines = capsys.readouterr().err.splitlines()
+        ends = [line for line in lines if line.startswith(f"step {steps} of {steps}, ")]
+        assert ends == lines[-1:] and ends[0].endswith("loss=1") == described
 
 
 def test_a_progress_that_is_not_shown_writes_nothing(
