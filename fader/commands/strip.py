@@ -37,8 +37,8 @@ from fader.commands.options import (
 @click.option(
     "--steps",
     type=click.IntRange(2, 200),
-    default=9,
-    help="How many values; the frames of a GIF go there and back.",
+    default=7,
+    help="How many values, 0 and 1 among them by default; the frames of a GIF go there and back.",
 )
 @click.option(
     "-o",

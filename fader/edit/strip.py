@@ -102,7 +102,7 @@ def strip(
     attributes: Sequence[str],
     start: float = -1.0,
     stop: float = 2.0,
-    steps: int = 9,
+    steps: int = 7,
     *,
     face: Which = "largest",
     side: int = 256,

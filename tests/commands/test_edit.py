@@ -424,6 +424,12 @@ def test_strip_as_picture_and_animation(fader, photo, tmp_path):
     assert Image.open(tmp_path / "strip.png").width > 3 * 256
     with Image.open(tmp_path / "strip.gif") as animation:
         assert animation.is_animated and animation.n_frames == 4
+    # Without options: -1 to 2 by halves, so that both ends of the attribute are shown.
+    usual = fader("strip", photo, "--attr", "Smiling", "-o", tmp_path / "usual.png")
+    halves = ("--from", "-1", "--to", "2", "--steps", "7")
+    asked = fader("strip", photo, "--attr", "Smiling", *halves, "-o", tmp_path / "asked.png")
+    assert usual.exit_code == asked.exit_code == 0
+    assert (tmp_path / "usual.png").read_bytes() == (tmp_path / "asked.png").read_bytes()
 
 
 def test_strip_mistakes(fader, photo, tmp_path):

@@ -364,6 +364,7 @@ def test_strip_cells_are_what_an_edit_gives(editor, photo):
 
 
 def test_strip_in_motion_goes_there_and_back(editor, photo):
+    assert strip(editor, photo, ["Male"], side=32).values == (-1, -0.5, 0, 0.5, 1, 1.5, 2)
     result = strip(editor, photo, ["Smiling", "Male"], steps=4, side=64)
     loop = [np.asarray(frame) for frame in result.loop()]
     assert len(loop) == 6

@@ -163,7 +163,7 @@ async def strip_of(
     attribute: str,
     start: Annotated[float, Query(alias="from", ge=-5, le=5)] = -1,
     stop: Annotated[float, Query(alias="to", ge=-5, le=5)] = 2,
-    steps: Annotated[int, Query(ge=2, le=60)] = 9,
+    steps: Annotated[int, Query(ge=2, le=60)] = 7,
     encoding: Annotated[Literal["png", "gif"], Query(alias="as")] = "png",
 ) -> Response:
     """An attribute's slider on a face, as `fader strip`: a picture, or a GIF that moves."""
