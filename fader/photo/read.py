@@ -28,6 +28,7 @@ from fader.photo.png import (
     read_deep_png,
     take_text,
 )
+from fader.photo.quiet import quiet
 from fader.photo.tiff import read_tiff, tiff_contents, tiff_encoding
 
 _REASONS: dict[type[Exception], str] = {
@@ -59,7 +60,8 @@ def open_photo(source: ImageLike | Photo) -> Photo:
         return _of_array(source)
     if isinstance(source, Image.Image):
         try:
-            return _of_pillow(source)
+            with quiet():
+                return _of_pillow(source)
         except UnreadableImageError as error:
             raise UnreadableImageError(f"the image: {error}") from None
     if isinstance(source, bytes):
@@ -97,7 +99,8 @@ def open_reduced(source: str | os.PathLike[str] | bytes, side: int) -> Image.Ima
     A JPEG is decoded at a fraction of its size, where both sides stay as long as ``side`` pixels.
     Raises what :func:`open_photo` raises.
     """
-    with suppress(Exception):  # broken, answered with any exception there is: told in words below
+    # What is broken is answered with any exception there is: told in words below.
+    with suppress(Exception), quiet():
         data = source if isinstance(source, bytes) else file_content(source)[0]
         # Thumbnails and the like are no hindrance; only plain JPEGs are taken the short way.
         if sniffed(data) == "JPEG" and not _HIDDEN_TURN.search(data, 0, 65536):
@@ -124,7 +127,8 @@ def _of_content(data: bytes, name: str, mode: int | None) -> Photo:
         if not data:
             raise UnreadableImageError("is empty (zero bytes)")
         reader = {"JPEG": _of_jpeg, "PNG": _of_png, "TIFF": _of_tiff}.get(sniffed(data) or "")
-        photo = reader(data) if reader else _of_pillow(opened(data), data)
+        with quiet():
+            photo = reader(data) if reader else _of_pillow(opened(data), data)
         return replace(photo, name=name, mode=mode)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"{name}: {error}") from None

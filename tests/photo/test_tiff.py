@@ -2,13 +2,18 @@
 
 import io
 import itertools
+import logging
+import threading
+import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fader.errors import UnreadableImageError
-from fader.photo import open_photo, save_photo
+from fader.photo import open_photo, open_reduced, save_photo
+from fader.photo.quiet import quiet
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -160,3 +165,74 @@ def test_cut_short(tmp_path):
     (tmp_path / "a.tif").write_bytes(data[:-50])
     with pytest.raises(UnreadableImageError, match="broken or cut short"):
         open_photo(tmp_path / "a.tif")
+
+
+# Without a word of the libraries
+
+
+def damaged_tiffs():
+    """What Pillow and libtiff each have words for on standard error, by what is wrong."""
+    picture = Image.effect_noise((64, 64), 80).convert("P")
+    whole = {}
+    for kind in ("raw", "tiff_lzw", "tiff_adobe_deflate", "group4"):
+        buffer = io.BytesIO()
+        mode = {"group4": "1"}.get(kind, "P")
+        options = {"compression": None if kind == "raw" else kind, "description": "x" * 300}
+        picture.convert(mode).save(buffer, "TIFF", **options)
+        whole[kind] = buffer.getvalue()
+    for kind, data in whole.items():
+        yield f"{kind} cut", data[: len(data) * 2 // 3]
+        start = int.from_bytes(data[4:8], "little")
+        for number in range(int.from_bytes(data[start : start + 2], "little")):
+            count = start + 2 + 12 * number + 4
+            yield f"{kind} entry {number}", data[:count] + b"\xff" * 3 + data[count + 3 :]
+            yield f"{kind} kind {number}", data[: count - 2] + b"\2" + data[count - 1 :]
+    for kind in ("tiff_lzw", "tiff_adobe_deflate", "group4"):
+        data, middle = whole[kind], 200
+        yield f"{kind} pixels", data[:middle] + b"\xff\0" * 20 + data[middle + 40 :]
+
+
+def test_a_damaged_tiff_gets_one_sentence_and_no_other_word(capfd):
+    refused = 0
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _, data in damaged_tiffs():
+            for read in (open_photo, lambda data: open_reduced(data, 32)):
+                try:
+                    read(data)
+                except UnreadableImageError as error:
+                    refused += 1
+                    assert "\n" not in str(error)
+    assert refused > 40
+    assert capfd.readouterr().err == "" and [str(one.message) for one in told] == []
+
+
+def test_what_was_silenced_speaks_again_when_the_last_thread_has_read(capfd):
+    def heard():
+        """What reaches the user of a damaged TIFF that others than we read."""
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for _, data in damaged_tiffs():
+                with suppress(Exception):
+                    Image.open(io.BytesIO(data)).load()
+        return len(capfd.readouterr().err), len(told)
+
+    assert all(heard())
+    filters, level = list(warnings.filters), logging.getLogger("PIL").level
+    entered, leave = threading.Event(), threading.Event()
+
+    def read():
+        with quiet():
+            entered.set()
+            leave.wait(60)
+
+    with quiet():
+        other = threading.Thread(target=read)
+        other.start()
+        entered.wait(60)
+    # The other still reads.
+    assert logging.getLogger("PIL").level == logging.CRITICAL and warnings.filters != filters
+    leave.set()
+    other.join()
+    assert warnings.filters == filters and logging.getLogger("PIL").level == level
+    assert all(heard())
