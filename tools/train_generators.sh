@@ -4,8 +4,8 @@
 #     tools/train_generators.sh FACES EMOTIONS [RUNS]
 #
 # FACES is a folder in CelebA's layout or a store prepared at 128 px; EMOTIONS a folder or zip of
-# train/CLASS/ images. The faces take an hour and a half of one CPU core with AVX512-BF16, the
-# emotions 14 minutes of two. Run it again after a stop: it goes on.
+# train/CLASS/ images. The faces take about two hours of two CPU cores with AVX512-BF16, the
+# emotions 14 minutes. Run it again after a stop: it goes on.
 set -euo pipefail
 faces=${1:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}
 emotions=${2:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}
@@ -14,7 +14,7 @@ tools=$(dirname "$0")
 
 cgan train --preset large --data "$faces" \
     --labels Male,Blond_Hair,Black_Hair,Smiling,Young,Eyeglasses \
-    --steps 7000 -s decay_steps=2000 --out "$runs/faces-128" --resume
+    --steps 9000 -s decay_steps=2500 --out "$runs/faces-128" --resume
 python "$tools/package.py" generator "$runs/faces-128" cgan/weights/faces \
     --data "CelebA, 25,500 aligned images of its training part, labels by people"
 
