@@ -32,10 +32,10 @@ class GanTrainer(Trainer):
         return policy_for(self.config.diffaugment, 0 if adapts else len(self.batches.rows))
 
     @property
-    def augmented(self) -> Tensor:
+    def augmented(self) -> float:
         """The share of images that it is done to, as it is at present."""
-        share: Tensor = self.bare("discriminator").augmented
-        return share
+        adapts = self.config.augment_target > 0
+        return float(self.bare("discriminator").augmented) if adapts else 1.0
 
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """One optimisation step of both networks on images N×C×S×S and labels N×k.
@@ -50,7 +50,7 @@ class GanTrainer(Trainer):
         if c.growth:
             x = shrunk(x, c, **level)
         judge = partial(critic, **level)
-        change = partial(augment, policy=self.policy, random=random, share=float(self.augmented))
+        change = partial(augment, policy=self.policy, random=random, share=self.augmented)
         z = torch.randn(len(x), c.latent, generator=random).to(x.device)
         fake = generator(z, y, **level)
 
@@ -71,8 +71,8 @@ class GanTrainer(Trainer):
                 loss_d = loss_d + c.r1_interval * c.r1_weight / 2 * parts["gradient_penalty"]
             self.update("discriminator", loss_d)
         if c.augment_target:
-            parts["augmented"] = adapted(self.augmented, real, c.augment_target)
-            self.augmented.copy_(parts["augmented"])
+            share = self.bare("discriminator").augmented
+            parts["augmented"] = share.copy_(adapted(share, real, c.augment_target)).clone()
 
         critic.requires_grad_(False)
         with self._cached_norms():
@@ -103,5 +103,5 @@ class GanTrainer(Trainer):
         """How the generator was trained; DiffAugment among it."""
         notes = {**super().notes(), "diffaugment": ",".join(self.policy) or "none"}
         if self.config.augment_target:
-            notes["augmented"] = round(float(self.augmented), 3)
+            notes["augmented"] = round(self.augmented, 3)
         return notes

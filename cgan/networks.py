@@ -272,10 +272,10 @@ class Discriminator(nn.Module):
             self.projection = wrap(nn.Linear(k, code, bias=False))
         if self.kind in ("auxiliary", "both"):
             self.told = wrap(nn.Linear(code, k))
-        #: The share of images that are changed before it sees them (:mod:`cgan.augment`).
-        self.augmented: Tensor
-        adapts = config.augment_target > 0
-        self.register_buffer("augmented", torch.tensor(float(not adapts)), persistent=adapts)
+        if config.augment_target:
+            #: The share of images that are changed before it sees them (:mod:`cgan.augment`).
+            self.augmented: Tensor
+            self.register_buffer("augmented", torch.tensor(0.0))
         self.apply(initialise)
 
     def forward(

@@ -4,8 +4,8 @@
 #     tools/train_generators.sh FACES EMOTIONS [RUNS]
 #
 # FACES is a folder in CelebA's layout or a store prepared at 128 px; EMOTIONS a folder or zip of
-# train/CLASS/ images. The faces take about two hours of two CPU cores with AVX512-BF16, the
-# emotions 14 minutes. Run it again after a stop: it goes on.
+# train/CLASS/ images. The faces take an hour and three quarters of two CPU cores with AVX512-BF16,
+# the emotions 14 minutes. Run it again after a stop: it goes on.
 set -euo pipefail
 faces=${1:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}
 emotions=${2:?usage: tools/train_generators.sh FACES EMOTIONS [RUNS]}

@@ -168,9 +168,7 @@ class PreparedStore:
         except FaderError:
             raise
         except OSError as error:
-            fits = False
-            if error.errno in _NO_MAPS:
-                raise damaged(Path(self.path) / name, error) from None
+            raise self._damaged(name, error) from None
         # The header is Python, and answered with whatever its parser ran into.
         except Exception:
             fits = False
@@ -178,9 +176,9 @@ class PreparedStore:
             raise self._damaged(name)
         return values
 
-    def _damaged(self, name: str) -> FaderError:
+    def _damaged(self, name: str, error: OSError | None = None) -> FaderError:
         place = self._folder.full(name)
-        return damaged_shard(place) if self._shards else damaged(Path(place))
+        return damaged_shard(place) if self._shards else damaged(Path(place), error)
 
     @property
     def rejected(self) -> list[tuple[str, str]]:

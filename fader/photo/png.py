@@ -29,6 +29,8 @@ _BEFORE_PALETTE = frozenset((b"gAMA", b"cHRM", b"cICP", b"sRGB", b"sBIT", b"mDCV
 
 # Those that are about the pixels alone; of others left out there is a note.
 _TECHNICAL = frozenset(b"PLTE tRNS IDAT hIST sPLT fcTL fdAT iDOT vpAg caNv orNT".split())
+# Texts that are a picture of the photo, however it is written.
+_THUMBNAILS = (b"exif:thumbnail", b"thumbnail", b"thumb::image")
 NO_END = "its end is missing"
 BROKEN_PROFILE = "its colour profile is broken and left out"
 
@@ -118,7 +120,7 @@ def take_text(found: Contents, kind: bytes, payload: bytes) -> None:
         _take_profile(found, folded[len(b"raw profile type ") :], _text(kind, text))
     elif folded.rpartition(b":")[2] == b"orientation":
         found.chunks.append((b"tEXt", key + b"\x001"))
-    elif not _shows_the_photo(_text(kind, text)):
+    elif folded not in _THUMBNAILS and not _shows_the_photo(_text(kind, text)):
         found.chunks.append((kind, payload))
 
 
@@ -129,12 +131,15 @@ def _shows_the_photo(text: bytes) -> bool:
 
 def _take_profile(found: Contents, kind: bytes, text: bytes) -> None:
     """A block written out in hexadecimal digits, as ImageMagick does."""
+    name = kind.decode("ascii", "backslashreplace")[:20]
     lines = text.strip().split(b"\n", 2)
     try:
         block = bytes.fromhex(b"".join(lines[2].split()).decode("ascii"))
     except (ValueError, IndexError):
         block = b""
-    if kind in (b"exif", b"app1") and (block.startswith(PREFIX) or is_tiff(block)):
+    if not block:
+        found.others.append(f"broken raw profile {name!r}")
+    elif kind in (b"exif", b"app1") and (block.startswith(PREFIX) or is_tiff(block)):
         found.exif = found.exif or PREFIX + block.removeprefix(PREFIX)
     elif kind in (b"xmp", b"app1"):
         found.xmp = found.xmp or block.removeprefix(b"http://ns.adobe.com/xap/1.0/\0")
@@ -145,7 +150,7 @@ def _take_profile(found: Contents, kind: bytes, text: bytes) -> None:
     elif kind in (b"icc", b"icm"):
         found.icc = found.icc or block
     else:
-        found.others.append(f"raw profile {kind.decode('ascii', 'backslashreplace')[:20]!r}")
+        found.others.append(f"raw profile {name!r}")
 
 
 def _text(kind: bytes, text: bytes) -> bytes:

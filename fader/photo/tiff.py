@@ -271,15 +271,12 @@ def tiff_contents(data: bytes) -> Contents:
 
 def _is_small(whole: Image.Exif, tag: int) -> bool:
     """Whether an entry of unknown meaning is too small to show the photo."""
+    if tag in _STORAGE:
+        return False
     value = whole[tag]
-    size = (
-        8 * len(value)
-        if isinstance(value, tuple)
-        else len(value)
-        if isinstance(value, bytes | str)
-        else 8
-    )
-    return tag not in _STORAGE and size <= _MOST_UNKNOWN
+    if isinstance(value, tuple):
+        return 8 * len(value) <= _MOST_UNKNOWN
+    return not isinstance(value, bytes | str) or len(value) <= _MOST_UNKNOWN
 
 
 def _resolution(whole: Image.Exif) -> tuple[float, float] | None:

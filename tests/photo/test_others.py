@@ -170,6 +170,24 @@ def test_no_picture_stays_in_a_text_of_a_png(picture, small, tmp_path, kind, raw
     assert b"Preview" not in out and b"Ann" in out
 
 
+def test_texts_called_thumbnail_go_however_they_are_written(picture, small, tmp_path):
+    texts = [PngImagePlugin.PngInfo() for _ in range(3)]
+    for info, name in zip(texts, ("Thumbnail", "EXIF:Thumbnail", "Thumb::Image"), strict=True):
+        info.add_text(name, small.hex())
+        _, out, _ = saved(encoded(picture, "PNG", pnginfo=info), tmp_path, "png")
+        assert small.hex().encode() not in out
+
+
+@pytest.mark.parametrize("kind", ["exif", "iptc", "icc", "xmp"])
+def test_a_profile_whose_digits_are_spoilt_is_told_of(picture, tmp_path, kind):
+    info = PngImagePlugin.PngInfo()
+    info.add_text(f"Raw profile type {kind}", f"\n{kind}\n       4\n0x?z")
+    _, out, notes = saved(encoded(picture, "PNG", pnginfo=info), tmp_path, "png")
+    assert notes == (f"other parts of the file left out (broken raw profile '{kind}')",)
+    with Image.open(io.BytesIO(out)) as image:
+        assert "icc_profile" not in image.info
+
+
 def test_captions_beside_photoshops_resources(picture, tmp_path):
     """ImageMagick writes both."""
     info = PngImagePlugin.PngInfo()
