@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import stat
@@ -70,8 +71,10 @@ def read_rows(path: Path, width: int | None = None) -> tuple[tuple[str, ...], It
 
     Reads CelebA's three ways of writing a table, told apart by what the file holds: commas and a
     header line; a first line with the number of rows and a second with the column names; rows
-    only. Raises :class:`FaderError` naming file and line for a wrong count, and while the rows are
-    taken for one that is malformed or of a known image.
+    only. In place of commas there may be semicolons, as spreadsheets write them where the comma
+    is a decimal mark, or tabs in a ``.csv`` or ``.tsv``. Raises :class:`FaderError` naming file
+    and line for a wrong count, and while the rows are taken for one that is malformed or of a
+    known image.
     """
     columns, rows = _columns_and_rows(path)
     if width is not None and columns and len(columns) != width:
@@ -84,8 +87,9 @@ def _columns_and_rows(path: Path) -> tuple[tuple[str, ...], Iterable[Row]]:
     text = _read_text(path)
     first = text.partition("\n")[0].strip()
     counted = first.isascii() and first.isdigit()
-    if "," in first or (path.suffix.lower() == ".csv" and not counted):
-        cells = _csv_cells(path, text)
+    separator = _separator(first, path.suffix.lower() in (".csv", ".tsv"))
+    if separator and not counted:
+        cells = _csv_cells(path, text, separator)
         _, header = next(cells, (1, []))
         if len(header) < 2:
             raise FaderError(
@@ -107,6 +111,13 @@ def _columns_and_rows(path: Path) -> tuple[tuple[str, ...], Iterable[Row]]:
     return tuple(lines[1].split()) if rows else (), islice(numbered, 2, None)
 
 
+def _separator(first: str, of_cells: bool) -> str:
+    """What separates the cells of a table's first line; empty where they have spaces between.
+    ``of_cells``: the file's name says that something does."""
+    found = (mark for mark in (",;\t" if of_cells else ",;") if mark in first)
+    return next(found, "," if of_cells else "")
+
+
 def _read_text(path: Path) -> str:
     try:
         # Pipes and devices have no end, or none before somebody writes to them.
@@ -114,7 +125,10 @@ def _read_text(path: Path) -> str:
             raise FaderError(f"{path}: no regular file, so it cannot be read as a table")
         if (size := path.stat().st_size) > MOST_TABLE_BYTES:
             raise FaderError(f"{path}: is {size / 1e9:.1f} GB large, and no table of labels is")
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            # Spreadsheets write their "Unicode text" so, and say it with a byte order mark.
+            wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return path.read_text(encoding="utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
         raise FaderError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
@@ -126,8 +140,8 @@ def shown(text: str) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
-def _csv_cells(path: Path, text: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text))
+def _csv_cells(path: Path, text: str, separator: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
     try:
         for row in reader:
             yield reader.line_num, [cell.strip() for cell in row]

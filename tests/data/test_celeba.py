@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import multiprocessing
 import os
 import pickle
@@ -265,6 +266,21 @@ def test_a_labels_csv_may_write_names_in_any_case_and_any_order(tmp_path):
     assert data.label_kind == "soft"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_labels_csv_may_be_as_spreadsheets_save_it(tmp_path, mark, encoding):
+    root = tmp_path / "photos"
+    root.mkdir()
+    rows = ["photo,Male,Young", '"Ann, Bea.jpg",0,1', "Zoë.png,1,0.25"]
+    cells = [next(csv.reader([row])) for row in rows]
+    lines = [mark.join(f'"{cell}"' for cell in row) for row in cells]
+    (root / "labels.csv").write_bytes("\r\n".join(lines).encode(encoding))
+    data = read_source(root)
+    assert data.names == ["Ann, Bea.jpg", "Zoë.png"]
+    assert data.attribute_names == ("Male", "Young")
+    assert data.labels.tolist() == [[0, 1], [1, 0.25]]
+
+
 def test_hard_labels_of_either_kind_are_read_alike(tmp_path):
     minus = write_labels(tmp_path / "minus", "file,Male\n1.jpg,-1\n2.jpg,1\n3.jpg,-1\n")
     zero = write_labels(tmp_path / "zero", "file,Male\n1.jpg,0\n2.jpg,1\n3.jpg,0\n")
@@ -283,7 +299,8 @@ def test_hard_labels_of_either_kind_are_read_alike(tmp_path):
         ("file,Male,Male\n1.jpg,1,1\n", r"line 1: a column name comes twice"),
         ("file,Male\n1.jpg,1,1\n", r"line 2: expected an image name and 1 value, found 3"),
         ("file,Male\n", r"lists no photos"),
-        ("file;Male\n1.jpg;1\n", r"line 1: needs .* separated by commas"),
+        ("file Male\n1.jpg 1\n", r"line 1: needs .* separated by commas"),
+        ("file;Male\n1.jpg;0,5\n", r"line 2: '0,5' for Male is not a number"),
         ("file,split\n1.jpg,train\n", r"names no attributes"),
         ("file,Male,age\n1.jpg,1,30\n", r"column 'age' is none of .*; remove that column$"),
         ("file,Smile\n1.jpg,1\n", r"did you mean Smiling\? If not, remove that column$"),
