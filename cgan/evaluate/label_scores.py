@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from cgan.evaluate.reals import Reals, draw, features_of
 from cgan.networks import Generator
 from fader.evaluate.statistics import estimate
 
-#: Combinations of attributes that are scored, the most frequent ones.
+#: Combinations of attributes that are scored, the most frequent ones; and for each side of an
+#: attribute that none of them has, the most frequent that does.
 GROUPS = 16
 
 # Real pictures a group needs to be compared with, and for the judge to be scored on it.
@@ -127,13 +129,19 @@ def _balanced(
 
 
 def groups_of(labels: np.ndarray, generator: Generator) -> dict[str, np.ndarray]:
-    """Name → label values (k,) bool: the classes, or the most frequent combinations."""
+    """Name → label values (k,) bool: the classes, or the most frequent combinations, among which
+    each side of each attribute is asked for that the labels (N, k) have."""
     names = generator.label_names
     if generator.label_kind == "classes":
         return dict(zip(names, np.eye(len(names), dtype=bool), strict=True))
     combinations, counts = np.unique(labels, axis=0, return_counts=True)
-    order = np.sort(np.argsort(-counts, kind="stable")[:GROUPS])
+    order = np.argsort(-counts, kind="stable")
+    chosen = set(order[:GROUPS])
+    for column, value in product(range(len(names)), (False, True)):
+        of_side = order[combinations[order, column] == value]
+        if len(of_side) and not chosen.intersection(of_side):
+            chosen.add(of_side[0])
     return {
         ",".join(f"{name}={int(v)}" for name, v in zip(names, values, strict=True)): values
-        for values in combinations[order]
+        for values in combinations[sorted(chosen)]
     }

@@ -22,6 +22,7 @@ from cgan.data import ImageSet
 from cgan.evaluate import evaluation, labels
 from cgan.evaluate.evaluation import evaluate
 from cgan.evaluate.features import FeatureSpace, as_rgb, attribute_features, inception_features
+from cgan.evaluate.label_scores import groups_of
 from cgan.evaluate.labels import ClassTraining, LabelJudge, find_label_judge
 from cgan.evaluate.metrics import pixels
 from cgan.evaluate.reals import Reals
@@ -32,7 +33,7 @@ from fader.data.batches import to_tensor
 from fader.errors import FaderError
 from fader.models.pretrained import load_classifier
 
-SIZE, CLASSES = 32, ("disc", "bar", "ring")
+SIZE, CLASSES, KIND = 32, ("disc", "bar", "ring"), "attributes"
 
 
 def draw(kind: int, random: np.random.Generator) -> np.ndarray:
@@ -274,6 +275,19 @@ def test_attributes_are_scored_by_value_and_combination(images: ImageSet):
     assert "Male" not in scored["attributes"]
     assert any("does not know Male" in caution for caution in document["cautions"])
     assert "Smiling=1,Male=0" in text(document)
+
+
+def test_rare_values_of_attributes_are_asked_for_too():
+    """Of 32 combinations, 16 of them frequent, none with the fifth attribute."""
+    names = ("Male", "Young", "Smiling", "Bangs", "Bald")
+    every = np.array([[i >> k & 1 for k in range(5)] for i in range(32)], bool)
+    often = np.where(every[:, 4], 1 + np.arange(32) % 3, 50)
+    groups = groups_of(np.repeat(every, often, axis=0), Artist(label_names=names, label_kind=KIND))
+    asked = np.stack(list(groups.values()))
+    assert asked[:, 4].sum() == 1 and len(asked) == 17
+    assert often[(every == asked[asked[:, 4]]).all(axis=1)] == 3
+    nobody = groups_of(every[:16], Artist(label_names=names, label_kind=KIND))
+    assert len(nobody) == 16  # a value that no picture has cannot be drawn
 
 
 def test_what_does_not_fit_is_told(reals: Reals):
