@@ -1,12 +1,12 @@
 """What each part of the default recipe is worth: it is left out, and the rest trained as before.
 
     fader prepare CELEBA STORE --size 64
-    python tools/ablation.py STORE GUIDE runs/ablation --steps 2000
+    python tools/ablation.py STORE CLASSIFIER runs/ablation --steps 2000
 
 All rows have the same data, seed, steps and batch, at 64 px, and the settings of the preset's first
-stage. ``table.md`` has a line for each: what the guide (a classifier of ``fader train-classifier``)
-sees on validation faces. ``NAME.jpg`` are edits of the photos in ``examples``, as the editor
-composes them. A row that was stopped goes on, and one that is done is not trained again.
+stage. ``table.md`` has a line for each: what the classifier (of ``fader train-classifier``) sees on
+validation faces. ``NAME.jpg`` are edits of the photos in ``examples``, as the editor composes them.
+A row that was stopped goes on, and one that is done is not trained again.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ def picture(run: Path) -> Image.Image:
 
 @click.command()
 @click.argument("store", type=click.Path(exists=True))
-@click.argument("guide", type=click.Path(exists=True))
+@click.argument("classifier", type=click.Path(exists=True))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--steps", default=2000, show_default=True)
-def main(store: str, guide: str, out: Path, steps: int) -> None:
+def main(store: str, classifier: str, out: Path, steps: int) -> None:
     """Train every row, then write its line and its picture."""
     data, lines = PreparedStore(store), ["| left out | swap | kept | reconstruction, RMSE |"]
     lines.append("| --- | --- | --- | --- |")
@@ -117,7 +117,7 @@ def main(store: str, guide: str, out: Path, steps: int) -> None:
                 settings(row, steps),
                 data,
                 run,
-                classifier=load_classifier(guide),
+                classifier=load_classifier(classifier),
                 resume=(run / "config.json").exists(),
             ).train()
             picture(run).save(out / f"{run.name}.jpg", quality=90)

@@ -1,6 +1,6 @@
 """The measured tables of a model card, from the JSON of ``fader evaluate``.
 
-fader evaluate --model default --data STORE --limit 200 --json > eval.json
+fader evaluate --model default --data STORE --limit 600 --json > eval.json
 python tools/card_tables.py eval.json                     # print them
 python tools/card_tables.py eval.json docs/model-card.md  # in the place of the old ones
 """

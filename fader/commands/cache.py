@@ -17,7 +17,8 @@ def command(clear: bool, as_json: bool) -> None:
     """Show or clear what is kept of data that was prepared on the way.
 
     Data in a folder that cannot be written to is prepared in the user's cache, where its aligned
-    faces stay: in fader/ in $XDG_CACHE_HOME, or in ~/.cache. What was not used for longest is
+    faces stay: in fader/ in $XDG_CACHE_HOME, or in ~/.cache. The classifiers that `cgan evaluate`
+    trains to judge classes are kept there, too. What was not used for longest, data or judge, is
     removed when there is more than $FADER_CACHE_GB gigabytes of it (20).
     """
     from fader.data.cache import cache_folder, cache_limit, entries, remove

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     "--architecture",
     type=click.Choice(["resnet", "plain"]),
     default="resnet",
-    help="resnet to guide training and to ship; plain for a judge (see fader evaluate).",
+    help="resnet to go into a model; plain for a judge (see fader evaluate).",
 )
 @click.option("--steps", default=2500, type=click.IntRange(1))
 @click.option("--batch-size", default=64, type=click.IntRange(2))

@@ -39,7 +39,7 @@ def open_data(
             "(https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html) or from Kaggle and put "
             "img_align_celeba.zip and list_attr_celeba.txt into ./data/celeba, or set $FADER_DATA "
             "to the folder they are in; to try without, draw faces with "
-            "'fader synth data/celeba -n 5000'"
+            "'fader synth data/drawn -n 5000' and give that folder as the data"
         )
     # The mode as well as the access: to root everything is writable, also what was protected.
     if path.is_dir() and os.access(path, os.W_OK) and path.stat().st_mode & 0o222:

@@ -123,7 +123,8 @@ def select(faces: Sequence[Face], which: Literal["largest", "all"] | int) -> lis
     """
     if not faces:
         raise NoFaceError(
-            "no face found; a face must be 20 pixels wide or more, and turned to the camera"
+            "no face found; a face must be turned to the camera, and 32 pixels wide or more to be "
+            "edited"
         )
     if which == "all":
         return list(faces)

@@ -16,8 +16,8 @@ from fader.errors import FaderError
 @dataclass(frozen=True)
 class ClassifierConfig:
     """``size``: side of the images it looks at; ``width``: first channels; ``architecture``:
-    ``resnet`` guides training and ships with a model, ``plain``, convolutions without shortcuts, is
-    for a judge that must not share its blind spots."""
+    ``resnet`` goes into a model; ``plain``, convolutions without shortcuts, is for a judge that
+    must not share its blind spots."""
 
     attributes: tuple[str, ...] = ATTRIBUTES
     size: int = 128
