@@ -58,13 +58,19 @@ class Upsample(nn.Module):
         side = 3 if self.nearest else 4
         self.weight = nn.Parameter(torch.empty(inputs, outputs, side, side))
         nn.init.normal_(self.weight, 0, 0.02)
+        rows = torch.eye(4)[:3] + torch.eye(4)[1:]  # each weight goes to two places
+        #: (9, 16): of the 3×3 weights, those that each of the 4×4 places sums.
+        self.spread: Tensor
+        self.register_buffer("spread", torch.kron(rows, rows), persistent=False)
 
     def kernel(self) -> Tensor:
         """The 4×4 kernel of the transposed convolution."""
         if not self.nearest:
             return self.weight
-        w = F.pad(self.weight, (1, 1, 1, 1))
-        return w[..., 1:, 1:] + w[..., :-1, 1:] + w[..., 1:, :-1] + w[..., :-1, :-1]
+        # As a product: sums of shifted weights take eight times as long, most of it going back.
+        with torch.autocast(self.weight.device.type, enabled=False):
+            kernel = self.weight.flatten(2) @ self.spread
+        return kernel.unflatten(2, (4, 4))
 
     def forward(self, h: Tensor) -> Tensor:
         """Maps N×inputs×s×s → N×outputs×2s×2s."""

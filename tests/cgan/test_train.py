@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from small_generators import class_folders, drawn, run_cgan, settings, small_config
 from warm import start
@@ -22,6 +23,7 @@ from cgan.collapse import Signs, diversity
 from cgan.config import GanConfig, apply_overrides, load_preset, presets
 from cgan.gan import GanTrainer
 from cgan.io import load_generator
+from cgan.layers import Upsample
 from cgan.networks import Discriminator, Generator
 from cgan.pictures import save_progress, snapshots
 from fader.data.synthetic import write_dataset
@@ -89,12 +91,24 @@ def test_self_modulation_lets_latents_act_in_every_layer(self_modulation: bool) 
 
 def test_nearest_upsampling_draws_no_checkerboard() -> None:
     """From constant maps it makes constant ones, whatever its weights."""
-    from cgan.layers import Upsample
-
     torch.manual_seed(0)
     for kind, flat in (("nearest", True), ("deconvolution", False)):
         out = Upsample(3, 2, kind)(torch.ones(1, 3, 6, 6))[..., 2:-2, 2:-2]
         assert (out[0, 0].std() < 1e-6) == flat
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_nearest_upsampling_is_a_convolution_behind_enlargement(mixed: bool) -> None:
+    torch.manual_seed(0)
+    layer, h = Upsample(3, 2, "nearest"), torch.randn(2, 3, 6, 6)
+    # A transposed convolution lays its kernel down where a convolution looks through it.
+    flipped = layer.weight.flip(2, 3).swapaxes(0, 1)
+    expected = F.conv2d(F.interpolate(h, scale_factor=2), flipped, padding=1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        assert layer.kernel().dtype == torch.float32
+        out = layer(h)
+    assert torch.allclose(out.float(), expected, atol=0.002 if mixed else 1e-6)
+    assert set(layer.state_dict()) == {"weight"}
 
 
 def test_losses_are_those_of_the_papers() -> None:
