@@ -69,7 +69,9 @@ class GanConfig:
     of training images is above it (ADA, Karras et al. 2020, arXiv 2006.06676: 0.6); ``auto`` is
     all then. kl_warmup_steps: over so many
     first steps the weight of a cVAE's KL divergence rises to 1. correlation_weight: against its
-    latents' correlation with the labels. flip: mirror half of the images.
+    latents' correlation with the labels. soften: so much of each attribute's label, below 0.5,
+    is the probability that the packaged classifier gives (:mod:`cgan.soften`). flip: mirror half
+    of the images.
     balance: see :class:`fader.data.batches.Batches`; it applies to the asked labels as well.
 
     ema_decay: of the averaged generator, which is what is shown and kept; 0 keeps the last.
@@ -104,6 +106,7 @@ class GanConfig:
     augment_target: float = 0.0
     kl_warmup_steps: int = 1000
     correlation_weight: float = 0.0
+    soften: float = 0.0
     flip: bool = True
     balance: float = 0.5
     ema_decay: float = 0.999
@@ -150,6 +153,8 @@ class GanConfig:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
         if not 0 <= self.augment_target < 1:
             raise FaderError(f"augment_target={self.augment_target}: must be in [0, 1)")
+        if not 0 <= self.soften < 0.5:
+            raise FaderError(f"soften={self.soften}: must be in [0, 0.5)")
         if not 0 <= self.ema_decay < 1:
             raise FaderError(f"ema_decay={self.ema_decay}: must be in [0, 1)")
 

@@ -67,7 +67,7 @@ class Upsample(nn.Module):
         """The 4×4 kernel of the transposed convolution."""
         if not self.nearest:
             return self.weight
-        # As a product: sums of shifted weights take eight times as long, most of it going back.
+        # As a product: sums of shifted weights take seven times as long, most of it going back.
         with torch.autocast(self.weight.device.type, enabled=False):
             kernel = self.weight.flatten(2) @ self.spread
         return kernel.unflatten(2, (4, 4))

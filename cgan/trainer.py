@@ -23,6 +23,7 @@ from cgan.data import ImageSet
 from cgan.io import save_generator
 from cgan.networks import LABEL_ROWS, Generator, make_generator
 from cgan.pictures import grid, label_rows, save_png, save_progress, snapshots
+from cgan.soften import softened
 from fader.data.annotations import TRAIN
 from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.errors import FaderError
@@ -73,7 +74,7 @@ class Trainer(ABC):
         self.progress, self.warn = progress, warn
         _check_fit(config, images)
         rows = images.indices(TRAIN)
-        labels = images.labels[rows]
+        labels = softened(images, rows, config.soften, device, progress)
         self.batches = Batches(
             images,
             rows,
@@ -88,8 +89,8 @@ class Trainer(ABC):
         torch.manual_seed(config.seed)
         generator = make_generator(config)
         random = np.random.default_rng(config.seed)
-        chosen = rows[random.integers(len(rows), size=LABEL_ROWS)]
-        generator.label_rows.copy_(torch.from_numpy(images.labels[chosen]).round())
+        chosen = random.integers(len(rows), size=LABEL_ROWS)
+        generator.label_rows.copy_(torch.from_numpy(labels[chosen]))
         if initial is not None:
             copy_weights(initial, generator)
         nets = {"generator": generator, **self.opponents()}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cgan import losses
 from cgan.networks import ConditionalVae, Generator
+from cgan.soften import softened
 from cgan.trainer import COLUMNS, Trainer
 from fader.data.annotations import TRAIN
 from fader.data.batches import to_tensor
@@ -81,6 +82,7 @@ class VaeTrainer(Trainer):
         held_out = np.flatnonzero(self.images.split != TRAIN)
         some = held_out if len(held_out) >= COLUMNS else self.images.indices(TRAIN)
         rows = np.resize(some, COLUMNS)
-        x, y = to_tensor(self.images.images[rows]), torch.from_numpy(self.images.labels[rows])
+        x = to_tensor(self.images.images[rows])
+        y = torch.from_numpy(softened(self.images, rows, self.config.soften))
         decoded = generator.render(cast(ConditionalVae, generator).codes(x, y), y)
         return [x, decoded], ["images", "redrawn"]

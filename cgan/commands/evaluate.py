@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 @click.option("-n", "n", default=2000, show_default=True, type=click.IntRange(2), help="Samples.")
 @click.option(
     "--features",
-    type=click.Choice(["attributes", "inception"]),
+    type=click.Choice(["attributes", "judge", "inception"]),
     default="attributes",
     show_default=True,
-    help="What distances are measured in: our attribute classifier's features, or those of "
-    "Inception, which FID is defined on; they need torch-fidelity and its weights.",
+    help="What distances are measured in: the features of our attribute classifier, those of the "
+    "judge of labels, or those of Inception, which FID is defined on; they need torch-fidelity "
+    "and its weights.",
 )
 @click.option(
     "--judge",

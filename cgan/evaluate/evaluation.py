@@ -28,6 +28,7 @@ from cgan.evaluate.metrics import (
 from cgan.evaluate.reals import REAL, Reals, draw, features_of, memories, redraw
 from cgan.networks import ConditionalVae, Generator
 from cgan.pictures import grid
+from cgan.soften import softened
 from fader.data.batches import to_tensor
 from fader.errors import FaderError
 from fader.words import plural
@@ -81,7 +82,8 @@ def evaluate(
         few = plural(n, "sample has", "samples have")
         raise FaderError(f"{few} no distribution; take 100 or more")
 
-    drawn = images.labels[np.random.default_rng([seed, 32]).choice(images.indices(0), n)]
+    chosen = np.random.default_rng([seed, 32]).choice(images.indices(0), n)
+    drawn = softened(images, chosen, config.soften)
     samples = draw(generator, n, seed, drawn, truncation, progress)
     features = features_of(reals.space, samples)
     count = min(n, len(reals.reference), len(reals.others))
@@ -174,6 +176,11 @@ def _cautions(
             f"The generator was trained on {plural(learnt_from, 'image')} and the data has "
             f"{plural(len(reals.training), 'training image')}: other data, so copies may go "
             "unnoticed."
+        )
+    if generator.config.soften and reals.space.name == "attributes":
+        found.append(
+            "The network whose features these are softened the labels that the generator learnt "
+            "from; --features judge has no part in either."
         )
     if not reals.held_out:
         found.append(

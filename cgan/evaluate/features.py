@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fader.errors import FaderError
-from fader.evaluate.judge import Judge
+from fader.evaluate.judge import PACKAGED, Judge
 from fader.models.pretrained import load_classifier
 
 # What torch-fidelity calls the file it would download, the network of the original FID, and where.
@@ -39,14 +39,26 @@ class FeatureSpace:
 
 def attribute_features(device: str | torch.device = "cpu") -> FeatureSpace:
     """The pooled features of the packaged model's attribute classifier, which resizes pictures."""
-    classifier = load_classifier("default").requires_grad_(False).to(device)
-    viewer = Judge(classifier, "default")
+    whose = "the default model's face attribute classifier"
+    return _pooled("default", device, "attributes", "attribute", whose)
+
+
+def judge_features(device: str | torch.device = "cpu") -> FeatureSpace:
+    """The pooled features of the packaged judge, which is trained apart from all generators, and
+    says nothing to any of them (:mod:`cgan.soften`)."""
+    return _pooled(PACKAGED, device, "judge", "judge", "the packaged judge of face attributes")
+
+
+def _pooled(
+    source: str | Path, device: str | torch.device, name: str, title: str, whose: str
+) -> FeatureSpace:
+    classifier = load_classifier(source).requires_grad_(False).to(device)
+    viewer = Judge(classifier, name)
     return FeatureSpace(
-        "attributes",
-        "attribute",
-        f"pooled features of the default model's face attribute classifier "
-        f"({viewer.architecture}), {classifier.channels}-d",
-        "Fréchet distance on attribute features (no FID)",
+        name,
+        title,
+        f"pooled features of {whose} ({viewer.architecture}), {classifier.channels}-d",
+        f"Fréchet distance on {title} features (no FID)",
         lambda images: viewer.see(as_rgb(images))[1],
     )
 
@@ -95,7 +107,11 @@ def inception_features(device: str | torch.device = "cpu") -> FeatureSpace:
 
 
 #: Feature space by name, as ``--features`` takes it.
-SPACES = {"attributes": attribute_features, "inception": inception_features}
+SPACES = {
+    "attributes": attribute_features,
+    "judge": judge_features,
+    "inception": inception_features,
+}
 
 
 def as_rgb(images: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from cgan.config import GanConfig
 from cgan.data import ImageSet
 from cgan.evaluate import evaluation, labels
 from cgan.evaluate.evaluation import evaluate
-from cgan.evaluate.features import FeatureSpace, as_rgb, attribute_features, inception_features
+from cgan.evaluate.features import SPACES, FeatureSpace, as_rgb, inception_features
 from cgan.evaluate.label_scores import groups_of
 from cgan.evaluate.labels import ClassTraining, LabelJudge, find_label_judge
 from cgan.evaluate.metrics import pixels
@@ -31,6 +31,7 @@ from cgan.io import save_generator
 from cgan.networks import Generator
 from fader.data.batches import to_tensor
 from fader.errors import FaderError
+from fader.evaluate.judge import PACKAGED
 from fader.models.pretrained import load_classifier
 
 SIZE, CLASSES, KIND = 32, ("disc", "bar", "ring"), "attributes"
@@ -390,12 +391,18 @@ def test_a_judge_given_for_classes_is_refused(cache: Path, images: ImageSet):
         find_label_judge(images, folder="somewhere")
 
 
-def test_the_attribute_features_take_grey_and_colour_of_any_size():
-    space = attribute_features()
+@pytest.mark.parametrize(
+    ("name", "source", "whose"),
+    [("attributes", "default", "attribute classifier"), ("judge", PACKAGED, "packaged judge")],
+)
+def test_our_networks_features_take_grey_and_colour_of_any_size(
+    name: str, source: str | Path, whose: str
+):
+    space = SPACES[name]()
     grey = np.full((2, 48, 48, 1), 90, np.uint8)
-    assert space.see(grey).shape == (2, load_classifier("default").channels)
+    assert space.name == name and space.see(grey).shape == (2, load_classifier(source).channels)
     assert np.allclose(space.see(grey), space.see(as_rgb(grey)))
-    assert "attribute classifier" in space.description and "no FID" in space.distance
+    assert whose in space.description and "no FID" in space.distance
 
 
 def test_inception_is_asked_for_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
