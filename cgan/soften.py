@@ -47,7 +47,7 @@ def softened(
     training = images.labels[images.indices(0)][:, own].mean(axis=0).clip(1e-3, 1 - 1e-3)
     frequency = torch.from_numpy(np.log(training / (1 - training))).float().to(device)
     starts = range(0, len(rows), _BATCH)
-    for start in tqdm(starts, "how plain labels are", disable=None if progress else True):
+    for start in tqdm(starts, "softening labels", disable=None if progress else True):
         some = slice(start, start + _BATCH)
         pictures = np.ascontiguousarray(images.images[rows[some]])
         x = to_tensor(pictures).expand(-1, 3, -1, -1).to(device)

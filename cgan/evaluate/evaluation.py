@@ -82,8 +82,7 @@ def evaluate(
         few = plural(n, "sample has", "samples have")
         raise FaderError(f"{few} no distribution; take 100 or more")
 
-    chosen = np.random.default_rng([seed, 32]).choice(images.indices(0), n)
-    drawn = softened(images, chosen, config.soften)
+    drawn = _labels(images, n, seed, config.soften)
     samples = draw(generator, n, seed, drawn, truncation, progress)
     features = features_of(reals.space, samples)
     count = min(n, len(reals.reference), len(reals.others))
@@ -116,6 +115,12 @@ def evaluate(
         generator, reals, judge, min(n, PER_GROUP), seed, truncation, progress
     )
     return Evaluation(document, _pictures(generator, reals, samples, both, seed, truncation))
+
+
+def _labels(images: ImageSet, n: int, seed: int, soften: float) -> np.ndarray:
+    """Labels (n, k) as frequent as in the training pictures, softened as in training."""
+    rows = np.random.default_rng([seed, 32]).choice(images.indices(0), n)
+    return softened(images, rows, soften)
 
 
 def _check_fit(images: ImageSet, generator: Generator, data: str) -> None:
