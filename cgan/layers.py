@@ -58,10 +58,11 @@ class Upsample(nn.Module):
         side = 3 if self.nearest else 4
         self.weight = nn.Parameter(torch.empty(inputs, outputs, side, side))
         nn.init.normal_(self.weight, 0, 0.02)
-        rows = torch.eye(4)[:3] + torch.eye(4)[1:]  # each weight goes to two places
-        #: (9, 16): of the 3×3 weights, those that each of the 4×4 places sums.
-        self.spread: Tensor
-        self.register_buffer("spread", torch.kron(rows, rows), persistent=False)
+        if self.nearest:
+            rows = torch.eye(4)[:3] + torch.eye(4)[1:]  # each weight goes to two places
+            #: (9, 16): of the 3×3 weights, those that each of the 4×4 places sums.
+            self.spread: Tensor
+            self.register_buffer("spread", torch.kron(rows, rows), persistent=False)
 
     def kernel(self) -> Tensor:
         """The 4×4 kernel of the transposed convolution."""

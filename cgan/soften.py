@@ -16,14 +16,14 @@ import torch
 from tqdm import tqdm
 
 from cgan.data import ImageSet
-from fader.data.batches import to_tensor
+from cgan.evaluate.features import as_rgb
+from fader.evaluate.judge import Judge
 from fader.models.pretrained import load_classifier
 
-# Pictures looked at together.
-_BATCH = 64
+# Pictures read together.
+_CHUNK = 256
 
 
-@torch.inference_mode()
 def softened(
     images: ImageSet,
     rows: np.ndarray,
@@ -40,17 +40,15 @@ def softened(
     labels = images.labels[rows].astype(np.float32)
     if not share or images.label_kind != "attributes":
         return labels
-    classifier = load_classifier("default").requires_grad_(False).to(device)
-    known = classifier.config.attributes
-    own = [i for i, name in enumerate(images.label_names) if name in known]
-    columns = [known.index(images.label_names[i]) for i in own]
-    training = images.labels[images.indices(0)][:, own].mean(axis=0).clip(1e-3, 1 - 1e-3)
-    frequency = torch.from_numpy(np.log(training / (1 - training))).float().to(device)
-    starts = range(0, len(rows), _BATCH)
+    viewer = Judge(load_classifier("default").requires_grad_(False).to(device), "default")
+    own = [i for i, name in enumerate(images.label_names) if name in viewer.attributes]
+    columns = [viewer.attributes.index(images.label_names[i]) for i in own]
+    frequency = images.labels[images.indices(0)][:, own].mean(axis=0).clip(1e-3, 1 - 1e-3)
+    expected = np.log(frequency / (1 - frequency)).astype(np.float32)
+    starts = range(0, len(rows), _CHUNK)
     for start in tqdm(starts, "softening labels", disable=None if progress else True):
-        some = slice(start, start + _BATCH)
-        pictures = np.ascontiguousarray(images.images[rows[some]])
-        x = to_tensor(pictures).expand(-1, 3, -1, -1).to(device)
-        told = torch.sigmoid(classifier(x)[:, columns] - frequency).float().cpu().numpy()
+        some = slice(start, start + _CHUNK)
+        logits = viewer.see(as_rgb(images.images[rows[some]]))[0][:, columns]
+        told = torch.from_numpy(logits - expected).sigmoid().numpy()
         labels[some, own] += share * (told - labels[some, own])
     return labels

@@ -3,6 +3,7 @@ labels as Sohn et al. 2015 (Learning Structured Output Representation) have them
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -77,12 +78,17 @@ class VaeTrainer(Trainer):
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(i)).to(x.device)
         return mean + (0.5 * log_variance).exp() * noise, y
 
-    def shown_above(self, generator: Generator) -> tuple[list[Tensor], list[str]]:
-        """Images that training does not see, where there are enough, and their reconstructions."""
+    @cached_property
+    def _shown(self) -> tuple[Tensor, Tensor]:
+        """Images that training does not see, where there are enough, and their labels."""
         held_out = np.flatnonzero(self.images.split != TRAIN)
         some = held_out if len(held_out) >= COLUMNS else self.images.indices(TRAIN)
         rows = np.resize(some, COLUMNS)
-        x = to_tensor(self.images.images[rows])
-        y = torch.from_numpy(softened(self.images, rows, self.config.soften))
+        labels = softened(self.images, rows, self.config.soften)
+        return to_tensor(self.images.images[rows]), torch.from_numpy(labels)
+
+    def shown_above(self, generator: Generator) -> tuple[list[Tensor], list[str]]:
+        """The same images every time, and their reconstructions."""
+        x, y = self._shown
         decoded = generator.render(cast(ConditionalVae, generator).codes(x, y), y)
         return [x, decoded], ["images", "redrawn"]

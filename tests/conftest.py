@@ -44,3 +44,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the face data in {folder}")
     return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache, for one test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"

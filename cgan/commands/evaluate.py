@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     default="attributes",
     show_default=True,
     help="What distances are measured in: the features of our attribute classifier, those of the "
-    "judge of labels, or those of Inception, which FID is defined on; they need torch-fidelity "
-    "and its weights.",
+    "packaged judge, or those of Inception, which FID is defined on; they need torch-fidelity and "
+    "its weights.",
 )
 @click.option(
     "--judge",

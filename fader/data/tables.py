@@ -71,8 +71,8 @@ def read_rows(path: Path, width: int | None = None) -> tuple[tuple[str, ...], It
 
     Reads CelebA's three ways of writing a table, told apart by what the file holds: commas and a
     header line; a first line with the number of rows and a second with the column names; rows
-    only. In place of commas there may be semicolons, as spreadsheets write them where the comma
-    is a decimal mark, or tabs in a ``.csv`` or ``.tsv``. Raises :class:`FaderError` naming file
+    only. In a ``.csv`` or ``.tsv`` there may be semicolons, as spreadsheets write them where the
+    comma is a decimal mark, or tabs in place of commas. Raises :class:`FaderError` naming file
     and line for a wrong count, and while the rows are taken for one that is malformed or of a
     known image.
     """
@@ -87,7 +87,7 @@ def _columns_and_rows(path: Path) -> tuple[tuple[str, ...], Iterable[Row]]:
     text = _read_text(path)
     first = text.partition("\n")[0].strip()
     counted = first.isascii() and first.isdigit()
-    separator = _separator(first, path.suffix.lower() in (".csv", ".tsv"))
+    separator = _separator(first, path.suffix.lower())
     if separator and not counted:
         cells = _csv_cells(path, text, separator)
         _, header = next(cells, (1, []))
@@ -111,11 +111,10 @@ def _columns_and_rows(path: Path) -> tuple[tuple[str, ...], Iterable[Row]]:
     return tuple(lines[1].split()) if rows else (), islice(numbered, 2, None)
 
 
-def _separator(first: str, of_cells: bool) -> str:
-    """What separates the cells of a table's first line; empty where they have spaces between.
-    ``of_cells``: the file's name says that something does."""
-    found = (mark for mark in (",;\t" if of_cells else ",;") if mark in first)
-    return next(found, "," if of_cells else "")
+def _separator(first: str, suffix: str) -> str:
+    """What separates the cells of a table's first line; empty where they have spaces between."""
+    marks = ",;\t" if suffix in (".csv", ".tsv") else ","
+    return next((mark for mark in marks if mark in first), "," if suffix == ".csv" else "")
 
 
 def _read_text(path: Path) -> str:
