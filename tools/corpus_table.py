@@ -32,7 +32,7 @@ def main() -> None:
         print("| file | what it is | status | message |\n| --- | --- | --- | --- |")
         with open(out / "report.csv", newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                message = row["detail"].removeprefix(f"{source}/{row['input']}: ")
+                message = row["detail"].removeprefix(f"{row['input']}: ")
                 print(
                     f"| `{row['input']}` | {meanings[row['input']]} | {row['status']} | {message} |"
                 )
