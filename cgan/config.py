@@ -59,7 +59,10 @@ class GanConfig:
     sees how much a batch varies (Karras et al. 2018, §3).
 
     growth: the side doubles after so many steps each, from 32 pixels (or the next that doubles to
-    ``size``) up to ``size`` (Karras et al. 2018, arXiv 1710.10196); 0 begins with ``size``.
+    ``size``) up to ``size`` (Karras et al. 2018, arXiv 1710.10196); 0 begins with ``size``, and so
+    does ``grown``, in networks as they are when they have grown.
+    critic_warmup_steps: for so many steps the discriminator learns alone, to catch up with a
+    generator that can do something already.
 
     loss: see :mod:`cgan.losses`. r1_weight: γ of the penalty on real images' gradients (Mescheder
     et al. 2018), every r1_interval steps; 0 is off. diffaugment: of color, translation and cutout
@@ -98,6 +101,8 @@ class GanConfig:
     critic_norm: str = "spectral"
     batch_deviation: bool = True
     growth: int = 0
+    grown: bool = False
+    critic_warmup_steps: int = 0
     loss: str = "hinge"
     auxiliary_weight: float = 0.5
     r1_weight: float = 0.0
@@ -159,9 +164,17 @@ class GanConfig:
             raise FaderError(f"ema_decay={self.ema_decay}: must be in [0, 1)")
 
     def _check_growth(self) -> None:
-        if self.growth < 0:
-            raise FaderError(f"growth={self.growth}: must be 0 or more steps")
+        if self.critic_warmup_steps >= self.steps:
+            raise FaderError(
+                f"critic_warmup_steps={self.critic_warmup_steps}: leaves the generator none of "
+                f"{self.steps} steps"
+            )
+        for name in ("growth", "critic_warmup_steps"):
+            if getattr(self, name) < 0:
+                raise FaderError(f"{name}={getattr(self, name)}: must be 0 or more steps")
         if not self.growth:
+            if self.grown:
+                raise FaderError("grown=true: needs a growth, or there is nothing to grow")
             return
         if self.model != "cgan" or self.critic_norm == "batch":
             raise FaderError(
@@ -201,6 +214,8 @@ class GanConfig:
         """
         if not self.growth:
             return 0.0
+        if self.grown:
+            return float(self.doublings)
         done, rest = divmod(max(0, step - self.growth), self.growth)
         level = done + min(1.0, 2 * rest / self.growth)
         return min(level, float(self.doublings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -40,24 +41,25 @@ class GanTrainer(Trainer):
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """One optimisation step of both networks on images N×C×S×S and labels N×k.
 
-        First the discriminator, on real and on generated images; then the generator, on the same
-        generated images with the discriminator just updated. Both ask for the labels of the real
-        batch.
+        First the discriminator, on real and on generated images; then, after
+        ``critic_warmup_steps``, the generator, on the same generated images with the discriminator
+        just updated. Both ask for the labels of the real batch.
         """
         c, random = self.config, self.random()
-        generator, critic = self.nets["generator"], self.nets["discriminator"]
         level = {"level": c.level_at(self.done)} if c.growth else {}
         if c.growth:
             x = shrunk(x, c, **level)
-        judge = partial(critic, **level)
+        judge = partial(self.nets["discriminator"], **level)
         change = partial(augment, policy=self.policy, random=random, share=self.augmented)
         z = torch.randn(len(x), c.latent, generator=random).to(x.device)
-        fake = generator(z, y, **level)
+        learns = self.done >= c.critic_warmup_steps
+        with nullcontext() if learns else torch.no_grad():
+            fake = self.nets["generator"](z, y, **level)
 
         # Spectral normalisation estimates its norms once per update, not once per pass.
         with self._cached_norms():
             real, told_real = judge(change(x), y)
-            made, told_made = judge(change(fake.detach()), y)
+            made, _ = judge(change(fake.detach()), y)
             loss_d = adversarial_d = losses.discriminator_loss(c.loss, real, made)
             if told_real is not None:
                 told = losses.told_labels_loss(c.label_kind, told_real, y)
@@ -74,23 +76,35 @@ class GanTrainer(Trainer):
             share = self.bare("discriminator").augmented
             parts["augmented"] = share.copy_(adapted(share, real, c.augment_target)).clone()
 
-        critic.requires_grad_(False)
-        with self._cached_norms():
-            verdict, told_made = judge(change(fake), y)
-            loss_g = adversarial_g = losses.generator_loss(c.loss, verdict)
-            if told_made is not None:
-                told = losses.told_labels_loss(c.label_kind, told_made, y)
-                loss_g = loss_g + c.auxiliary_weight * told
-            self.update("generator", loss_g)
-        critic.requires_grad_(True)
-        self.ema.update_parameters(self.bare("generator"))
+        if learns:
+            loss_g = self._generator_step(lambda: judge(change(fake), y), y)
+        else:
+            loss_g = losses.generator_loss(c.loss, made)
         return {
-            "generator_loss": adversarial_g.detach(),
+            "generator_loss": loss_g.detach(),
             "discriminator_loss": adversarial_d.detach(),
             "real_score": real.detach().mean(),
             "fake_score": made.detach().mean(),
             **{name: value.detach() for name, value in parts.items()},
         }
+
+    def _generator_step(
+        self, judged: Callable[[], tuple[Tensor, Tensor | None]], y: Tensor
+    ) -> Tensor:
+        """Let the generator learn from what the discriminator says of its images; the adversarial
+        part of its loss."""
+        c, critic = self.config, self.nets["discriminator"]
+        critic.requires_grad_(False)
+        with self._cached_norms():
+            verdict, told = judged()
+            loss = adversarial = losses.generator_loss(c.loss, verdict)
+            if told is not None:
+                told_loss = losses.told_labels_loss(c.label_kind, told, y)
+                loss = loss + c.auxiliary_weight * told_loss
+            self.update("generator", loss)
+        critic.requires_grad_(True)
+        self.ema.update_parameters(self.bare("generator"))
+        return adversarial
 
     def _cached_norms(self) -> AbstractContextManager[Any]:
         return parametrize.cached() if self.config.critic_norm == "spectral" else nullcontext()

@@ -56,12 +56,17 @@ def load_generator(
 
     Raises :class:`FaderError` when there is no such generator or its files do not fit.
     """
-    folder = find_generator(name)
-    config = read_settings(GanConfig, generator_config(folder)["generator"], folder / CONFIG)
+    folder, config = find_generator(name), load_config(name)
     generator = make_network(lambda: make_generator(config), folder / WEIGHTS)
     load_weights(generator, folder / WEIGHTS)
     generator.eval().requires_grad_(False)
     return generator.to(device).to(memory_format=torch.channels_last)
+
+
+def load_config(name: str | os.PathLike[str] = DEFAULT_MODEL) -> GanConfig:
+    """A generator's settings; see :func:`load_generator`."""
+    folder = find_generator(name)
+    return read_settings(GanConfig, generator_config(folder)["generator"], folder / CONFIG)
 
 
 def available_generators() -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from cgan.io import save_generator
 from cgan.networks import LABEL_ROWS, Generator, make_generator
 from cgan.pictures import grid, label_rows, save_png, save_progress, snapshots
 from cgan.soften import softened
+from cgan.transfer import copy_weights
 from fader.data.annotations import TRAIN
 from fader.data.batches import Augmentation, Batches, to_tensor
 from fader.errors import FaderError
@@ -46,9 +47,8 @@ BACKUP_SHARE = 0.03
 class Trainer(ABC):
     """Trains a generator on an image set, into a run folder.
 
-    ``initial`` is a generator to start from, its weights taken wherever the two have the same
-    layer. ``warn`` is told in a sentence when a sign of collapse or divergence shows; the
-    sentences are also in ``validation.jsonl``.
+    ``initial`` is a generator to start from (:mod:`cgan.transfer`). ``warn`` is told in a sentence
+    when a sign of collapse or divergence shows; the sentences are also in ``validation.jsonl``.
     """
 
     #: What may help a run whose pictures become alike.
@@ -318,18 +318,6 @@ class Trainer(ABC):
             if state is None or int(path.stem.removeprefix("step-")) > self.done:
                 path.unlink()
         self.run.write_config(self.config.to_dict())
-
-
-def copy_weights(source: Generator, target: Generator) -> None:
-    """Take over every layer that both have in the same shape; what reads labels, only when both
-    have the same labels."""
-    same_labels = source.label_names == target.label_names
-    theirs, ours = source.state_dict(), target.state_dict()
-    for name, value in theirs.items():
-        reads_labels = "label_" in name
-        fits = name in ours and ours[name].shape == value.shape
-        if fits and name != "label_rows" and (same_labels or not reads_labels):
-            ours[name].copy_(value)
 
 
 def _check_fit(config: GanConfig, images: ImageSet) -> None:

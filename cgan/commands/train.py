@@ -95,7 +95,8 @@ def _parse_labels(text: str) -> str | list[str]:
 @click.option(
     "--init",
     metavar="MODEL",
-    help="Start from this generator's weights instead of from chance: for few images.",
+    help="Start from this generator instead of from chance, such as faces: for few images. "
+    "Without --preset the settings are its own, too.",
 )
 @click.option(
     "--minutes", type=click.FloatRange(min=0), help="Stop, resumable, after about this long."
@@ -187,7 +188,7 @@ def _trainer(
     elif run.config.exists():
         run.start({})  # says so, before the images are read
     else:
-        config = _new(preset, overrides)
+        config = _new(preset, overrides, asked["init"])
     data = find_data(run, began, asked["data"])
     assert data is not None
     labels, only, init = (asked[name] or began.get(name) for name in ("labels", "only", "init"))
@@ -216,19 +217,27 @@ def _trainer(
     )
 
 
-def _new(preset: str | None, overrides: list[str]) -> GanConfig:
+def _new(preset: str | None, overrides: list[str], init: str | None = None) -> GanConfig:
+    """The settings of a new run; without a preset those of the generator that it starts from."""
     from cgan.config import GanConfig, apply_overrides, load_preset
+    from cgan.io import load_config
+    from cgan.transfer import settings_from
 
+    source = load_config(init) if init else None
     with usage():
-        model = apply_overrides({}, overrides).get("model")
-        values = load_preset(preset or ("cvae" if model == "cvae" else "default"))
+        asked = apply_overrides({}, overrides)
+        model = asked.get("model", source.model if source else None)
+        if source is not None and not preset and model == source.model:
+            values = settings_from(source, asked)
+        else:
+            values = load_preset(preset or ("cvae" if model == "cvae" else "default"))
         own = values.get("model", "cgan")
         # The settings of one kind say nothing of the other: learning rates, for one.
-        if preset and model in ("cgan", "cvae") and model != own:
+        if preset and asked.get("model") in ("cgan", "cvae") and model != own:
             raise FaderError(
                 f"--preset {preset} is for --model {own}, not for {model}; leave one of them out"
             )
-        return GanConfig.from_dict(apply_overrides(values, overrides))
+        return GanConfig.from_dict(values | asked)
 
 
 def _resumed(run: RunFolder, overrides: list[str]) -> tuple[GanConfig, dict[str, Any]]:
