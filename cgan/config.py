@@ -62,7 +62,7 @@ class GanConfig:
     ``size``) up to ``size`` (Karras et al. 2018, arXiv 1710.10196); 0 begins with ``size``, and so
     does ``grown``, in networks as they are when they have grown.
     critic_warmup_steps: for so many steps the discriminator learns alone, to catch up with a
-    generator that can do something already.
+    generator that draws such images already.
 
     loss: see :mod:`cgan.losses`. r1_weight: γ of the penalty on real images' gradients (Mescheder
     et al. 2018), every r1_interval steps; 0 is off. diffaugment: of color, translation and cutout

@@ -14,8 +14,8 @@ from cgan.layers import Norm
 from cgan.networks import Generator
 from fader.errors import FaderError
 
-#: Steps of a run that starts from a generator, if no others are asked for; a quarter of them the
-#: discriminator learns alone first, and in another quarter the learning rates fall.
+#: Steps of a run that starts from a generator, if no others are asked for; in the last quarter the
+#: learning rates fall.
 FINE_TUNING_STEPS = 2000
 # Of a set of images, or of a machine.
 _NOT_TAKEN = {"label_names", "label_kind", "seed", "mixed_precision"}
@@ -27,7 +27,7 @@ def settings_from(source: GanConfig, asked: Mapping[str, Any]) -> dict[str, Any]
     own = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _NOT_TAKEN}
     own["steps"] = steps = asked.get("steps", FINE_TUNING_STEPS)
     own["decay_steps"] = steps // 4
-    own["critic_warmup_steps"] = steps // 4 if source.model == "cgan" else 0
+    own["critic_warmup_steps"] = 0
     own |= asked
     # At another size, or not grown at all, there is nothing of it that has grown.
     own["grown"] = own["growth"] > 0 and own["size"] == source.size and asked.get("grown", True)

@@ -95,8 +95,8 @@ def _parse_labels(text: str) -> str | list[str]:
 @click.option(
     "--init",
     metavar="MODEL",
-    help="Start from this generator instead of from chance, such as faces: for few images. "
-    "Without --preset the settings are its own, too.",
+    help="Start from this generator instead of from chance. Without --preset the settings are its "
+    "own, too.",
 )
 @click.option(
     "--minutes", type=click.FloatRange(min=0), help="Stop, resumable, after about this long."

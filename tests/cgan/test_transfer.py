@@ -90,7 +90,7 @@ def test_a_grown_generator_begins_grown_and_the_discriminator_catches_up(tmp_pat
     images = drawn(size=128)
     growing = small_config(images, "size=128", "growth=100", "critic_norm=none", "steps=300")
     source = Generator(growing).eval()
-    asked = {"steps": 8, "snapshot_every": 2, "ema_decay": 0.0}
+    asked = {"steps": 8, "ema_decay": 0.0, "critic_warmup_steps": 2}
     config = GanConfig.from_dict(
         settings_from(growing, asked)
         | {"label_names": growing.label_names, "label_kind": growing.label_kind}
@@ -131,7 +131,7 @@ def test_the_settings_are_those_of_the_generator(tmp_path: Path) -> None:
     config = load_generator(tmp_path / "run").config
     assert (config.size, config.channels, config.latent, config.learning_rate) == (128, 1, 8, 3e-4)
     assert config.label_names == ("bright", "dark")
-    assert (config.grown, config.critic_warmup_steps, config.decay_steps) == (True, 1, 1)
+    assert (config.grown, config.critic_warmup_steps, config.decay_steps) == (True, 0, 1)
     # What is asked for comes first, and a resume needs nothing.
     code, output = run_cgan(*options, "--size", 48, *settings("growth=0"), "--out", tmp_path / "48")
     assert code == 0, output
