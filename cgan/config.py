@@ -154,6 +154,14 @@ class GanConfig:
                      "log_every", "keep_backups", "kl_warmup_steps"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise FaderError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in ("growth", "critic_warmup_steps"):
+            if getattr(self, name) < 0:
+                raise FaderError(f"{name}={getattr(self, name)}: must be 0 or more steps")
+        if self.critic_warmup_steps >= self.steps:
+            raise FaderError(
+                f"critic_warmup_steps={self.critic_warmup_steps}: leaves the generator none of "
+                f"{self.steps} steps"
+            )
         if self.batch_size < 2:
             raise FaderError("batch_size=1: batch normalisation needs at least 2 images")
         if not 0 <= self.augment_target < 1:
@@ -164,17 +172,7 @@ class GanConfig:
             raise FaderError(f"ema_decay={self.ema_decay}: must be in [0, 1)")
 
     def _check_growth(self) -> None:
-        if self.critic_warmup_steps >= self.steps:
-            raise FaderError(
-                f"critic_warmup_steps={self.critic_warmup_steps}: leaves the generator none of "
-                f"{self.steps} steps"
-            )
-        for name in ("growth", "critic_warmup_steps"):
-            if getattr(self, name) < 0:
-                raise FaderError(f"{name}={getattr(self, name)}: must be 0 or more steps")
         if not self.growth:
-            if self.grown:
-                raise FaderError("grown=true: needs a growth, or there is nothing to grow")
             return
         if self.model != "cgan" or self.critic_norm == "batch":
             raise FaderError(

@@ -77,7 +77,7 @@ class GanTrainer(Trainer):
             parts["augmented"] = share.copy_(adapted(share, real, c.augment_target)).clone()
 
         if learns:
-            loss_g = self._generator_step(lambda: judge(change(fake), y), y)
+            loss_g = self._generator_step(judge, change(fake), y)
         else:
             loss_g = losses.generator_loss(c.loss, made)
         return {
@@ -89,14 +89,14 @@ class GanTrainer(Trainer):
         }
 
     def _generator_step(
-        self, judged: Callable[[], tuple[Tensor, Tensor | None]], y: Tensor
+        self, judge: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]], x: Tensor, y: Tensor
     ) -> Tensor:
-        """Let the generator learn from what the discriminator says of its images; the adversarial
-        part of its loss."""
+        """Let the generator learn from what the discriminator says of its images N×C×S×S, of which
+        it wanted labels N×k; the adversarial part of its loss."""
         c, critic = self.config, self.nets["discriminator"]
         critic.requires_grad_(False)
         with self._cached_norms():
-            verdict, told = judged()
+            verdict, told = judge(x, y)
             loss = adversarial = losses.generator_loss(c.loss, verdict)
             if told is not None:
                 told_loss = losses.told_labels_loss(c.label_kind, told, y)

@@ -120,8 +120,7 @@ class Stage:
     def config(self) -> GanConfig:
         """Its settings; raises :class:`FaderError`."""
         if self.checkpoint is None:
-            folder = self.folder / "model" if (self.folder / "model").is_dir() else self.folder
-            return read_settings(GanConfig, generator_config(folder)["generator"], folder / CONFIG)
+            return load_config(self.folder)
         path = self.folder / CONFIG
         return read_settings(GanConfig, read_json(path), path)
 

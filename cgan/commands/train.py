@@ -223,17 +223,16 @@ def _new(preset: str | None, overrides: list[str], init: str | None = None) -> G
     from cgan.io import load_config
     from cgan.transfer import settings_from
 
-    source = load_config(init) if init else None
+    source = load_config(init) if init and not preset else None
     with usage():
         asked = apply_overrides({}, overrides)
-        model = asked.get("model", source.model if source else None)
-        if source is not None and not preset and model == source.model:
-            values = settings_from(source, asked)
-        else:
-            values = load_preset(preset or ("cvae" if model == "cvae" else "default"))
+        model = asked.get("model")
+        if source and model in (None, source.model):
+            return GanConfig.from_dict(settings_from(source, asked))
+        values = load_preset(preset or ("cvae" if model == "cvae" else "default"))
         own = values.get("model", "cgan")
         # The settings of one kind say nothing of the other: learning rates, for one.
-        if preset and asked.get("model") in ("cgan", "cvae") and model != own:
+        if preset and model in ("cgan", "cvae") and model != own:
             raise FaderError(
                 f"--preset {preset} is for --model {own}, not for {model}; leave one of them out"
             )

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_generators import class_folders, drawn, run_cgan, settings, small_config
+from small_generators import class_folders, drawn, run_cgan, small_config
 
 from cgan.config import GanConfig
 from cgan.gan import GanTrainer
 from cgan.io import load_config, load_generator, save_generator
-from cgan.networks import Generator
+from cgan.networks import Generator, make_generator
 from cgan.transfer import copy_weights, settings_from
 from fader.errors import FaderError
 
@@ -30,7 +30,9 @@ def generator(*labels: str, seed: int = 0, **changes) -> Generator:
     values = {"size": 32, "width": 4, "max_width": 8, "latent": 6, "growth": 0} | changes
     net = Generator(GanConfig(label_names=labels, label_kind=kind, **values)).eval()
     for name, value in net.state_dict().items():
-        if value.is_floating_point() and "running" not in name and name != "level":
+        if name.endswith("running_var"):
+            torch.nn.init.uniform_(value, 0.5, 2.0)
+        elif value.is_floating_point() and name != "level":
             torch.nn.init.normal_(value, 0.0, 0.2)
     net.label_rows.copy_((torch.rand(net.label_rows.shape) < 0.3).float())
     return net
@@ -81,9 +83,33 @@ def test_labels_of_another_kind_are_not_the_same_labels() -> None:
         torch.testing.assert_close(image, expected)
 
 
-def test_nothing_that_fits_is_said() -> None:
-    with pytest.raises(FaderError, match="no layer of the generator to start from fits"):
-        copy_weights(generator("a"), generator("a", width=3, max_width=6, latent=5, channels=1))
+@pytest.mark.parametrize(
+    ("changes", "has"),
+    [
+        ({"width": 3}, "has width=4;"),
+        ({"size": 48, "latent": 5}, "has size=32, latent=6;"),
+        ({"self_modulation": True}, "has self_modulation=False;"),
+        ({"size": 128, "growth": 2}, "has size=32, growth=0;"),
+    ],
+)
+def test_another_architecture_is_refused(changes: dict, has: str) -> None:
+    with pytest.raises(FaderError, match=f"the generator to start from {has}"):
+        copy_weights(generator("a"), generator("a", critic_norm="none", **changes))
+
+
+def test_a_vae_starts_from_a_gans_generator_and_from_another_vae() -> None:
+    changes = {"size": 32, "width": 4, "max_width": 8, "latent": 6, "critic_width": 4}
+    labels = {"label_names": ("a", "b"), "label_kind": "attributes"}
+    source, other, target = (
+        make_generator(GanConfig(model=model, **labels, **changes)).eval()
+        for model in ("cgan", "cvae", "cvae")
+    )
+    z, y, x = torch.randn(2, 6), torch.rand(2, 2), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        copy_weights(source, target)
+        torch.testing.assert_close(target(z, y), source(z, y))
+        copy_weights(other, target)
+        torch.testing.assert_close(target.encode(x, y), other.encode(x, y))
 
 
 def test_a_grown_generator_begins_grown_and_the_discriminator_catches_up(tmp_path: Path) -> None:
@@ -133,13 +159,15 @@ def test_the_settings_are_those_of_the_generator(tmp_path: Path) -> None:
     assert config.label_names == ("bright", "dark")
     assert (config.grown, config.critic_warmup_steps, config.decay_steps) == (True, 0, 1)
     # What is asked for comes first, and a resume needs nothing.
-    code, output = run_cgan(*options, "--size", 48, *settings("growth=0"), "--out", tmp_path / "48")
+    code, output = run_cgan(*options, "-s", "learning_rate=1e-3", "--out", tmp_path / "two")
     assert code == 0, output
-    assert load_generator(tmp_path / "48").config.size == 48
+    assert load_generator(tmp_path / "two").config.learning_rate == 1e-3
     code, output = run_cgan("train", "--resume", "--out", tmp_path / "run", "--steps", 5)
     assert code == 0, output
-    code, output = run_cgan(*options, *settings("critic_warmup_steps=4"), "--out", tmp_path / "no")
+    code, output = run_cgan(*options, "-s", "critic_warmup_steps=4", "--out", tmp_path / "no")
     assert code == 2 and "leaves the generator none of 4 steps" in output
     code, output = run_cgan(*options, "--preset", "tiny", "--channels", 1, "--out", tmp_path / "no")
-    assert code == 1 and "no layer" in output
+    assert code == 1 and "the generator to start from has size=128, " in output
+    code, output = run_cgan(*options, "--size", 48, "--out", tmp_path / "no")
+    assert code == 2 and "size=48 is too small to grow to" in output
     assert not (tmp_path / "no").exists()
