@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +42,8 @@ def test_a_judge_of_classes_is_trained_once(cache: Path, monkeypatch: pytest.Mon
     assert len(list((cache / "fader").iterdir())) == 1
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C interrupts, also where the tests run in the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_a_judges_training_that_was_stopped_goes_on(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, ctrl_c: None
+    cache: Path, monkeypatch: pytest.MonkeyPatch, interruptible: None
 ):
     images, training = drawn(), ClassTraining(size=32, width=4, steps=6, batch_size=8)
     whole = find_label_judge(images, training=training, progress=False)

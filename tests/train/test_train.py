@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -202,14 +201,6 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(data: Path, tmp_path
         assert torch.equal(weights(resumed)[name], value), name
     rows = read_rows(tmp_path / "parts" / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 13))
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Ctrl-C as in a terminal; a shell's background jobs ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_within_a_step_is_held_until_the_step_is_whole(
